@@ -1,0 +1,40 @@
+# `make demo` and `make test` set up what they need; a second call starts at once.
+.PHONY: demo test lint format types bench clean
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+BENCH := .bench-venv
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/ssimgen demo
+
+test: $(STAMP) lint types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+
+bench: $(BENCH)/.installed
+	for script in benchmarks/[a-z]*.py; do $(BENCH)/bin/python $$script || exit 1; done
+
+$(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --constraint constraints.txt --requirement benchmarks/requirements.txt --editable '.[all]'
+	touch $@
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .bench-venv

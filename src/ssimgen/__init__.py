@@ -1,0 +1,26 @@
+"""Structural similarity (SSIM) as a loss, a metric and a kernel, for generative models and autoencoders.
+
+Image pairs: :func:`ssim`, :func:`ssim_map`, :func:`ms_ssim`, :func:`distance`; all pairs: :mod:`ssimgen.pairwise`;
+as `torch.nn.Module`: :mod:`ssimgen.losses`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ssimgen import pairwise, presets
+    from ssimgen.similarity import distance, ms_ssim, ssim, ssim_map
+    from ssimgen.windows import Window
+
+__all__ = ["Window", "distance", "ms_ssim", "pairwise", "presets", "ssim", "ssim_map"]
+__version__ = "0.1.0"
+
+if not TYPE_CHECKING:  # import what is asked for when it is asked for: help must not wait for PyTorch
+    _HOMES = {"distance": "similarity", "ms_ssim": "similarity", "ssim": "similarity", "ssim_map": "similarity"}
+    _HOMES |= {"Window": "windows", "pairwise": "pairwise", "presets": "presets"}
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = import_module(f"{__name__}.{_HOMES[name]}")
+        return home if _HOMES[name] == name else getattr(home, name)

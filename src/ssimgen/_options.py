@@ -1,0 +1,65 @@
+"""Option records (frozen dataclasses) from the dictionaries of JSON and TOML files, every key checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar, Union
+
+T = TypeVar("T")
+
+
+def from_mapping(record: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """A `record` whose fields are `values`; nested records come as nested mappings.
+
+    Raises ValueError, naming the key, for an unknown or a missing one, and for a value of another type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(record)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(record)
+    for key in values:
+        if key not in fields:
+            raise ValueError(f"unknown option {where}{key}{suggestion(key, fields)}")
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise ValueError(f"option {where}{name} is missing and has no default")
+    return record(**{key: _value(hints[key], value, where + key) for key, value in values.items()})
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """': did you mean ...?', or nothing if no known word is close."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the type `hint`, which is one of those that options have."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
+        return from_mapping(hint, value, f"{where}.")
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal and value in arguments:
+        return value
+    if origin in (Union, types.UnionType):
+        for alternative in arguments:
+            try:
+                return _value(alternative, value, where)
+            except ValueError:
+                continue
+    if origin is tuple and isinstance(value, (list, tuple)):
+        items = [arguments[0]] * len(value) if len(arguments) == 2 and arguments[1] is ... else list(arguments)
+        if len(items) == len(value):
+            return tuple(_value(item, v, where) for item, v in zip(items, value, strict=True))
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str, bool, type(None)) and type(value) is hint:
+        return value
+    raise ValueError(f"option {where} must be {_name(hint)}, got {value!r}")
+
+
+def _name(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    return hint.__name__ if isinstance(hint, type) else str(hint)

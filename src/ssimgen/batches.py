@@ -1,0 +1,60 @@
+"""Batches of training images: what they hold, and those that are spread over processes, seen as one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Training images in [0, 1] and, where the data has them, their class numbers."""
+
+    images: Float[Tensor, "B C H W"]
+    labels: Int[Tensor, " B"] | None = None
+
+
+def processes() -> int:
+    """How many processes train together; 1 outside of data parallelism."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def own_share(x: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "b ..."]:
+    """The rows of a batch of all processes that are this one's: the inverse of :func:`gathered`."""
+    return x.chunk(processes())[dist.get_rank()] if processes() > 1 else x
+
+
+def gathered(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "B ..."]:
+    """The batches of all processes as one, in the order of processes, with gradients to every part.
+
+    With one process, x itself. Every process must call it with equal shapes. A loss of the gathered batch is
+    the same number in every process; its gradients, averaged over the processes as those of any data-parallel
+    step, are the gradients of that one number.
+    """
+    return _Gather.apply(x) if processes() > 1 else x
+
+
+def mean_over_processes(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The mean of the tensors that all processes hold; with one process, x itself. No gradient."""
+    if processes() == 1:
+        return x
+    total = x.detach().clone()
+    dist.all_reduce(total)
+    return total / processes()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(processes())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)  # the sum over processes: averaging the parameters' gradients undoes it
+        return own_share(gradient)

@@ -1,0 +1,475 @@
+"""The command `ssimgen`.
+
+Each command is a function of this module, whose signature and docstring make its options and help (tyro), listed
+in `COMMANDS`; `train` makes its options from the configuration of the model. What a command needs is imported when it
+runs, so that help is quick. Bad input ends in one line and exit code 2, with nothing half-written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+import ssimgen
+from ssimgen._options import suggestion
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ssimgen.training import Optimiser, Training
+
+Form = Literal["product", "sum", "centred", "uncentred"]  # that of ssimgen.engine, which imports PyTorch
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for bad input, 1 for a failed run, 128 + n for signal n."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if words[0] == "--version":
+        print(ssimgen.__version__)
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        return _complain(f"unknown command {name!r}{suggestion(name, COMMANDS)}; see ssimgen --help")
+    try:
+        return COMMANDS[name](rest) or 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to fail at exit
+        return 128 + signal.SIGPIPE
+    except (ValueError, OSError) as error:
+        if os.environ.get("SSIMGEN_TRACEBACK"):
+            raise
+        return _complain(str(error))
+
+
+def _complain(message: str) -> int:
+    print(f"ssimgen: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _overview() -> str:
+    lines = ["usage: ssimgen COMMAND [OPTIONS]", "", (ssimgen.__doc__ or "").splitlines()[0], "", "commands:"]
+    lines += [f"  {name:<14}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", "ssimgen COMMAND --help shows the options of a command."])
+
+
+def _command(function: Callable[..., None]) -> Callable[[list[str]], int]:
+    """A command whose options are the parameters of `function`."""
+
+    def run(words: list[str]) -> int:
+        name = function.__name__.strip("_").replace("_", "-")
+        tyro.cli(function, args=words, prog=f"ssimgen {name}")
+        return 0
+
+    run.__doc__ = function.__doc__
+    return run
+
+
+# --- train ------------------------------------------------------------------------------------------------------
+
+
+def _defaults() -> dict[str, tuple[Training, Optimiser]]:
+    """Length and optimiser of each model, where they are not those of every other."""
+    return {}
+
+
+def train(words: list[str]) -> int:
+    """Train a model; `ssimgen train` lists them."""
+    from ssimgen.models import MODELS
+    from ssimgen.training import Interrupted, NotFiniteError, Optimiser, Training
+
+    if not words or words[0] in ("-h", "--help"):
+        lines = [f"  {name:<12}{(model.__doc__ or '').splitlines()[0]}" for name, (model, _) in MODELS.items()]
+        print("\n".join(["usage: ssimgen train MODEL [OPTIONS]", "", "models:", *lines]))
+        print("\nssimgen train MODEL --help shows the options of a model.")
+        return 0
+    name, *rest = words
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}{suggestion(name, MODELS)}; ssimgen train lists them")
+    options = _train_options(name, *_defaults().get(name, (Training(), Optimiser())))
+    filed = _filed_words(rest)
+    chosen: Any = tyro.cli(options, args=[*filed, *rest], prog=f"ssimgen train {name}")
+    try:
+        _train(name, chosen)
+    except Interrupted as stop:
+        print(f"{stop}; go on with: ssimgen train {name} -o {chosen.output} --resume", file=sys.stderr)
+        return 128 + stop.signum
+    except NotFiniteError as error:
+        print(f"ssimgen: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train_options(name: str, training: Training, optimiser: Optimiser) -> type:
+    """The options of `ssimgen train NAME`: those of the model, and what all models share."""
+    from ssimgen.data import Source
+    from ssimgen.models import MODELS
+    from ssimgen.training import Hardware
+
+    model, config = MODELS[name]
+    flat = arg(name="")  # --lr, not --optimiser.lr
+    fields: list[tuple[str, Any, Any]] = [
+        ("output", Annotated[Path, arg(aliases=("-o",), help="folder of the run")], dataclasses.MISSING),
+        ("model", Annotated[config, flat], dataclasses.MISSING),
+        ("source", Annotated[Source, flat], Source()),
+        ("training", Annotated[type(training), flat], training),
+        ("optimiser", Annotated[type(optimiser), flat], optimiser),
+        ("hardware", Annotated[Hardware, flat], Hardware()),
+        ("resume", Annotated[bool, arg(help="go on with the run in the folder, with its options")], False),
+        ("config", Annotated[Path | None, arg(help="TOML or JSON file of options, by the names they have here")], None),
+    ]
+    record = dataclasses.make_dataclass(
+        "TrainOptions",
+        [(n, hint) if default is dataclasses.MISSING else (n, hint, default) for n, hint, default in fields],
+        frozen=True,
+    )
+    record.__doc__ = model.__doc__
+    return record
+
+
+def _train(name: str, chosen: Any) -> None:
+    import torch
+
+    from ssimgen.data import load_images
+    from ssimgen.models import MODELS
+    from ssimgen.training import train as run
+
+    splits = load_images(chosen.source, report=lambda line: print(line, file=sys.stderr))
+    make, _ = MODELS[name]
+    torch.manual_seed(chosen.training.seed)
+    run(
+        make(chosen.model, splits.train.shape),
+        splits.train,
+        chosen.output,
+        training=chosen.training,
+        optimiser=chosen.optimiser,
+        hardware=chosen.hardware,
+        held_out=splits.held_out,
+        resume=chosen.resume,
+        notes={"source": dataclasses.asdict(chosen.source)},
+    )
+
+
+def _filed_words(words: list[str]) -> list[str]:
+    """The options of `--config FILE`, or of the run to be resumed, as words for the command line.
+
+    They come before those that were typed, which therefore win; names and values are checked as if typed.
+    """
+    from ssimgen.training import RunFolder
+
+    @dataclasses.dataclass
+    class Early:
+        output: Annotated[Path | None, arg(aliases=("-o",))] = None
+        config: Path | None = None
+        resume: bool = False
+
+    early, _ = tyro.cli(Early, args=[w for w in words if w not in ("-h", "--help")], return_unknown_args=True)
+    filed: list[str] = []
+    if early.resume and early.output is not None:
+        before = RunFolder(early.output).read_config()
+        for section in ("config", "source", "training", "optimiser", "hardware"):
+            filed += _as_words(before.get(section, {}))
+    if early.config is not None:
+        filed += _as_words(_read_options(early.config))
+    return filed
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        content = json.loads(path.read_text()) if path.suffix == ".json" else tomllib.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold options by name, got {type(content).__name__}")
+    return content
+
+
+def _as_words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """{"lr": 0.1, "network": {"hidden": [5, 5]}} as --lr 0.1 --network.hidden 5 5."""
+    words: list[str] = []
+    for key, value in options.items():
+        name = prefix + key
+        if isinstance(value, Mapping):
+            words += _as_words(value, f"{name}.")
+        elif isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--{prefix}no-{key}")
+        else:
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return words
+
+
+# --- other commands ---------------------------------------------------------------------------------------------
+
+
+def sample(
+    run: Annotated[Positional[Path], arg(metavar="RUN")],
+    /,
+    *,
+    output: Annotated[Path, arg(aliases=("-o",))] = Path("samples.png"),
+    number: Annotated[int, arg(aliases=("-n",))] = 64,
+    seed: int = 0,
+    classes: tuple[int, ...] = (),
+) -> None:
+    """Draw images from a trained model.
+
+    Args:
+        run: folder of a run, or one of its checkpoints.
+        output: .png for a grid, .npy for an array (n, C, H, W) in [0, 1].
+        number: how many images.
+        seed: the same seed gives the same images.
+        classes: for a conditional model, the classes to draw, in turn; all if not given.
+    """
+    import inspect
+
+    import torch
+
+    from ssimgen import pictures
+    from ssimgen.training import load_model
+
+    if number < 1:
+        raise ValueError(f"number must be at least 1, got {number}")
+    model = load_model(run)
+    _check_output(output, (".png", ".npy"))
+    generator = torch.Generator().manual_seed(seed)
+    if classes:
+        if "labels" not in inspect.signature(model.sample).parameters:
+            raise ValueError(f"the model in {run} has no classes: leave out --classes")
+        labels = torch.tensor([classes[i % len(classes)] for i in range(number)])
+        images = model.sample(number, generator, labels)  # type: ignore[call-arg]
+    else:
+        images = model.sample(number, generator)
+    if output.suffix == ".npy":
+        pictures.write_array(output, images)
+    else:
+        pictures.write(output, pictures.grid(images))
+    print(f"{number} images of {run} in {output}")
+
+
+def compare(
+    a: Annotated[Positional[Path], arg(metavar="A")],
+    b: Annotated[Positional[Path], arg(metavar="B")],
+    /,
+    *,
+    grey: bool = False,
+    map: Path | None = None,
+    json: bool = False,
+    size: int = 11,
+    sigma: float = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> None:
+    """Compare two pictures: every similarity index and distance.
+
+    Pixels are taken as [0, 1]. Transparency is laid over white.
+
+    Args:
+        a: a picture.
+        b: another one of the same size.
+        grey: turn colours into grey first.
+        map: write a picture of A, B and the map of SSIM to this PNG file.
+        json: print JSON instead of a table.
+        size: side of the Gaussian window in pixels.
+        sigma: its standard deviation in pixels.
+        k1: stability constant of luminance.
+        k2: stability constant of contrast and structure.
+    """
+    from ssimgen import Window
+    from ssimgen.evaluation.comparison import draw_map, read_pair, similarity_indices, table
+
+    x, y = read_pair(a, b, grey=grey)
+    if map is not None:
+        _check_output(map, (".png",))
+    window = Window.gaussian(size, sigma)
+    values = {key: v.item() for key, v in similarity_indices(x, y, window=window, k1=k1, k2=k2).items()}
+    if map is not None:
+        draw_map(map, x, y, (a.name, b.name), window=window, k1=k1, k2=k2)
+    table(values, (str(a), str(b)), as_json=json)
+
+
+def _test_samples(
+    a: Positional[str],
+    b: Positional[str],
+    /,
+    *,
+    kernel: Literal["components", "structural", "energy", "ssim", "pixels"] = "components",
+    form: Form = "sum",
+    images: int = 500,
+    permutations: int = 1000,
+    level: float = 0.05,
+    seed: int = 0,
+    picture: Path | None = None,
+    json: bool = False,
+    size: int | None = None,
+    grey: bool = False,
+    window: int = 11,
+    sigma: float = 1.5,
+    stride: int = 1,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> None:
+    """Test whether two sets of images differ, and in which respect.
+
+    The sets are folders of pictures, IDX files, .npz or .npy files, or mnist5k. Prints statistic and p-value of a
+    kernel two-sample test, the same in luminance, contrast, structure and pixels, and the most telling images.
+
+    Args:
+        a: a set of images.
+        b: another one, of images of the same size.
+        kernel: what is compared; only structural and energy look at the form.
+        form: of the structural distance.
+        images: at most so many of each set, drawn at random; time and memory grow with the square.
+        permutations: random relabellings; p-values are not below 1 / (1 + permutations).
+        level: of the test.
+        seed: of the drawing and the relabellings; the same seed gives the same result.
+        picture: write a picture of the most telling images to this PNG file.
+        json: print JSON instead of a table.
+        size: scale and crop all images to this side in pixels.
+        grey: turn colours into grey first.
+        window: side of the Gaussian window in pixels.
+        sigma: its standard deviation in pixels.
+        stride: distance in pixels between windows; larger is faster.
+        k1: stability constant of luminance.
+        k2: stability constant of contrast and structure.
+    """
+    from ssimgen import Window
+    from ssimgen.data import Source, open_gallery
+    from ssimgen.evaluation.set_tables import draw, draw_witnesses, print_json, print_table
+    from ssimgen.evaluation.sets import compare_sets
+
+    if picture is not None:
+        _check_output(picture, (".png",))
+    first, second = (open_gallery(Source(z, size=size, grey=grey)) for z in (a, b))
+    x, y = draw(first, second, images, seed)
+    with _progress() as progress:
+        found = compare_sets(
+            x.images,
+            y.images,
+            kernel=kernel,
+            form=form,
+            window=Window.gaussian(window, sigma, stride),
+            k1=k1,
+            k2=k2,
+            permutations=permutations,
+            seed=seed,
+            level=level,
+            track=partial(progress.track, description="comparing all pairs"),
+        )
+    if picture is not None:
+        draw_witnesses(picture, found, x, y)
+    (print_json if json else print_table)(found, x, y)
+
+
+def neighbours(
+    query: Positional[Path],
+    images: Positional[str],
+    /,
+    *,
+    number: Annotated[int, arg(aliases=("-n",))] = 10,
+    form: Form = "sum",
+    picture: Path | None = None,
+    json: bool = False,
+    size: int | None = None,
+    grey: bool = False,
+    window: int = 11,
+    sigma: float = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> None:
+    """Find the images that are structurally nearest to one.
+
+    Args:
+        query: a picture. If it is one of the images, it is not found itself.
+        images: where to look: a folder of pictures, an IDX, .npz or .npy file, or mnist5k; of any size, they are read
+            a few at a time.
+        number: how many neighbours.
+        form: of the structural distance.
+        picture: write a picture of the neighbours to this PNG file.
+        json: print JSON instead of a table.
+        size: scale and crop all images to this side in pixels.
+        grey: turn colours into grey first.
+        window: side of the Gaussian window in pixels.
+        sigma: its standard deviation in pixels.
+        k1: stability constant of luminance.
+        k2: stability constant of contrast and structure.
+    """
+    from ssimgen import Window
+    from ssimgen.data import Source, open_gallery, read_picture
+    from ssimgen.evaluation import neighbours as nearest
+    from ssimgen.metrics import StructuralDistance
+
+    if picture is not None:
+        _check_output(picture, (".png",))
+    source = Source(images, size=size, grey=grey)
+    image, gallery = read_picture(query, source), open_gallery(source)
+    metric = StructuralDistance(1.0, form, window=Window.gaussian(window, sigma), k1=k1, k2=k2)
+    with _progress() as progress:
+        track = partial(progress.track, description="comparing")
+        found = nearest.neighbours(image, gallery, metric, number=number, leave_out=gallery.place(query), track=track)
+    if picture is not None:
+        nearest.draw_neighbours(picture, image, found)
+    (nearest.print_json if json else nearest.print_table)(str(query), found, gallery.source)
+
+
+def demo(
+    *, output: Annotated[Path, arg(aliases=("-o",))] = Path("demo"), iterations: int = 3000, seed: int = 0
+) -> None:
+    """Train a VAE on digits with l2 and with SSIM, and show the difference.
+
+    Args:
+        output: folder for picture, table and runs; an earlier demo in it is replaced.
+        iterations: batches of 64 digits, for each of the two.
+        seed: fixes weights, batches and noise.
+    """
+    from ssimgen.demo import run
+
+    run(output, iterations=iterations, seed=seed)
+
+
+def _check_output(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuse an output that could not be written, before any work is done."""
+    from ssimgen._files import writable_folder
+
+    if path.suffix not in suffixes:
+        raise ValueError(f"output {path} must end in {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise ValueError(f"output {path} is a folder: name a file")
+    writable_folder(path.parent)
+
+
+def _progress() -> Progress:
+    """A progress bar on standard error, gone when done; none where no one looks."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "sample": _command(sample),
+    "compare": _command(compare),
+    "test-samples": _command(_test_samples),
+    "neighbours": _command(neighbours),
+    "demo": _command(demo),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""Where images come from: `load_images("mnist5k")`, or a path, or a :class:`Source` with options.
+
+The result is two sets, training and held-out, of :class:`Images` in memory; `open_gallery` reads images by name when
+asked for. To add a source by name, write a function
+that returns `Images` and add it to the table in `sources.py`. The training loop takes anything that offers what
+:class:`ssimgen.training.Data` asks for, so that sets larger than memory can stream.
+"""
+
+from ssimgen.data.gallery import Gallery
+from ssimgen.data.images import Images
+from ssimgen.data.sources import Source, Splits, load_images, open_gallery, read_picture
+
+__all__ = ["Gallery", "Images", "Source", "Splits", "load_images", "open_gallery", "read_picture"]

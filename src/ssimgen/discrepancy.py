@@ -1,0 +1,365 @@
+"""How far apart two distributions are, from samples: MMD, energy distance, conditional MMD, two-sample test.
+
+Everything but the test works on Gram or distance matrices, so that any kernel serves and hand-made matrices can be
+checked by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ssimgen import _arguments as arguments
+from ssimgen.kernels import Kernel
+
+
+def mmd2(
+    k_xx: Float[Tensor, "n n"],
+    k_xy: Float[Tensor, "n m"],
+    k_yy: Float[Tensor, "m m"],
+    *,
+    unbiased: bool = True,
+) -> Float[Tensor, ""]:
+    """Squared maximum mean discrepancy of two samples (Gretton et al. 2012),
+
+        mean k(x_i, x_j) + mean k(y_i, y_j) - 2 mean k(x_i, y_j).
+
+    Args:
+        k_xx, k_xy, k_yy: `kernel(x)`, `kernel(x, y)`, `kernel(y)`.
+        unbiased: leave the diagonals out of the same-sample means (their Eq. 3): the U-statistic, of mean 0 when the
+            distributions are equal, and so negative about half of the time. Otherwise the V-statistic (their
+            Eq. 5), never negative for a positive definite kernel.
+
+    Raises:
+        ValueError: matrices that do not fit each other, samples of one point with `unbiased`, or a result that is
+            not finite.
+    """
+    n, m = _sizes(k_xx, k_xy, k_yy, ("k_xx", "k_xy", "k_yy"))
+    if unbiased:
+        _check_unbiased(n, m)
+    value = _same_sample_mean(k_xx, unbiased) + _same_sample_mean(k_yy, unbiased) - 2 * k_xy.mean()
+    return _finite(value, "mmd2", (k_xx, k_xy, k_yy), ("k_xx", "k_xy", "k_yy"))
+
+
+def energy_distance(
+    d_xx: Float[Tensor, "n n"],
+    d_xy: Float[Tensor, "n m"],
+    d_yy: Float[Tensor, "m m"],
+    *,
+    unbiased: bool = True,
+) -> Float[Tensor, ""]:
+    """Energy distance of two samples (Szekely and Rizzo 2013),
+
+        2 mean D(x_i, y_j) - mean D(x_i, x_j) - mean D(y_i, y_j),
+
+    from distance matrices, not squared. It is twice the squared MMD of the paper's kernel -1/2 H D H
+    (docs/kernels.md, F3). `unbiased` and errors as :func:`mmd2`.
+    """
+    n, m = _sizes(d_xx, d_xy, d_yy, ("d_xx", "d_xy", "d_yy"))
+    if unbiased:
+        _check_unbiased(n, m)
+    value = 2 * d_xy.mean() - _same_sample_mean(d_xx, unbiased) - _same_sample_mean(d_yy, unbiased)
+    return _finite(value, "energy_distance", (d_xx, d_xy, d_yy), ("d_xx", "d_xy", "d_yy"))
+
+
+def cmmd2(
+    k_xx: Float[Tensor, "n n"],
+    k_xy: Float[Tensor, "n m"],
+    k_yy: Float[Tensor, "m m"],
+    l_xx: Float[Tensor, "n n"],
+    l_xy: Float[Tensor, "n m"],
+    l_yy: Float[Tensor, "m m"],
+    *,
+    regularisation: float,
+) -> Float[Tensor, ""]:
+    """Squared conditional maximum mean discrepancy of two samples of (condition, outcome) (Ren et al. 2016, Eq. 3),
+
+        Tr(K_d K~_d^-1 L_d K~_d^-1) + Tr(K_s K~_s^-1 L_s K~_s^-1) - 2 Tr(K_sd K~_d^-1 L_ds K~_s^-1),
+        K~ = K + lambda I,
+
+    the squared Hilbert-Schmidt norm of the difference of two conditional embedding operators; x is their d (data),
+    y their s (samples of the model). Three Cholesky-factored solves, no inverse; differentiable in all six.
+
+    Args:
+        k_xx, k_xy, k_yy: Gram matrices of the conditions (labels, say).
+        l_xx, l_xy, l_yy: Gram matrices of the outcomes (images), in the same order of samples.
+        regularisation: lambda > 0, added to the diagonal of k_xx and k_yy. There is no default: it sets how sharply
+            the estimate tells conditions apart, and K alone is singular as soon as two conditions are equal.
+
+    Raises:
+        ValueError: matrices that do not fit each other, a lambda that is not positive or too small for the matrix to
+            be factored, or a result that is not finite.
+    """
+    names = ("k_xx", "k_xy", "k_yy", "l_xx", "l_xy", "l_yy")
+    n, m = _sizes(k_xx, k_xy, k_yy, names[:3])
+    sizes_l = _sizes(l_xx, l_xy, l_yy, names[3:])
+    if sizes_l != (n, m):
+        raise ValueError(
+            f"conditions and outcomes must come from the same samples, got {n} and {m} conditions, "
+            f"{sizes_l[0]} and {sizes_l[1]} outcomes"
+        )
+    if not arguments.is_positive(regularisation):
+        raise ValueError(f"regularisation must be a positive number, got {regularisation!r}: 1e-3 is usual")
+    x_factor = _regularised_factor("k_xx", k_xx, regularisation)
+    y_factor = _regularised_factor("k_yy", k_yy, regularisation)
+    weights_xx = _solve_both_sides(x_factor, k_xx, x_factor)  # K~_d^-1 K_d K~_d^-1
+    weights_yy = _solve_both_sides(y_factor, k_yy, y_factor)
+    weights_xy = _solve_both_sides(x_factor, k_xy, y_factor)
+    value = (weights_xx * l_xx).sum() + (weights_yy * l_yy).sum() - 2 * (weights_xy * l_xy).sum()
+    return _finite(value, "cmmd2", (k_xx, k_xy, k_yy, l_xx, l_xy, l_yy), names)
+
+
+@dataclass(frozen=True, eq=False)
+class MeanEmbedding:
+    """A sample seen only through its features phi, for MMD in linear time and of samples that do not fit in memory.
+
+    Add the embeddings of parts to get that of the whole: `sum(parts[1:], parts[0])`, in any order, on any machine.
+    Sums are in float64.
+
+    Attributes:
+        count: number of points n.
+        total: sum of phi(x_i), (d,).
+        squares: sum of |phi(x_i)|^2, 0-d.
+    """
+
+    count: int
+    total: Float[Tensor, " d"]
+    squares: Float[Tensor, ""]
+
+    @classmethod
+    def of(cls, features: Float[Tensor, "n d"]) -> MeanEmbedding:
+        """The embedding of points with these features, such as those of :class:`ssimgen.features.SSIMFeatures`."""
+        phi = arguments.sample("features", features).double()
+        return cls(len(phi), phi.sum(0), (phi * phi).sum())
+
+    def __add__(self, other: MeanEmbedding) -> MeanEmbedding:
+        return MeanEmbedding(self.count + other.count, self.total + other.total, self.squares + other.squares)
+
+
+def embedded_mmd2(x: MeanEmbedding, y: MeanEmbedding, *, unbiased: bool = True) -> Float[Tensor, ""]:
+    """:func:`mmd2` of the kernel phi(x) . phi(y), from two mean embeddings: |mean phi(x_i) - mean phi(y_j)|^2.
+
+    Where features approximate a kernel within e for every pair, this is within 4 e of `mmd2` with that kernel:
+    the weights of its entries have absolute values of sum 4. `unbiased` and errors as :func:`mmd2`.
+    """
+    if x.total.shape != y.total.shape:
+        raise ValueError(
+            f"embeddings must have equally many features, got {len(x.total)} and {len(y.total)}: "
+            "transform both samples with one fitted transformer"
+        )
+    if unbiased:
+        _check_unbiased(x.count, y.count)
+    means = [_embedded_mean(z, unbiased) for z in (x, y)]
+    value = means[0] + means[1] - 2 * (x.total / x.count) @ (y.total / y.count)
+    return _finite(value, "embedded_mmd2", (x.total, y.total), ("x", "y"))
+
+
+def _embedded_mean(x: MeanEmbedding, unbiased: bool) -> Tensor:
+    """The mean of phi(x_i) . phi(x_j), over i != j if unbiased."""
+    everything = x.total @ x.total
+    return (everything - x.squares) / (x.count * (x.count - 1)) if unbiased else everything / x.count**2
+
+
+@dataclass(frozen=True, eq=False)
+class TwoSampleResult:
+    """What :func:`two_sample_test` found.
+
+    Attributes:
+        statistic: unbiased MMD^2 of the two samples.
+        p_value: (1 + b) / (1 + B), with b of the B permutations at least as large as the statistic.
+        level: of the test; `rejected` tells whether p_value <= level.
+        null: (B,) the statistic under the permutations.
+        witness_x: (n,) the witness function at the points of x: the mean kernel to x less the mean kernel to y, a
+            point's kernel with itself left out. Largest where x has mass that y lacks.
+        witness_y: (m,) the same at the points of y; smallest where y has mass that x lacks.
+    """
+
+    statistic: float
+    p_value: float
+    level: float
+    null: Float[Tensor, " B"]
+    witness_x: Float[Tensor, " n"]
+    witness_y: Float[Tensor, " m"]
+
+    @property
+    def rejected(self) -> bool:
+        """Whether equality of the two distributions is rejected at `level`."""
+        return self.p_value <= self.level
+
+
+def two_sample_test(
+    x: Float[Tensor, "n ..."],
+    y: Float[Tensor, "m ..."],
+    kernel: Kernel,
+    *,
+    permutations: int = 1000,
+    seed: int = 0,
+    level: float = 0.05,
+) -> TwoSampleResult:
+    """Kernel two-sample test: are x and y drawn from one distribution? (Gretton et al. 2012)
+
+    The statistic is the unbiased MMD^2; its null distribution comes from random relabellings of the pooled sample,
+    all of them on one Gram matrix, in float64. The p-value (1 + b) / (1 + B) is exact: under the null, and for points
+    that are independent, P(p <= t) <= t for every t and sample size.
+
+    Args:
+        x, y: samples of at least two points each.
+        kernel: positive definite; where its bandwidths are "median", fitted on the pooled sample, which keeps the
+            test exact because no permutation changes it.
+        permutations: B. The least p-value is 1 / (1 + B).
+        seed: of the relabellings; the same seed gives the same p-value.
+        level: of the test, for `TwoSampleResult.rejected`.
+
+    Raises:
+        ValueError: samples of fewer than two points, values that are not finite, unequal shapes, or too few
+            points or permutations for the level.
+    """
+    x, y = arguments.samples(x, y)
+    n, m = len(x), len(y)
+    if min(n, m) < 2:
+        raise ValueError(f"a two-sample test needs at least two points a sample, got {n} and {m}")
+    for name, z in (("x", x), ("y", y)):
+        if not z.isfinite().all():
+            first = int((~z.flatten(1).isfinite().all(1)).nonzero()[0])
+            raise ValueError(f"{name} has values that are not finite, first in {name}[{first}]: drop or repair it")
+    check_level(n, m, permutations, level)
+    with torch.no_grad():
+        pooled = torch.cat([x, y])
+        gram = kernel.fit(pooled)(pooled)
+    return permutation_test(gram, n, permutations=permutations, seed=seed, level=level)
+
+
+@torch.no_grad()
+def permutation_test(
+    gram: Float[Tensor, "N N"], n: int, *, permutations: int = 1000, seed: int = 0, level: float = 0.05
+) -> TwoSampleResult:
+    """:func:`two_sample_test` on the Gram matrix of the pooled sample, whose first n points are x.
+
+    Nothing that depends on the order of the points may be in the matrix: bandwidths come from all of them.
+
+    Raises:
+        ValueError: a matrix that is not square or not finite, fewer than two points in a sample, or too few points
+            or permutations for the level.
+    """
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
+        raise ValueError(f"gram must be square, the pooled sample against itself, got shape {tuple(gram.shape)}")
+    m = len(gram) - n
+    if min(n, m) < 2:
+        raise ValueError(f"a two-sample test needs at least two points a sample, got {n} and {m}")
+    check_level(n, m, permutations, level)
+    gram = gram.to(torch.float64, copy=True).fill_diagonal_(0)
+    if not gram.isfinite().all():
+        raise ValueError("the kernel returned values that are not finite: check its bandwidths and data_range")
+    labels = torch.zeros(permutations + 1, n + m, dtype=gram.dtype)
+    labels[0, :n] = 1  # the observed one, then the relabellings
+    order = torch.rand(permutations, n + m, generator=torch.Generator().manual_seed(seed)).argsort(1)
+    labels[1:].scatter_(1, order[:, :n], 1.0)
+    statistics = _relabelled_mmd2(gram, labels.to(gram.device), n, m).cpu()
+    witness = gram[:, :n].sum(1), gram[:, n:].sum(1)
+    observed, null = statistics[0], statistics[1:]
+    ties = 1e-12 * gram.abs().max().item()  # equal in exact arithmetic, apart in rounding: counted as ties
+    exceeding = int((null >= observed - ties).sum())
+    return TwoSampleResult(
+        statistic=observed.item(),
+        p_value=(1 + exceeding) / (1 + permutations),
+        level=level,
+        null=null,
+        witness_x=(witness[0] / (n - 1) - witness[1] / m)[:n],
+        witness_y=(witness[0] / n - witness[1] / (m - 1))[n:],
+    )
+
+
+def _relabelled_mmd2(gram: Float[Tensor, "N N"], labels: Float[Tensor, "B N"], n: int, m: int) -> Float[Tensor, " B"]:
+    """Unbiased MMD^2 of the pooled sample split by each row of `labels` (1 for x, 0 for y); gram has diagonal 0.
+
+    With z a row, z'Kz sums over x and x, z'K1 over x and all, 1'K1 over all: the other sums follow.
+    """
+    to_all = gram.sum(1)
+    s_xx = ((labels @ gram) * labels).sum(1)
+    s_xy = labels @ to_all - s_xx
+    s_yy = to_all.sum() - s_xx - 2 * s_xy
+    return s_xx / (n * (n - 1)) + s_yy / (m * (m - 1)) - 2 * s_xy / (n * m)
+
+
+def check_level(n: int, m: int, permutations: int, level: float) -> None:
+    """Raise unless some outcome has p_value <= level."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level!r}: 0.05 is usual")
+    splits = math.comb(n + m, n)
+    if splits < (2 if n == m else 1) / level:  # exchanging equally large samples changes nothing
+        raise ValueError(
+            f"samples of {n} and {m} points have {splits} splits, too few for p-values of {level}: pass larger samples"
+        )
+    if permutations < 1 or 1 / (1 + permutations) > level:
+        raise ValueError(
+            f"{permutations} permutations give p-values of at least {1 / (1 + max(permutations, 0)):.3g} and cannot "
+            f"reach level {level}: pass permutations={_least_permutations(level)} or more"
+        )
+
+
+def _least_permutations(level: float) -> int:
+    count = max(1, int(1 / level) - 2)
+    while 1 / (1 + count) > level:
+        count += 1
+    return count
+
+
+def _same_sample_mean(matrix: Tensor, unbiased: bool) -> Tensor:
+    if not unbiased:
+        return matrix.mean()
+    n = len(matrix)
+    return (matrix.sum() - matrix.diagonal().sum()) / (n * (n - 1))
+
+
+def _check_unbiased(n: int, m: int) -> None:
+    if min(n, m) < 2:
+        raise ValueError(
+            f"the unbiased estimate needs at least two points a sample, got {n} and {m}: pass unbiased=False"
+        )
+
+
+def _sizes(xx: Tensor, xy: Tensor, yy: Tensor, names: tuple[str, ...]) -> tuple[int, int]:
+    """n and m, of matrices (n, n), (n, m), (m, m)."""
+    for name, matrix in zip(names, (xx, xy, yy), strict=True):
+        if matrix.ndim != 2 or 0 in matrix.shape:
+            raise ValueError(f"{name} must be a matrix with at least one entry, got shape {tuple(matrix.shape)}")
+    for name, matrix in ((names[0], xx), (names[2], yy)):
+        if matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"{name} must be square, a sample against itself, got shape {tuple(matrix.shape)}")
+    if xy.shape != (len(xx), len(yy)):
+        raise ValueError(
+            f"{names[1]} must have shape {(len(xx), len(yy))} to fit {names[0]} and {names[2]}, "
+            f"got {tuple(xy.shape)}" + (f": pass {names[1]}.T" if xy.shape == (len(yy), len(xx)) else "")
+        )
+    return len(xx), len(yy)
+
+
+def _finite(value: Tensor, function: str, matrices: tuple[Tensor, ...], names: tuple[str, ...]) -> Tensor:
+    """`value`, unless it is NaN or infinite: then an error that says which matrix brought it in."""
+    if value.isfinite():
+        return value
+    bad = [name for name, matrix in zip(names, matrices, strict=True) if not matrix.isfinite().all()]
+    cause = f"{', '.join(bad)} held values that are not finite" if bad else "the sums overflowed"
+    raise ValueError(f"{function} is {value.item()}: {cause}; look for NaN or infinite pixels or weights")
+
+
+def _regularised_factor(name: str, gram: Tensor, regularisation: float) -> Tensor:
+    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    factor: Tensor
+    factor, info = torch.linalg.cholesky_ex(gram + regularisation * identity)
+    if info.item() != 0:
+        raise ValueError(
+            f"{name} + {regularisation} I is not positive definite in {str(gram.dtype).removeprefix('torch.')}: "
+            "raise regularisation, use float64, or check that the kernel is positive definite and finite"
+        )
+    return factor
+
+
+def _solve_both_sides(left: Tensor, matrix: Tensor, right: Tensor) -> Tensor:
+    """left^-1 matrix right^-1, for Cholesky factors of the symmetric matrices left and right."""
+    half = torch.cholesky_solve(matrix, left)
+    return torch.cholesky_solve(half.T, right).T

@@ -1,0 +1,537 @@
+"""Compiled kernels: squared patch distances of image pairs and their gradients, in one pass over the images.
+
+A kernel walks down a panel: some columns of one image plane, or several small planes side by side. Per row it
+filters s = x + y and d = x - y along the row into rings of the last rows; per step it filters the rings down the
+columns, which gives mean m and variance v of s and d in every window, and from these d^2. For a gradient, the
+derivatives of d^2 by those moments enter a second ring, and the transposed filters F' bring them back to the
+pixels: with m_z = F z and v_z = F z^2 - m_z^2, for z = s and d,
+
+    dD/dz = F'(dD/dm_z - 2 m_z dD/dv_z) + 2 z F'(dD/dv_z).
+
+Variances are sums of squares about a value inside the window, never differences of large squares: first along
+the row about the middle pixel, then down the column about the middle row (the law of total variance). Pixels
+are taken relative to the middle of their plane, so that the difference inside F' above stays small as well.
+
+Every form of d^2 is one expression with 0 or 1 for `luminance`, `cross` and `uncentred` (see `constants`):
+
+    d^2 = luminance a + b - cross a b,   a = 2 A_d / (A_s + A_d + 1),   b = 2 V_d / (V_s + V_d + 1),
+    A_z = m_z^2 / (2 c1),   V_z = beta (v_z + uncentred m_z^2) / (2 c2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, no_type_check
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from ssimgen.engine.fused.compilation import compiled, sources
+from ssimgen.engine.fused.vectors import (
+    accumulate,
+    fma,
+    lanes,
+    load,
+    load_some,
+    non_negative,
+    prefetch,
+    spread,
+    store,
+    store_some,
+    where_positive,
+)
+from ssimgen.engine.spec import PatchDistance
+
+RHO, SIGMA, LUMINANCE, CROSS, UNCENTRED, LO, ONE = range(7)
+
+
+def constants(patch: PatchDistance, dtype: Any) -> NDArray[Any]:
+    """What the kernels need of a request besides its window, at the places RHO ... ONE."""
+    uncentred = patch.form == "uncentred"
+    varies = patch.window.size > 1 or uncentred  # a single pixel has no variance
+    return np.array(
+        [
+            1 / (2 * patch.c1),
+            varies * patch.window.beta / (2 * patch.c2),
+            patch.form in ("sum", "product"),
+            patch.form == "product",
+            uncentred,
+            patch.lo,
+            1,
+        ],
+        dtype,
+    )
+
+
+@njit(forceinline=True)
+@no_type_check
+def _constant(numbers, place):
+    return spread(numbers, numbers[place])
+
+
+@njit(forceinline=True)
+@no_type_check
+def _read_row(x, y, start, lo, width, plane_size, planes, pixels, pitch, lines, line):
+    """s and d of one pixel row of every plane of the panel, for pixels that begin at 0."""
+    least = spread(x, lo)
+    for plane in range(planes):
+        row, to = start + plane * plane_size, plane * pitch
+        for i in range(0, pixels, lanes(x)):
+            u, v = load_some(x, row + i, pixels - i), load_some(y, row + i, pixels - i)
+            prefetch(x, row + i + width)
+            prefetch(y, row + i + width)
+            store(lines, to + i, (u - least) + (v - least))  # what is written too far, the next plane overwrites
+            store(lines, to + i + line, u - v)
+
+
+@njit
+@no_type_check
+def _read_row_in_phases(x, y, start, lo, plane_size, planes, pixels, pitch, lines, line, stride, phase_length):
+    """The same for windows `stride` apart: pixels are dealt out so that what a filter reads lies side by side."""
+    for plane in range(planes):
+        row = start + plane * plane_size
+        for i in range(pixels):
+            u, v = x[row + i], y[row + i]
+            to = i % stride * phase_length + plane * pitch + i // stride
+            lines[to] = (u - lo) + (v - lo)
+            lines[to + line] = u - v
+
+
+@njit(forceinline=True)
+@no_type_check
+def _row_moments(lines, at, taps, size, stride, phase_length):
+    """Mean and variance along a row, of the windows that begin at lines[at], lines[at + 1], ..."""
+    middle = size // 2
+    centre = load(lines, at + middle % stride * phase_length + middle // stride)
+    mean = centre - centre
+    square = mean
+    for k in range(size):
+        u = load(lines, at + k % stride * phase_length + k // stride) - centre
+        weighted = _constant(taps, k) * u
+        mean = mean + weighted
+        square = fma(weighted, u, square)
+    return mean + centre, non_negative(square - mean * mean)
+
+
+@njit(forceinline=True)
+@no_type_check
+def _filter_row(lines, line, taps, moments, slot, ring, length, size, stride, phase_length):
+    """Row moments of s and d, into their slot of the four rings: mean and variance of s, the same of d."""
+    for z in range(2):
+        for column in range(0, length, lanes(lines)):
+            mean, variance = _row_moments(lines, z * line + column, taps, size, stride, phase_length)
+            store(moments, 2 * z * ring + slot + column, mean)
+            store(moments, 2 * z * ring + ring + slot + column, variance)
+
+
+@njit(forceinline=True)
+@no_type_check
+def _window_moments(moments, at, ring, slots, taps, size, rows):
+    """Mean and variance in the windows of `rows` (1 or 2) neighbouring positions, from the moments of their rows."""
+    centre = load(moments, slots[(size + rows - 1) // 2] + at)
+    zero = centre - centre
+    mean_0, square_0, mean_1, square_1 = zero, zero, zero, zero
+    for k in range(size + rows - 1):
+        u = load(moments, slots[k] + at) - centre
+        square = fma(u, u, load(moments, slots[k] + at + ring))
+        if k < size:
+            tap = _constant(taps, k)
+            mean_0 = fma(tap, u, mean_0)
+            square_0 = fma(tap, square, square_0)
+        if rows == 2 and k > 0:
+            tap = _constant(taps, k - 1)
+            mean_1 = fma(tap, u, mean_1)
+            square_1 = fma(tap, square, square_1)
+    return (
+        mean_0 + centre,
+        non_negative(square_0 - mean_0 * mean_0),
+        mean_1 + centre,
+        non_negative(square_1 - mean_1 * mean_1),
+    )
+
+
+@njit(forceinline=True)
+@no_type_check
+def _squared(m_s, v_s, m_d, v_d, numbers):
+    """d^2 from the moments of s and d."""
+    rho, sigma, uncentred = _constant(numbers, RHO), _constant(numbers, SIGMA), _constant(numbers, UNCENTRED)
+    one = _constant(numbers, ONE)
+    A_d = rho * m_d * m_d
+    V_d = sigma * fma(uncentred * m_d, m_d, v_d)
+    N = fma(rho * m_s, m_s, A_d) + one
+    E = fma(sigma, fma(uncentred * m_s, m_s, v_s), V_d) + one
+    a, b = A_d + A_d, V_d + V_d
+    numerator = _constant(numbers, LUMINANCE) * a * E + b * N - _constant(numbers, CROSS) * a * b
+    return non_negative(numerator / (N * E))
+
+
+@njit(forceinline=True)
+@no_type_check
+def _derivatives(m_s, v_s, m_d, v_d, origin_s, origin_d, numbers):
+    """d^2, and what its transposed filters take, from the moments of s and d.
+
+    With B_z = 2 dd^2/dv_z these are -B_s, B_d, and dd^2/dm_x, dd^2/dm_y less B_s m_s +- B_d m_d (C_x, C_y). Means
+    there are relative to the origins, as the pixels are that will be multiplied by F'(B_z): the two nearly cancel.
+    """
+    rho, sigma, uncentred = _constant(numbers, RHO), _constant(numbers, SIGMA), _constant(numbers, UNCENTRED)
+    one = _constant(numbers, ONE)
+    A_d = rho * m_d * m_d
+    V_s = sigma * fma(uncentred * m_s, m_s, v_s)
+    V_d = sigma * fma(uncentred * m_d, m_d, v_d)
+    N = fma(rho * m_s, m_s, A_d) + one
+    E = V_s + V_d + one
+    inverse = one / (N * E)
+    by_N, by_E = inverse * E, inverse * N
+    a, b = (A_d + A_d) * by_N, (V_d + V_d) * by_E
+    luminance, cross_a = _constant(numbers, LUMINANCE), _constant(numbers, CROSS) * a
+    squared = non_negative(fma(luminance, a, b) - cross_a * b)
+
+    four = (one + one) * (one + one)
+    by_b = four * sigma * (one - cross_a) * by_E * by_E
+    minus_B_s = by_b * V_d
+    B_d = by_b * (V_s + one)
+    by_a = four * rho * (luminance - _constant(numbers, CROSS) * b) * m_d * by_N * by_N
+    ratio = rho * m_s
+    A_x = by_a * fma(ratio, m_s - m_d, one)  # dD/dm_x; as a sum of derivatives by m_s and m_d it would cancel
+    minus_A_y = by_a * fma(ratio, m_s + m_d, one)
+    W_s = minus_B_s * (m_s - origin_s - uncentred * m_s)
+    W_d = B_d * (m_d - origin_d - uncentred * m_d)
+    return squared, minus_B_s, B_d, (W_s - W_d) + A_x, (W_s + W_d) - minus_A_y
+
+
+@njit(forceinline=True)
+@no_type_check
+def _transpose_down(ring, at, slots, taps, size, length, rows, to, apart):
+    """Transposed filter down the columns, of two neighbouring rows of pixels.
+
+    slots: of the size + 1 rows of positions that reach one or both of them.
+    """
+    step = lanes(ring)
+    for column in range(0, length, 2 * step):
+        first, last = _constant(taps, size - 1), _constant(taps, 0)
+        left_0 = first * load(ring, at + slots[0] + column)
+        right_0 = first * load(ring, at + slots[0] + column + step)
+        left_1 = last * load(ring, at + slots[size] + column)
+        right_1 = last * load(ring, at + slots[size] + column + step)
+        for k in range(1, size):
+            tap, tap_1 = _constant(taps, size - 1 - k), _constant(taps, size - k)
+            left = load(ring, at + slots[k] + column)
+            right = load(ring, at + slots[k] + column + step)
+            left_0 = fma(tap, left, left_0)
+            left_1 = fma(tap_1, left, left_1)
+            right_0 = fma(tap, right, right_0)
+            right_1 = fma(tap_1, right, right_1)
+        store(rows, to + column, left_0)
+        store(rows, to + column + step, right_0)
+        store(rows, to + column + apart, left_1)
+        store(rows, to + column + apart + step, right_1)
+
+
+@njit
+@no_type_check
+def _transpose_down_in_phases(ring, at, slots, taps, tap, stride, length, rows, to):
+    """The same of one row of pixels, for windows `stride` apart; taps[tap] is what the first slot has."""
+    for column in range(length):
+        total = taps[0] - taps[0]
+        for k in range(tap // stride + 1):
+            total += taps[tap - k * stride] * ring[at + slots[k] + column]
+        rows[to + column] = total
+
+
+@njit(forceinline=True)
+@no_type_check
+def _transpose_along(rows, at, taps, size):
+    """Transposed filter along a row, at as many pixels as a vector holds."""
+    total = _constant(taps, 0) * load(rows, at)
+    for k in range(1, size):
+        total = fma(_constant(taps, k), load(rows, at - k), total)
+    return total
+
+
+@njit(forceinline=True)
+@no_type_check
+def _write_row(x, y, row, middle, first, count, rows, apart, taps, size, gx, gy):
+    """The gradient of `count` pixels of one row of one plane, which begins at `first` in the panel."""
+    middle_x, middle_y = _constant(x, middle), _constant(y, middle)
+    for i in range(0, count, lanes(x)):
+        here = first + i
+        u = load_some(x, row + i, count - i) - middle_x
+        v = load_some(y, row + i, count - i) - middle_y
+        by_s = _transpose_along(rows, here, taps, size) * (u + v)
+        by_d = _transpose_along(rows, here + apart, taps, size) * (u - v)
+        store_some(gx, row + i, _transpose_along(rows, here + 2 * apart, taps, size) - by_s + by_d, count - i)
+        if gy.size:
+            store_some(gy, row + i, _transpose_along(rows, here + 3 * apart, taps, size) - by_s - by_d, count - i)
+
+
+@njit
+@no_type_check
+def _transpose_at(rows, first, taps, stride, pixel):
+    """Transposed filter along a row, at one pixel, for windows `stride` apart."""
+    total = taps[0] - taps[0]
+    for k in range(pixel % stride, len(taps), stride):
+        total += taps[k] * rows[first + (pixel - k) // stride]
+    return total
+
+
+@njit
+@no_type_check
+def _write_row_in_phases(x, y, row, middle, first, skip, count, rows, apart, taps, stride, gx, gy):
+    """The same for windows `stride` apart; the row begins `skip` pixels after the first window in the panel."""
+    for i in range(count):
+        u, v = x[row + i] - x[middle], y[row + i] - y[middle]
+        by_s = _transpose_at(rows, first, taps, stride, skip + i) * (u + v)
+        by_d = _transpose_at(rows, first + apart, taps, stride, skip + i) * (u - v)
+        gx[row + i] = _transpose_at(rows, first + 2 * apart, taps, stride, skip + i) - by_s + by_d
+        if gy.size:
+            gy[row + i] = _transpose_at(rows, first + 3 * apart, taps, stride, skip + i) - by_s - by_d
+
+
+@njit
+@no_type_check
+def _zeros(count, like):
+    array = np.empty(count, like.dtype)
+    for i in range(count):
+        array[i] = 0
+    return array
+
+
+@njit
+@no_type_check
+def _columns(length, granule):
+    """`length` rounded up to whole granules."""
+    return -(-length // granule) * granule
+
+
+@njit
+@no_type_check
+def _origins(x, y, middle, plane_size, planes, pitch, columns, length, numbers):
+    """Per column of the panel: the origins of s and d, and 1 where a window begins, else 0."""
+    rows = _zeros(3 * length, x)
+    for plane in range(planes):
+        middle_x, middle_y = x[middle + plane * plane_size], y[middle + plane * plane_size]
+        for i in range(plane * pitch, plane * pitch + columns):
+            rows[i] = (middle_x - numbers[LO]) + (middle_y - numbers[LO])
+            rows[length + i] = middle_x - middle_y
+            rows[2 * length + i] = 1
+    return rows
+
+
+@njit
+@no_type_check
+def _copy(source, at, target, to, count):
+    for i in range(count):
+        target[to + i] = source[at + i]
+
+
+def _in_pairs(size: int, stride: int) -> bool:
+    """Whether rows of positions are taken two at a time, which pays where their windows share rows of pixels."""
+    return stride == 1 and size > 1
+
+
+@cache
+def values_kernel(size: int, stride: int) -> Callable[..., None]:
+    """Compiled (x, y, taps, numbers, geometry..., sums, image): sums of d^2 over positions, and d^2 itself.
+
+    x, y: (planes, H, W), flattened. first, last, together: these planes, so many side by side. begin, end: these
+    window positions of each row. sums[plane] = sum of d^2. image: (planes, h, w), flattened, or empty.
+    """
+    SIZE, STRIDE, PAIRED = size, stride, _in_pairs(size, stride)
+    ROWS, SOURCES = 2 if PAIRED else 1, sources()
+
+    @no_type_check  # numba infers the types
+    def values(x, y, taps, numbers, height, width, first, last, together, begin, end, sums, image):
+        SOURCES  # noqa: B018  part of the key of the code on disk
+        down, across = (height - SIZE) // STRIDE + 1, (width - SIZE) // STRIDE + 1
+        reach, columns = (SIZE - 1) // STRIDE, end - begin
+        plane_size, lo = height * width, numbers[LO]
+        pitch = columns + reach
+        pixels = min(pitch * STRIDE, width - begin * STRIDE)
+        length = _columns(together * pitch, lanes(x))
+        phase_length = length + _columns(reach, lanes(x))
+        line, held = STRIDE * phase_length, SIZE + ROWS - 1
+        lines = _zeros(2 * line, x)
+        ring = held * length
+        moments = _zeros(4 * ring, x)
+        slots = np.empty(held, np.intp)
+        squares = _zeros(2 * length, x)
+        totals = np.empty(length, np.float64)
+
+        for start in range(first, last, together):
+            planes = min(together, last - start)
+            for i in range(length):
+                totals[i] = 0
+            ready = 0
+            for i in range(0, down, ROWS):
+                rows = min(ROWS, down - i)
+                ready = max(ready, i * STRIDE)
+                while ready < (i + rows - 1) * STRIDE + SIZE:
+                    row = start * plane_size + ready * width + begin * STRIDE
+                    if PAIRED:
+                        _read_row(x, y, row, lo, width, plane_size, planes, pixels, pitch, lines, line)
+                    else:
+                        _read_row_in_phases(
+                            x, y, row, lo, plane_size, planes, pixels, pitch, lines, line, STRIDE, phase_length
+                        )
+                    slot = ready % held * length
+                    _filter_row(lines, line, taps, moments, slot, ring, length, SIZE, STRIDE, phase_length)
+                    ready += 1
+                for k in range(held):  # a second row that does not exist repeats the last row, and is not used
+                    slots[k] = min(i * STRIDE + k, ready - 1) % held * length
+                second = spread(x, x.dtype.type(rows - 1))
+                for at in range(0, length, lanes(x)):
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps, SIZE, ROWS)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps, SIZE, ROWS)
+                    square = _squared(s_0, v_0, d_0, w_0, numbers)
+                    store(squares, at, square)
+                    if PAIRED:
+                        below = _squared(s_1, v_1, d_1, w_1, numbers)
+                        store(squares, at + length, below)
+                        square = square + where_positive(second, below)
+                    accumulate(totals, at, square)
+                if image.size:
+                    for plane in range(planes):
+                        for k in range(rows):
+                            to = ((start + plane) * down + i + k) * across + begin
+                            _copy(squares, k * length + plane * pitch, image, to, columns)
+            for plane in range(planes):
+                total = 0.0
+                for i in range(plane * pitch, plane * pitch + columns):
+                    total += totals[i]
+                sums[start + plane] = total
+
+    return compiled(values)
+
+
+@cache
+def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
+    """Compiled as `values_kernel`: sums of d^2 over positions, and their gradients gx and gy (or none: empty).
+
+    Of the columns `begin` to `end`, which may reach (size - 1) // stride beyond the last position, it gives the
+    gradient of the pixels and the sum over positions. upstream: factors of d^2, (planes, h, w), flattened, or
+    empty for 1. With a stride, pixels that no window covers are not written.
+    """
+    SIZE, STRIDE, PAIRED = size, stride, _in_pairs(size, stride)
+    ROWS, SOURCES = 2 if PAIRED else 1, sources()
+
+    @no_type_check
+    def gradients(x, y, taps, numbers, height, width, first, last, together, begin, end, sums, upstream, gx, gy):
+        SOURCES  # noqa: B018  part of the key of the code on disk
+        down, across = (height - SIZE) // STRIDE + 1, (width - SIZE) // STRIDE + 1
+        reach, plane_size, lo = (SIZE - 1) // STRIDE, height * width, numbers[LO]
+        left = max(0, begin - reach)
+        columns = min(end, across) - left
+        pitch = columns + reach
+        pixels = min(pitch * STRIDE, width - left * STRIDE)
+        own = min(end * STRIDE, (across - 1) * STRIDE + SIZE) - begin * STRIDE
+        length = _columns(together * pitch, 2 * lanes(x))
+        phase_length = length + _columns(reach, lanes(x))
+        line, held = STRIDE * phase_length, SIZE + ROWS - 1
+        lines = _zeros(2 * line, x)
+        ring = held * length
+        moments = _zeros(4 * ring, x)
+        slots = np.empty(held, np.intp)
+        totals = np.empty(length, np.float64)
+        weights = _zeros(2 * length, x)
+        kept = reach + 2
+        back = (kept + 1) * length
+        derivatives = _zeros(4 * back, x)
+        back_slots = np.empty(kept, np.intp)
+        pad = _columns(reach, lanes(x))
+        apart = pad + length + lanes(x)
+        filtered = _zeros(8 * apart, x)
+        quantities = 4 if gy.size else 3
+
+        for start in range(first, last, together):
+            planes = min(together, last - start)
+            middle = start * plane_size + height // 2 * width + width // 2
+            origins = _origins(x, y, middle, plane_size, planes, pitch, columns, length, numbers)
+            for i in range(length):
+                totals[i] = 0
+                weights[i] = weights[length + i] = origins[2 * length + i]
+            ready = done = 0
+            for i in range(0, down, ROWS):
+                rows = min(ROWS, down - i)
+                ready = max(ready, i * STRIDE)
+                while ready < (i + rows - 1) * STRIDE + SIZE:
+                    row = start * plane_size + ready * width + left * STRIDE
+                    if PAIRED:
+                        _read_row(x, y, row, lo, width, plane_size, planes, pixels, pitch, lines, line)
+                    else:
+                        _read_row_in_phases(
+                            x, y, row, lo, plane_size, planes, pixels, pitch, lines, line, STRIDE, phase_length
+                        )
+                    slot = ready % held * length
+                    _filter_row(lines, line, taps, moments, slot, ring, length, SIZE, STRIDE, phase_length)
+                    ready += 1
+                for k in range(held):  # a second row that does not exist repeats the last row, and is not used
+                    slots[k] = min(i * STRIDE + k, ready - 1) % held * length
+                if upstream.size:
+                    for plane in range(planes):
+                        for k in range(rows):
+                            row = ((start + plane) * down + i + k) * across + left
+                            _copy(upstream, row, weights, k * length + plane * pitch, columns)
+                slot, below = i % kept * length, (i + 1) % kept * length
+                second = spread(x, x.dtype.type(rows - 1))
+                for at in range(0, length, lanes(x)):
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps, SIZE, ROWS)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps, SIZE, ROWS)
+                    s, d, inside = load(origins, at), load(origins, at + length), load(origins, at + 2 * length)
+                    weight = load(weights, at)
+                    square, B_s, B_d, C_x, C_y = _derivatives(s_0, v_0, d_0, w_0, s, d, numbers)
+                    store(derivatives, slot + at, where_positive(inside, weight * B_s))
+                    store(derivatives, slot + at + back, where_positive(inside, weight * B_d))
+                    store(derivatives, slot + at + 2 * back, where_positive(inside, weight * C_x))
+                    store(derivatives, slot + at + 3 * back, where_positive(inside, weight * C_y))
+                    if PAIRED:
+                        weight = load(weights, at + length)
+                        square_1, B_s, B_d, C_x, C_y = _derivatives(s_1, v_1, d_1, w_1, s, d, numbers)
+                        square = square + where_positive(second, square_1)
+                        store(derivatives, below + at, where_positive(inside, weight * B_s))
+                        store(derivatives, below + at + back, where_positive(inside, weight * B_d))
+                        store(derivatives, below + at + 2 * back, where_positive(inside, weight * C_x))
+                        store(derivatives, below + at + 3 * back, where_positive(inside, weight * C_y))
+                    accumulate(totals, at, square)
+
+                known = i + rows
+                complete = known * STRIDE if known < down else (down - 1) * STRIDE + SIZE
+                while done < complete:
+                    # Positions from `earliest` on reach these pixels; a row of zeros stands for those outside.
+                    tap = (SIZE - 1 - done % STRIDE) // STRIDE * STRIDE + done % STRIDE
+                    earliest = (done - tap) // STRIDE
+                    for k in range(kept):
+                        position = earliest + k
+                        back_slots[k] = (position % kept if 0 <= position < known else kept) * length
+                    for q in range(quantities):
+                        at, to = q * back, 2 * q * apart + pad
+                        if PAIRED:
+                            _transpose_down(derivatives, at, back_slots, taps, SIZE, length, filtered, to, apart)
+                        elif done % STRIDE < SIZE:
+                            _transpose_down_in_phases(
+                                derivatives, at, back_slots, taps, tap, STRIDE, length, filtered, to
+                            )
+                    for k in range(min(ROWS, complete - done)):
+                        for plane in range(planes):
+                            row = (start + plane) * plane_size + (done + k) * width + begin * STRIDE
+                            middle_of_plane = middle + plane * plane_size
+                            at = k * apart + pad + plane * pitch
+                            if PAIRED:
+                                _write_row(
+                                    x, y, row, middle_of_plane, at + begin - left, own,
+                                    filtered, 2 * apart, taps, SIZE, gx, gy,
+                                )  # fmt: skip
+                            elif done % STRIDE < SIZE:
+                                _write_row_in_phases(
+                                    x, y, row, middle_of_plane, at, (begin - left) * STRIDE, own,
+                                    filtered, 2 * apart, taps, STRIDE, gx, gy,
+                                )  # fmt: skip
+                    done += ROWS
+            for plane in range(planes):
+                total = 0.0
+                for i in range(plane * pitch + begin - left, plane * pitch + columns):
+                    total += totals[i]
+                sums[start + plane] = total
+
+    return compiled(gradients)

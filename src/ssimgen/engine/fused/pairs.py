@@ -1,0 +1,215 @@
+"""Squared patch distances of image pairs on the CPU, by compiled kernels; first derivatives by kernels as well.
+
+Only plain float32 and float64 tensors come here (see `ssimgen.engine`). Second derivatives are those of the
+eager engine: a backward pass that must itself be differentiable differentiates it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssimgen.engine import eager
+from ssimgen.engine.fused import pair_kernels, workers
+from ssimgen.engine.spec import PatchDistance
+from ssimgen.windows import Window
+
+_PANEL_BYTES = 1024  # per row, of planes side by side: the rows that a kernel keeps stay in the first cache
+_WIDEST_BYTES = 2048  # per row, of one large plane: longer stretches of its rows come faster from memory
+_CHUNK_PIXELS = 2**15  # fewer are not worth waking a thread for
+
+_Array = NDArray[Any]
+_Needs = tuple[bool, bool]
+
+
+def squared_map(
+    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], patch: PatchDistance
+) -> Float[Tensor, "B C h w"]:
+    """d^2 at every window position."""
+    if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
+        squares: Tensor = _SquaredMap.apply(x, y, patch)
+        return squares
+    return _map(x, y, patch)
+
+
+def squared_mean(
+    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], patch: PatchDistance
+) -> Float[Tensor, "B C"]:
+    """d^2 averaged over the window positions of each channel.
+
+    If a gradient may be asked for, it is computed now, where it costs less than the value did; the backward pass
+    multiplies it by what comes from above.
+    """
+    if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
+        mean: Tensor = _SquaredMean.apply(x, y, patch)
+        return mean
+    return _mean(x, y, patch)
+
+
+class _SquaredMean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
+        mean, *gradients = _mean_and_gradients(x, y, patch, ctx.needs_input_grad[:2])
+        ctx.patch, ctx.gradients = patch, [gradients]
+        ctx.save_for_backward(x, y)
+        return mean
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():
+            return *_differentiable(eager.squared_mean, x, y, ctx.patch, upstream, needs), None
+        try:
+            gradients = ctx.gradients.pop()  # given away, so that no copy is made; a graph that is kept computes anew
+        except IndexError:
+            gradients = _mean_and_gradients(x, y, ctx.patch, needs)[1:]
+        scale = upstream[..., None, None] / _positions(x, ctx.patch)
+        g_x, g_y = (None if g is None else g.mul_(scale) for g in gradients)
+        return g_x, g_y, None
+
+
+class _SquaredMap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
+        ctx.patch = patch
+        ctx.save_for_backward(x, y)
+        return _map(x, y, patch)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():
+            return *_differentiable(eager.squared_map, x, y, ctx.patch, upstream, needs), None
+        _, g_x, g_y = _mean_and_gradients(x, y, ctx.patch, needs, upstream)
+        return g_x, g_y, None
+
+
+def _differentiable(
+    engine: Callable[[Tensor, Tensor, PatchDistance], Tensor],
+    x: Tensor,
+    y: Tensor,
+    patch: PatchDistance,
+    upstream: Tensor,
+    needs: _Needs,
+) -> tuple[Tensor | None, Tensor | None]:
+    """The same gradients as functions of x, y and upstream that can be differentiated again."""
+    pair = x.view_as(x), y.view_as(y)  # two nodes of the graph, even where x and y are one tensor
+    wanted = [z for z, need in zip(pair, needs, strict=True) if need]
+    found = iter(torch.autograd.grad(engine(*pair, patch), wanted, upstream, create_graph=True))
+    g_x, g_y = (next(found) if need else None for need in needs)
+    return g_x, g_y
+
+
+def _mean(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
+    return _walk(pair_kernels.values_kernel, x, y, patch, patch.window.positions(x.shape[3]), _none(x))
+
+
+def _map(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
+    height, width = (patch.window.positions(side) for side in x.shape[2:])
+    squares = torch.empty((*x.shape[:2], height, width), dtype=x.dtype, device=x.device)
+    _walk(pair_kernels.values_kernel, x, y, patch, width, _flat(squares))
+    return squares
+
+
+def _mean_and_gradients(
+    x: Tensor, y: Tensor, patch: PatchDistance, needs: _Needs, upstream: Tensor | None = None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """d^2 averaged over positions, and the gradients of its sum, or of its sum weighted by `upstream`."""
+    if needs == (False, True):  # d^2 is symmetric
+        mean, g_y, _ = _mean_and_gradients(y, x, patch, (True, False), upstream)
+        return mean, None, g_y
+    window = patch.window
+    new = torch.empty if window.stride == 1 else torch.zeros  # windows apart can leave pixels uncovered
+    g_x = new(x.shape, dtype=x.dtype, device=x.device)
+    g_y = new(x.shape, dtype=x.dtype, device=x.device) if needs[1] else None
+    columns = window.positions(x.shape[3]) + (window.size - 1) // window.stride
+    outputs = (_none(x) if z is None else _flat(z) for z in (upstream, g_x, g_y))
+    return _walk(pair_kernels.gradients_kernel, x, y, patch, columns, *outputs), g_x, g_y
+
+
+def _walk(
+    kernel_for: Callable[[int, int], Callable[..., None]],
+    x: Tensor,
+    y: Tensor,
+    patch: PatchDistance,
+    columns: int,
+    *arrays: _Array,
+) -> Tensor:
+    """Run a kernel with its arrays over all planes and columns; d^2 averaged over positions."""
+    window, dtype, (height, width) = patch.window, _dtype(x), x.shape[2:]
+    panels = _panels(x, window, columns)
+    sums = np.zeros((len(panels.columns), panels.planes))
+    kernel = kernel_for(window.size, window.stride)
+    common = (
+        _flat(x), _flat(y), np.array(window.taps, dtype), pair_kernels.constants(patch, dtype), height, width,
+    )  # fmt: skip
+
+    def task(chunk: int) -> None:
+        tile, first, last = panels.chunk(chunk)
+        kernel(*common, first, last, panels.together, *panels.columns[tile], sums[tile], *arrays)
+
+    workers.run(task, panels.chunks)
+    means = sums.sum(0) / _positions(x, patch)
+    return torch.from_numpy(means.astype(dtype)).view(x.shape[:2])
+
+
+class _Panels(NamedTuple):
+    """How images are cut for the kernels: column ranges, planes side by side, and planes per chunk of work."""
+
+    columns: list[tuple[int, int]]
+    planes: int
+    together: int
+    per_chunk: int
+
+    @property
+    def chunks(self) -> int:
+        return len(self.columns) * -(-self.planes // self.per_chunk)
+
+    def chunk(self, index: int) -> tuple[int, int, int]:
+        """(column range, first plane, last plane + 1)."""
+        start, tile = divmod(index, len(self.columns))
+        first = start * self.per_chunk
+        return tile, first, min(first + self.per_chunk, self.planes)
+
+
+def _panels(x: Tensor, window: Window, columns: int) -> _Panels:
+    batch, channels, height, width = x.shape
+    return _cut(batch * channels, height, width, x.element_size(), window, columns, torch.get_num_threads())
+
+
+@lru_cache(maxsize=128)
+def _cut(planes: int, height: int, width: int, size: int, window: Window, columns: int, threads: int) -> _Panels:
+    """Columns, and so the order of every sum, follow from the images alone; only chunks follow from the threads."""
+    tiles = -(-columns * size // _WIDEST_BYTES)
+    step = -(-columns // tiles)
+    ranges = [(begin, min(begin + step, columns)) for begin in range(0, columns, step)]
+    pitch = window.positions(width) + (window.size - 1) // window.stride
+    together = max(1, _PANEL_BYTES // size // pitch)
+    share = max(_CHUNK_PIXELS, planes * height * width // (4 * threads))
+    per_chunk = max(1, share * tiles // (height * width) // together) * together
+    return _Panels(ranges, planes, together, per_chunk)
+
+
+def _positions(x: Tensor, patch: PatchDistance) -> int:
+    return patch.window.positions(x.shape[2]) * patch.window.positions(x.shape[3])
+
+
+def _flat(x: Tensor) -> _Array:
+    return x.detach().resolve_neg().contiguous().view(-1).numpy()
+
+
+def _none(x: Tensor) -> _Array:
+    return np.empty(0, _dtype(x))
+
+
+def _dtype(x: Tensor) -> type[np.float32] | type[np.float64]:
+    return np.float32 if x.dtype == torch.float32 else np.float64

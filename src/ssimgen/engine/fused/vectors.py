@@ -1,0 +1,272 @@
+"""SIMD vectors for numba kernels: as many lanes as a register of this CPU holds.
+
+LLVM vectorises a loop only if it can prove much about it, and then to half the width of AVX-512. Kernels
+written with these vectors do not depend on that: `load`, arithmetic with + - * /, `fma`, `store`. LLVM
+translates them for any CPU; the widths below only choose the number of lanes.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+
+def _register_bytes() -> int:
+    features = llvmlite.binding.get_host_cpu_features()
+    return next((size for name, size in (("avx512f", 64), ("avx", 32)) if features.get(name)), 16)
+
+
+REGISTER_BYTES = _register_bytes()
+
+
+class Vector(types.Type):
+    """numba type of a vector register."""
+
+    def __init__(self, dtype: types.Float) -> None:
+        self.dtype = dtype
+        self.lanes = REGISTER_BYTES * 8 // dtype.bitwidth
+        super().__init__(f"Vector({dtype} x {self.lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        scalar = manager.lookup(vector.dtype).get_value_type()
+        super().__init__(manager, vector, ir.VectorType(scalar, vector.lanes))
+
+
+def _instruction(generator: Callable[..., Any]) -> Any:
+    """numba's intrinsic, to the type checker a function of whatever kernels call it with."""
+    return intrinsic(generator)
+
+
+def _arithmetic(operation: Any, instruction: str) -> None:
+    @infer_global(operation)
+    class _Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+                return signature(args[0], *args)
+            return None
+
+    @lower_builtin(operation, Vector, Vector)
+    def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return getattr(builder, instruction)(*args)
+
+
+for _operation, _name in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _arithmetic(_operation, _name)
+
+
+@_instruction
+def lanes(typingctx: Any, array: Any) -> Any:
+    """How many elements of `array` one vector holds."""
+    count = Vector(array.dtype).lanes
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return context.get_constant(types.intp, count)
+
+    return types.intp(array), generate
+
+
+@_instruction
+def load(typingctx: Any, array: Any, index: Any) -> Any:
+    """array[index : index + lanes], of a contiguous array, as a vector; bounds are not checked."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(_address(context, builder, sig, args), align=sig.args[0].dtype.bitwidth // 8)
+
+    return Vector(array.dtype)(array, types.intp), generate
+
+
+@_instruction
+def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
+    """array[index : index + lanes] = vector; bounds are not checked."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[2], _address(context, builder, sig, args), align=sig.args[0].dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, Vector(array.dtype)), generate
+
+
+@_instruction
+def load_some(typingctx: Any, array: Any, index: Any, count: Any) -> Any:
+    """The first `count` of `load`, at most all of them, and zeros; nothing beyond is touched."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = _address(context, builder, sig, args)
+        vector = address.type.pointee
+        mask = _first(builder, vector.count, args[2])
+        kind = ir.FunctionType(vector, [address.type, ir.IntType(32), mask.type, vector])
+        name = f"llvm.masked.load.{_suffix(vector)}.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.call(function, [address, _alignment(sig), mask, ir.Constant(vector, None)])
+
+    return Vector(array.dtype)(array, types.intp, types.intp), generate
+
+
+@_instruction
+def store_some(typingctx: Any, array: Any, index: Any, vector: Any, count: Any) -> Any:
+    """Store the first `count` lanes, at most all of them; nothing beyond is touched."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        address = _address(context, builder, sig, args)
+        vector = address.type.pointee
+        mask = _first(builder, vector.count, args[3])
+        kind = ir.FunctionType(ir.VoidType(), [vector, address.type, ir.IntType(32), mask.type])
+        name = f"llvm.masked.store.{_suffix(vector)}.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(function, [args[2], address, _alignment(sig), mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, Vector(array.dtype), types.intp), generate
+
+
+@_instruction
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask for array[index] to be brought into the first cache; any index is allowed."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = builder.bitcast(_element(context, builder, sig, args), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, *[ir.IntType(32)] * 3])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_read, to_all_caches, data = (ir.Constant(ir.IntType(32), number) for number in (0, 3, 1))
+        builder.call(function, [pointer, to_read, to_all_caches, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@_instruction
+def accumulate(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
+    """array[index : index + lanes] += vector, in the precision of the float64 array."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        wide = ir.VectorType(ir.DoubleType(), sig.args[2].lanes)
+        pointer = builder.bitcast(_element(context, builder, sig, args), wide.as_pointer())
+        addend = args[2] if args[2].type == wide else builder.fpext(args[2], wide)
+        builder.store(builder.fadd(builder.load(pointer, align=8), addend), pointer, align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+@_instruction
+def spread(typingctx: Any, array: Any, value: Any) -> Any:
+    """The number in all lanes of a vector of the dtype of `array`."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = context.get_value_type(sig.return_type)
+        first = builder.insert_element(ir.Constant(vector, ir.Undefined), args[1], ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+        return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+
+    return Vector(array.dtype)(array, array.dtype), generate
+
+
+@_instruction
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, in one instruction where the CPU has it."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = context.get_value_type(sig.return_type)
+        kind = ir.FunctionType(vector, [vector] * 3)
+        name = f"llvm.fmuladd.{_suffix(vector)}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return a(a, a, a), generate
+
+
+@_instruction
+def non_negative(typingctx: Any, a: Any) -> Any:
+    """0 where a < 0, else a; NaN stays NaN."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        zero = context.get_constant_null(sig.return_type)
+        return builder.select(builder.fcmp_ordered("<", args[0], zero), zero, args[0])
+
+    return a(a), generate
+
+
+@_instruction
+def where_positive(typingctx: Any, condition: Any, a: Any) -> Any:
+    """a where condition > 0, else 0 whatever a is."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        zero = context.get_constant_null(sig.return_type)
+        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], zero)
+
+    return a(a, a), generate
+
+
+@_instruction
+def where_above(typingctx: Any, a: Any, b: Any, value: Any, otherwise: Any) -> Any:
+    """value where a > b, else `otherwise`."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
+
+    return a(a, a, a, a), generate
+
+
+@_instruction
+def negative(typingctx: Any, a: Any) -> Any:
+    """-a, which costs nothing as an argument of `fma`."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fneg(args[0])
+
+    return a(a), generate
+
+
+@_instruction
+def reciprocal(typingctx: Any, a: Any) -> Any:
+    """1 / a for finite a; in float32 from the CPU's estimate and a Newton step where it has one, within 2 ulp."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        one = ir.Constant(args[0].type, [1.0] * args[0].type.count)
+        return builder.fdiv(one, args[0], flags=("arcp", "ninf"))  # without ninf LLVM divides
+
+    return a(a), generate
+
+
+def _element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Pointer to array[index], for args that begin with a contiguous array and an index."""
+    data = context.make_array(sig.args[0])(context, builder, args[0]).data
+    return builder.gep(data, [args[1]])
+
+
+def _address(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """The same as pointer to a vector."""
+    vector = context.get_value_type(Vector(sig.args[0].dtype))
+    return builder.bitcast(_element(context, builder, sig, args), vector.as_pointer())
+
+
+def _suffix(vector: Any) -> str:
+    """LLVM's name of the vector type in names of intrinsics."""
+    return f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+
+
+def _alignment(sig: Any) -> Any:
+    return ir.Constant(ir.IntType(32), sig.args[0].dtype.bitwidth // 8)
+
+
+def _first(builder: Any, lanes: int, count: Any) -> Any:
+    """A mask of the first `count` of `lanes` lanes."""
+    vector = ir.VectorType(count.type, lanes)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    spread_count = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+    return builder.icmp_signed("<", ir.Constant(vector, list(range(lanes))), spread_count)

@@ -1,0 +1,30 @@
+"""What an engine is asked to compute: the squared distance of a patch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ssimgen.windows import Window
+
+Form = Literal["product", "sum", "centred", "uncentred"]
+
+Advance = Callable[[float], None]
+"""Told, from any thread, which fraction of the work was done since it was last told."""
+
+
+@dataclass(frozen=True)
+class PatchDistance:
+    """d^2 of a patch, with a = 1 - s1 and b = 1 - s2 the complements of luminance and structure.
+
+    product: a + b - ab = 1 - SSIM (Eq. 1, general); sum: a + b = 2 - s1 - s2 (Eq. 2);
+    centred: b (Eq. 1 for zero-mean patches); uncentred: Eq. 1 without centring.
+    Equations are those of Ghojogh, Karray, Crowley (2020).
+    """
+
+    window: Window
+    form: Form
+    c1: float
+    c2: float
+    lo: float  # the least pixel value; subtracted before anything else

@@ -1,0 +1,89 @@
+"""Two pictures side by side: reading them, the map of their similarity, the table of indices."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from ssimgen import pictures
+from ssimgen._files import write_atomically
+from ssimgen.evaluation.reconstruction import psnr
+from ssimgen.similarity import DEFAULT_WINDOW, FORMS, distance, ms_ssim, ssim, ssim_map
+from ssimgen.windows import Window
+
+
+def read_pair(a: Path, b: Path, *, grey: bool) -> tuple[Float[Tensor, "1 C H W"], Float[Tensor, "1 C H W"]]:
+    """Two pictures of equal size and kind, in [0, 1]; `grey` turns colours into grey."""
+    x, y = (_grey(pictures.read(path)) if grey else pictures.read(path) for path in (a, b))
+    if x.shape[1:] != y.shape[1:]:
+        sizes = [f"{path} is {z.shape[2]} x {z.shape[1]} px" for path, z in ((a, x), (b, y))]
+        raise ValueError(f"{sizes[0]}, but {sizes[1]}: crop or scale one of them")
+    if len(x) != len(y):
+        kinds = [f"{path} is {'grey' if len(z) == 1 else 'coloured'}" for path, z in ((a, x), (b, y))]
+        raise ValueError(f"{kinds[0]}, but {kinds[1]}: convert one of them, or pass --grey")
+    return x[None], y[None]
+
+
+def similarity_indices(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    window: Window = DEFAULT_WINDOW,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> dict[str, Float[Tensor, " B"]]:
+    """Every index and distance of image pairs in [0, 1], by name: first similarities, then distances (rms norm)."""
+    values = {
+        "PSNR (dB)": psnr(x, y, data_range=1.0),
+        "SSIM": ssim(x, y, data_range=1.0, window=window, k1=k1, k2=k2),
+        "MS-SSIM": ms_ssim(x, y, data_range=1.0, window=window, k1=k1, k2=k2),
+    }
+    for form in FORMS:
+        values[f"distance, {form}"] = distance(x, y, data_range=1.0, form=form, window=window, k1=k1, k2=k2)
+    values["l1 (mean)"] = (x - y).abs().mean((1, 2, 3))
+    values["l2 (root mean square)"] = (x - y).square().mean((1, 2, 3)).sqrt()
+    return values
+
+
+def _grey(image: Tensor) -> Tensor:
+    weights = image.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)  # ITU-R BT.601
+    return image if len(image) == 1 else (image * weights).sum(0, keepdim=True)
+
+
+def draw_map(path: Path, x: Tensor, y: Tensor, names: tuple[str, str], *, window: Window, k1: float, k2: float) -> None:
+    """A PNG of both pictures and, between -1 and 1, the mean over channels of their SSIM at every position."""
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    values = ssim_map(x, y, data_range=1.0, window=window, k1=k1, k2=k2)[0].mean(0)
+    height, width = x.shape[-2:]
+    figure = Figure(figsize=(13, 0.8 + 4 * min(2.0, max(0.5, height / width))), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for axis, image, name in zip(axes, (x, y), names, strict=False):
+        axis.imshow(image[0].movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+        axis.set_title(name)
+    shown = axes[2].imshow(values.numpy(), cmap="viridis", vmin=min(0.0, math.floor(values.min().item())), vmax=1)
+    axes[2].set_title(f"SSIM, mean {values.mean().item():.4f}")
+    figure.colorbar(shown, ax=axes[2], shrink=0.8)
+    for axis in axes:
+        axis.set_axis_off()
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
+
+
+def table(values: Mapping[str, float], names: tuple[str, str], *, as_json: bool) -> None:
+    """Print indices and distances."""
+    if as_json:
+        print(json.dumps({key: value if math.isfinite(value) else None for key, value in values.items()}, indent=2))
+        return
+    shown = Table(title=f"{names[0]} and {names[1]}")
+    shown.add_column("index")
+    shown.add_column("value", justify="right")
+    for key, value in values.items():
+        shown.add_row(key, f"{value:.6g}")
+    Console().print(shown)

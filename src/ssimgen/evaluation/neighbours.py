@@ -1,0 +1,122 @@
+"""The images of a set that are structurally nearest to one image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from ssimgen import pairwise
+from ssimgen._files import write_atomically
+from ssimgen.data import Gallery
+from ssimgen.metrics import StructuralDistance
+
+_BATCH = 256  # images in memory at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """An image of the set, its distance to the query, and their SSIM."""
+
+    name: str
+    image: Float[Tensor, "C H W"]
+    distance: float
+    ssim: float
+
+
+def neighbours(
+    query: Float[Tensor, "C H W"],
+    gallery: Gallery,
+    metric: StructuralDistance,
+    *,
+    number: int,
+    leave_out: int | None = None,
+    track: Callable[[Sequence[list[int]]], Iterable[list[int]]] = iter,
+) -> list[Neighbour]:
+    """The `number` images of the gallery nearest to the query, nearest first; of equally near ones, the first.
+
+    Images are read a batch at a time, so the set may be larger than memory.
+
+    Args:
+        query: with values in [0, 1].
+        leave_out: place in the gallery of an image not to be found: the query itself.
+        track: passes on what it iterates over, for a progress bar.
+
+    Raises:
+        ValueError: a number below 1, an empty choice, or an image whose size or channels are not those of the query,
+            by name.
+    """
+    if number < 1:
+        raise ValueError(f"number must be at least 1, got {number}")
+    places = [i for i in range(len(gallery)) if i != leave_out]
+    if not places:
+        raise ValueError(f"{gallery.source} holds no image but the query")
+    batches = [places[i : i + _BATCH] for i in range(0, len(places), _BATCH)]
+    with torch.no_grad():
+        found = torch.cat([metric(query[None], _like(query, gallery, batch))[0] for batch in track(batches)])
+    order = found.argsort(stable=True)[:number].tolist()
+    nearest = [places[i] for i in order]
+    images = _like(query, gallery, nearest)
+    similarities = pairwise.ssim(
+        query[None], images, data_range=metric.data_range, window=metric.window, k1=metric.k1, k2=metric.k2
+    )[0]
+    return [
+        Neighbour(gallery.names[place], image, found[i].item(), similarity.item())
+        for place, image, i, similarity in zip(nearest, images, order, similarities, strict=True)
+    ]
+
+
+def _like(query: Tensor, gallery: Gallery, places: list[int]) -> Tensor:
+    """Images of the size and channels of the query; grey ones beside a coloured query are taken as coloured."""
+    images = gallery.images(places)
+    first = gallery.names[places[0]]
+    if images.shape[2:] != query.shape[1:]:
+        raise ValueError(
+            f"the query is {query.shape[2]} x {query.shape[1]} px, but {first} of {gallery.source} is "
+            f"{images.shape[3]} x {images.shape[2]} px: give a size to scale to, with --size"
+        )
+    if images.shape[1] > len(query):
+        raise ValueError(f"the query is grey, but {gallery.source} holds coloured images: turn all grey, with --grey")
+    return images.expand(-1, len(query), -1, -1)
+
+
+def print_table(query: str, found: list[Neighbour], source: str) -> None:
+    """Print the neighbours, nearest first."""
+    table = Table(title=f"nearest to {query} in {source}")
+    for heading in ("", "distance", "SSIM"):
+        table.add_column(heading, justify="right")
+    table.add_column("image", overflow="fold")
+    for rank, neighbour in enumerate(found, 1):
+        table.add_row(str(rank), f"{neighbour.distance:.4f}", f"{neighbour.ssim:.4f}", neighbour.name)
+    Console(markup=False).print(table)
+
+
+def print_json(query: str, found: list[Neighbour], source: str) -> None:
+    """Print the neighbours as one JSON object."""
+    listed = [{"image": z.name, "distance": z.distance, "ssim": z.ssim} for z in found]
+    print(json.dumps({"query": query, "source": source, "neighbours": listed}, indent=2))
+
+
+def draw_neighbours(path: Path, query: Float[Tensor, "C H W"], found: list[Neighbour]) -> None:
+    """A PNG of the query and its neighbours, with their distances."""
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    shown = [("query", query), *((f"{z.distance:.3f}", z.image) for z in found)]
+    columns = min(len(shown), 8)
+    rows = -(-len(shown) // columns)
+    height, width = query.shape[1:]
+    figure = Figure(figsize=(1.6 * columns, rows * (0.3 + 1.6 * height / width)), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (title, image) in zip(axes, shown, strict=False):
+        axis.imshow(image.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+        axis.set_title(title)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))

@@ -1,0 +1,148 @@
+"""What the command line shows of two sets of images: which were compared, the table, pictures of witnesses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from ssimgen import pictures
+from ssimgen._files import write_atomically
+from ssimgen.data import Gallery
+from ssimgen.discrepancy import TwoSampleResult
+from ssimgen.evaluation.sets import Respect, SetComparison
+
+_PICTURED, _COLUMNS = 24, 12  # witnesses of a set in the picture
+_NAMED = 5  # of them named in the table
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Images drawn from a gallery, with their places in it."""
+
+    gallery: Gallery
+    places: list[int]
+    images: Float[Tensor, "n C H W"]
+
+    def names(self, order: list[int]) -> list[str]:
+        """Of some of the images."""
+        return [self.gallery.names[self.places[i]] for i in order]
+
+
+def draw(a: Gallery, b: Gallery, most: int, seed: int) -> tuple[Drawn, Drawn]:
+    """At most `most` random images of each set, all of one size and kind.
+
+    Raises ValueError for sets of fewer than two images, and for sets that do not fit each other.
+    """
+    if most < 2:
+        raise ValueError(f"images must be at least 2, got {most}: a few hundred of each set show most differences")
+    for gallery in (a, b):
+        if len(gallery) < 2:
+            raise ValueError(f"{gallery.source} holds one image, and a test needs two or more: a few hundred are usual")
+    generator = torch.Generator().manual_seed(seed)
+    places = [sorted(torch.randperm(len(gallery), generator=generator)[:most].tolist()) for gallery in (a, b)]
+    x, y = (Drawn(gallery, chosen, gallery.images(chosen)) for gallery, chosen in zip((a, b), places, strict=True))
+    if x.images.shape[2:] != y.images.shape[2:]:
+        sizes = [f"{z.gallery.source} are {z.images.shape[3]} x {z.images.shape[2]} px" for z in (x, y)]
+        raise ValueError(f"images of {sizes[0]}, but those of {sizes[1]}: give a size to scale to, with --size")
+    if x.images.shape[1] != y.images.shape[1]:
+        kinds = [f"{z.gallery.source} are {'grey' if z.images.shape[1] == 1 else 'coloured'}" for z in (x, y)]
+        raise ValueError(f"images of {kinds[0]}, but those of {kinds[1]}: turn all grey, with --grey")
+    return x, y
+
+
+def witnesses(found: TwoSampleResult) -> tuple[list[int], list[int]]:
+    """The images of x by how much rarer their like is in y, and those of y by how much rarer in x: rarest first.
+
+    That is the order of the witness function, whose mean over x less its mean over y is MMD^2.
+    """
+    return found.witness_x.argsort(descending=True).tolist(), found.witness_y.argsort().tolist()
+
+
+def print_table(found: SetComparison, a: Drawn, b: Drawn) -> None:
+    """Print the comparison of a and b."""
+    console = Console(highlight=False, markup=False)
+    for letter, z in (("A", a), ("B", b)):
+        drawn, everything = len(z.places), len(z.gallery)
+        part = "" if drawn == everything else f" (drawn at random) of the {everything:,}"
+        console.print(f"{letter}: {drawn:,}{part} images of {z.gallery.source}")
+    test = found.test
+    verdict = "the sets differ" if test.rejected else "no difference found, which does not prove that there is none"
+    console.print(f"\n{verdict}: p = {test.p_value:.4g}, level {test.level:g}, {len(test.null):,} permutations")
+    console.print(f"MMD² = {test.statistic:.4g}, kernel: {found.kernel}\n")
+    table = Table(title="in which respect")
+    table.add_column()
+    for heading in ("MMD²", f"{1 - test.level:.0%} by chance", "p", "p adjusted", "mean A", "mean B"):
+        table.add_column(heading, justify="right")
+    for respect in found.respects:
+        table.add_row(respect.name, *_cells(respect))
+    console.print(table)
+    console.print(
+        f"p adjusted is for {len(found.respects)} tests at once (Holm); it counts only if the sets differ at all.\n"
+    )
+    if test.rejected:
+        for letter, other, z, order in zip("AB", "BA", (a, b), witnesses(test), strict=True):
+            console.print(f"images of {letter} whose like is rarest in {other}: {', '.join(z.names(order[:_NAMED]))}")
+
+
+def _cells(respect: Respect) -> list[str]:
+    tested = ["equal", "", "", ""]
+    if respect.result is not None:
+        chance = respect.result.null.quantile(1 - respect.result.level).item()
+        tested = [f"{v:.4g}" for v in (respect.result.statistic, chance, respect.result.p_value, respect.adjusted)]
+    return tested + (["", ""] if respect.means is None else [f"{mean:.4f}" for mean in respect.means])
+
+
+def print_json(found: SetComparison, a: Drawn, b: Drawn) -> None:
+    """Print the comparison as one JSON object."""
+    print(
+        json.dumps(
+            {
+                "a": {"source": a.gallery.source, "images": len(a.places), "of": len(a.gallery)},
+                "b": {"source": b.gallery.source, "images": len(b.places), "of": len(b.gallery)},
+                "kernel": found.kernel,
+                "differ": found.test.rejected,
+                **_numbers(found.test),
+                "level": found.test.level,
+                "permutations": len(found.test.null),
+                "respects": {
+                    respect.name: None
+                    if respect.result is None
+                    else {**_numbers(respect.result), "p_adjusted": respect.adjusted, "means": respect.means}
+                    for respect in found.respects
+                },
+                "witnesses": {
+                    letter: z.names(order[:_PICTURED])
+                    for letter, z, order in zip("ab", (a, b), witnesses(found.test), strict=True)
+                },
+            },
+            indent=2,
+        )
+    )
+
+
+def _numbers(result: TwoSampleResult) -> dict[str, float]:
+    return {"mmd2": result.statistic, "p_value": result.p_value}
+
+
+def draw_witnesses(path: Path, found: SetComparison, a: Drawn, b: Drawn) -> None:
+    """A PNG of the images of each set whose like is rarest in the other, rarest first."""
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    grids = [
+        pictures.grid(z.images[order[:_PICTURED]], columns=_COLUMNS)
+        for z, order in zip((a, b), witnesses(found.test), strict=True)
+    ]
+    shape = max(grid.shape[1] / grid.shape[2] for grid in grids)
+    figure = Figure(figsize=(12, 2 * (12 * shape + 0.5)), layout="constrained")
+    for axis, grid, letter, other, z in zip(figure.subplots(2, 1), grids, "AB", "BA", (a, b), strict=True):
+        axis.imshow(grid.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+        axis.set_title(f"images of {letter} ({z.gallery.source}) whose like is rarest in {other}")
+        axis.set_axis_off()
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))

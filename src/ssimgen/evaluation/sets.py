@@ -1,0 +1,172 @@
+"""Two sets of images: are they draws from one distribution, and if not, in which respect do they differ?
+
+A kernel two-sample test answers the first question. For the second, the test is repeated with kernels that see one
+respect each: the luminance, the contrast or the structure of patches (:mod:`ssimgen.components`), or the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ssimgen._arguments import choice
+from ssimgen.components import PARTS, Component, deviations, means
+from ssimgen.discrepancy import TwoSampleResult, check_level, permutation_test
+from ssimgen.engine import Form
+from ssimgen.kernels import SSIM, DistanceInduced
+from ssimgen.metrics import Euclidean, Metric, StructuralDistance
+from ssimgen.similarity import DEFAULT_WINDOW, patch_distance
+from ssimgen.windows import Window
+
+KernelName = Literal["components", "structural", "energy", "ssim", "pixels"]
+KERNELS: Mapping[KernelName, str] = {
+    "components": "Gaussian on luminance, contrast and structure",
+    "structural": "Gaussian on the structural distance, form {form}",
+    "energy": "energy distance of the structural distance, form {form}",
+    "ssim": "SSIM",
+    "pixels": "Gaussian on the distance of pixels",
+}
+
+_ROUNDING = 1e-9  # of squared distances in float32; one grey level more in one pixel makes 1e-8 or more
+
+
+@dataclass(frozen=True, eq=False)
+class Respect:
+    """The test in one respect.
+
+    Attributes:
+        name: "luminance", "contrast", "structure" or "pixels".
+        result: None where no test is possible, because most images are equal in this respect.
+        adjusted: its p-value adjusted for the number of respects (Holm 1979).
+        means: of luminance, or of contrast (the standard deviation of patches), in x and in y.
+    """
+
+    name: str
+    result: TwoSampleResult | None
+    adjusted: float | None
+    means: tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class SetComparison:
+    """What :func:`compare_sets` found: the kernel in words, the test with it, and the test in each respect."""
+
+    kernel: str
+    test: TwoSampleResult
+    respects: tuple[Respect, ...]
+
+
+def compare_sets(
+    x: Float[Tensor, "n C H W"],
+    y: Float[Tensor, "m C H W"],
+    *,
+    kernel: KernelName = "components",
+    form: Form = "sum",
+    window: Window = DEFAULT_WINDOW,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    permutations: int = 1000,
+    seed: int = 0,
+    level: float = 0.05,
+    track: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> SetComparison:
+    """Test two sets of images in [0, 1], as a whole and in each respect.
+
+    The hypothesis is that all images are independent draws from one distribution. It is tested by permutations
+    (:func:`ssimgen.discrepancy.permutation_test`) with the kernel
+
+    ============  ====================================================================================================
+    "components"  exp(-(D_l^2 / m_l + D_c^2 / m_c + D_s^2 / m_s) / 2), with D the distances in luminance, contrast and
+                  structure, and m the medians of their squares in both sets together
+    "structural"  Gaussian on the structural distance of `form`, its median the bandwidth
+    "energy"      energy distance of the structural distance of `form`: no bandwidth
+    "ssim"        SSIM: no bandwidth; there are differences that it cannot see (docs/kernels.md, F4)
+    "pixels"      Gaussian on the Euclidean distance of pixels, its median the bandwidth
+    ============  ====================================================================================================
+
+    Args:
+        x, y: the sets.
+        kernel, form: what is compared, see above.
+        window, k1, k2: as :func:`ssimgen.ssim`.
+        permutations, seed, level: as :func:`ssimgen.discrepancy.two_sample_test`.
+        track: passes on what it iterates over, for a progress bar.
+
+    Raises:
+        ValueError: as :func:`ssimgen.discrepancy.permutation_test`; images smaller than the window; a kernel whose
+            bandwidth would be 0, because most images are equal.
+    """
+    choice("kernel", kernel, KERNELS)
+    check_level(len(x), len(y), permutations, level)
+    options: dict[str, Any] = {"data_range": 1.0, "window": window, "k1": k1, "k2": k2}
+    metrics: dict[str, Metric] = {**{part: Component(part, **options) for part in PARTS}, "pixels": Euclidean()}
+    pooled = torch.cat([x, y])
+    test = partial(permutation_test, n=len(x), permutations=permutations, seed=seed, level=level)
+    with torch.no_grad():
+        squares = {name: metrics[name].squared(pooled) for name in track(metrics)}
+        whole = test(_gram(kernel, squares, pooled, StructuralDistance(form=form, **options)))
+        results = {name: test(gaussian_gram(square)) for name, square in squares.items() if _median(square)}
+    adjusted = holm({name: result.p_value for name, result in results.items()})
+    in_x, in_y = (_averages(z, window, k1, k2) for z in (x, y))
+    respects = tuple(
+        Respect(name, results.get(name), adjusted.get(name), (in_x[name], in_y[name]) if name in in_x else None)
+        for name in metrics
+    )
+    return SetComparison(KERNELS[kernel].format(form=form), whole, respects)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """p-values adjusted so that the chance of any p <= t among the true hypotheses is at most t (Holm 1979)."""
+    adjusted, greatest = {}, 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        greatest = max(greatest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = greatest
+    return adjusted
+
+
+def _gram(kernel: KernelName, squares: Mapping[str, Tensor], pooled: Tensor, metric: StructuralDistance) -> Tensor:
+    """The kernel matrix of the pooled sample."""
+    make: Mapping[KernelName, Callable[[], Tensor]] = {
+        "components": lambda: gaussian_gram(*(squares[part] for part in PARTS)),
+        "structural": lambda: gaussian_gram(metric.squared(pooled)),
+        "energy": lambda: DistanceInduced(metric, pooled[:1])(pooled),
+        "ssim": lambda: SSIM(metric.data_range, metric.window, metric.k1, metric.k2)(pooled),
+        "pixels": lambda: gaussian_gram(squares["pixels"]),
+    }
+    return make[kernel]()
+
+
+def gaussian_gram(*squares: Float[Tensor, "N N"]) -> Float[Tensor, "N N"]:
+    """exp(-sum of D^2 / (2 median D^2)): of one D, a Gaussian kernel whose bandwidth is the median of D."""
+    exponent = torch.zeros_like(squares[0])
+    for square in squares:
+        median = _median(square)
+        if median == 0:
+            raise ValueError(
+                "most images are equal in what the kernel compares, which leaves it no bandwidth: "
+                "choose the kernel energy or ssim, which have none"
+            )
+        exponent -= square / (2 * median)
+    return exponent.exp_()
+
+
+def _median(square: Float[Tensor, "N N"]) -> float:
+    """Of the pairs i < j; 0 where it is nothing but rounding."""
+    above = torch.ones_like(square, dtype=torch.bool).triu(1)
+    median = square[above].median().item()
+    return median if median > _ROUNDING else 0.0
+
+
+def _averages(x: Float[Tensor, "n C H W"], window: Window, k1: float, k2: float) -> dict[str, float]:
+    """Mean luminance and contrast of the patches."""
+    patch = patch_distance(x, 1.0, window, k1, k2, "sum")
+    variance = deviations(x, patch) ** 2 - patch.c2 / 2
+    return {
+        "luminance": means(x, patch).mean().item(),
+        "contrast": variance.clamp_min(0).sqrt().mean().item(),
+    }

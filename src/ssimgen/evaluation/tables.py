@@ -1,0 +1,339 @@
+"""All scores of a model in one table: its samples, or its reconstructions, beside the same scores of real images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ssimgen import _arguments as arguments
+from ssimgen._arguments import DataRange
+from ssimgen._numbers import positive_integer
+from ssimgen.discrepancy import two_sample_test
+from ssimgen.evaluation.classification import (
+    check_labels,
+    check_several_classes,
+    class_accuracy,
+    train_classifier,
+)
+from ssimgen.evaluation.distributions import frechet_distance, kernel_distance
+from ssimgen.evaluation.estimates import DEFAULT_BOOTSTRAP, Bootstrap, Estimate
+from ssimgen.evaluation.feature_networks import FeatureNetwork, efficientnet_lite0
+from ssimgen.evaluation.images import in_unit_range, nearest, sharpness
+from ssimgen.evaluation.manifolds import coverage, density, precision, recall
+from ssimgen.evaluation.parzen import SIGMAS, parzen_bandwidth, parzen_log_likelihood
+from ssimgen.evaluation.reconstruction import feature_distance, psnr
+from ssimgen.kernels import SSIM, Gaussian, Kernel
+from ssimgen.metrics import Euclidean, StructuralDistance
+from ssimgen.similarity import DEFAULT_WINDOW, ms_ssim, ssim
+from ssimgen.windows import Window
+
+Better = Literal["higher", "lower", "reference"]
+
+LEAST = 20  # images of each set: enough for every metric to be defined, far from enough for it to be sharp
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one model.
+
+    Attributes:
+        metric: its name, with the network or kernel it depends on.
+        value, low, high: the estimate and the ends of its bootstrap interval; p-values have none.
+        reference, reference_low, reference_high: the same for real images in the place of the model's, or None.
+        n: how many of the model's images the value is of.
+        better: "higher", "lower", or "reference" if the best value is that of real images.
+        note: what else the value depends on.
+    """
+
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    reference: float | None
+    reference_low: float | None
+    reference_high: float | None
+    n: int
+    better: Better
+    note: str = ""
+
+
+class ClassLabels(NamedTuple):
+    """Class numbers, from 0, of the images of an evaluation; those of samples are what the model was asked for."""
+
+    samples: Int[Tensor, " n"]
+    train: Int[Tensor, " m"]
+    held_out: Int[Tensor, " h"]
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """What an evaluation of samples takes in, and how its intervals are made.
+
+    Attributes:
+        images: at most so many images of each set, drawn at random, are used; only the search for the nearest
+            training image goes through all of them.
+        tested: at most so many images of each set enter the two-sample tests.
+        permutations: of the two-sample tests.
+        window: of SSIM and the structural distance.
+        bootstrap: of all intervals; its seed fixes every random choice of the evaluation.
+    """
+
+    images: int = 5000
+    tested: int = 1000
+    permutations: int = 1000
+    window: Window = DEFAULT_WINDOW
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP
+
+    def __post_init__(self) -> None:
+        for name in ("images", "tested"):
+            if positive_integer(name, getattr(self, name), "images") < LEAST:
+                raise ValueError(f"{name} must be at least {LEAST}, got {getattr(self, name)}")
+
+
+class _Sets(NamedTuple):
+    """The images of an evaluation, in [0, 1]."""
+
+    samples: Tensor
+    train: Tensor
+    held_out: Tensor
+
+    def at_most(self, count: int) -> _Sets:
+        return _Sets(*(images[:count] for images in self))
+
+
+def evaluate_samples(
+    samples: Float[Tensor, "n C H W"],
+    train: Float[Tensor, "m C H W"],
+    held_out: Float[Tensor, "h C H W"],
+    *,
+    data_range: DataRange,
+    labels: ClassLabels | None = None,
+    network: FeatureNetwork | None = None,
+    options: SampleOptions = SampleOptions(),
+    report: Callable[[Row], object] | None = None,
+) -> list[Row]:
+    """How good and how diverse a model's samples are, each metric beside its value for held-out real images.
+
+    ================================  ==============================================================================
+    Frechet and kernel distance       :func:`frechet_distance`, :func:`kernel_distance`
+    precision, recall, density,       :func:`precision` and so on, in the features of the same network
+    coverage
+    Parzen log-likelihood             :func:`parzen_log_likelihood` of one half of the held-out images, sigma chosen
+                                      on the other; the reference has training images as samples, equally many
+    MMD^2 and its p-value             :func:`ssimgen.discrepancy.two_sample_test` with three kernels; bandwidths are
+                                      medians over further training images, so that they do not depend on the model
+    class accuracy                    :func:`class_accuracy` after :func:`train_classifier`, where there are labels
+    nearest training image            :func:`nearest`; below the reference: copies of training images
+    sharpness                         :func:`sharpness`
+    ================================  ==============================================================================
+
+    Samples stand against training images, and the reference is held-out against training images. Metrics that depend
+    on the number of images take equally many samples and held-out images.
+
+    Args:
+        samples: images of the model.
+        train: what the model was trained on.
+        held_out: real images that it has not seen.
+        data_range: of all images.
+        labels: their classes, for a conditional model.
+        network: of the features; EfficientNet-Lite0 where None (needs the optional dependencies "eval").
+        options: sizes, window and intervals.
+        report: called with each row as soon as it is there.
+
+    Raises:
+        TypeError, ValueError: before anything is computed, for images that are not finite, beyond their data_range, of
+            unequal shapes, smaller than the window or fewer than 20 of a set, and for labels that do not fit.
+        ModuleNotFoundError: EfficientNet-Lite0 is wanted but not installed.
+    """
+    everything = _Sets(
+        _prepared("samples", samples, data_range),
+        _prepared("train", train, data_range),
+        _prepared("held_out", held_out, data_range),
+    )
+    for name, images in (("train", train), ("held_out", held_out)):
+        arguments.samples(samples, images, ("samples", name))
+    arguments.window_fits(options.window, samples)
+    if labels is not None:
+        for name, classes, images in zip(_Sets._fields, labels, everything, strict=True):
+            check_labels(f"labels.{name}", classes, images)
+        check_several_classes("labels.train", labels.train)
+    network = network or efficientnet_lite0()
+
+    orders = [_order(len(images), options.bootstrap.seed)[: options.images] for images in everything]
+    sets = _Sets(*(images[order] for images, order in zip(everything, orders, strict=True)))
+
+    def rows() -> Iterator[Row]:
+        yield from _feature_rows(sets, network, options.bootstrap)
+        yield _parzen_row(sets, options.bootstrap)
+        yield from _test_rows(sets, options)
+        if labels is not None:
+            drawn = ClassLabels(*(classes[order] for classes, order in zip(labels, orders, strict=True)))
+            yield _class_row(sets, drawn, options.bootstrap)
+        yield _nearest_row(sets, everything.train, options)
+        yield _sharpness_row("sharpness", sets.samples, sets.held_out, options.bootstrap)
+
+    return _collected(rows(), report)
+
+
+def evaluate_reconstructions(
+    images: Float[Tensor, "n C H W"],
+    reconstructions: Float[Tensor, "n C H W"],
+    *,
+    data_range: DataRange,
+    train: Float[Tensor, "m C H W"] | None = None,
+    network: FeatureNetwork | None = None,
+    window: Window = DEFAULT_WINDOW,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    report: Callable[[Row], object] | None = None,
+) -> list[Row]:
+    """How close reconstructions are to their images: PSNR, SSIM, MS-SSIM, feature distance, and sharpness.
+
+    The reference of all but sharpness is what copying would reach: for each image the training image nearest to it in
+    the structural distance, in the place of its reconstruction. That of sharpness is the sharpness of the images.
+
+    Args:
+        images: held-out images.
+        reconstructions: of each of them, in the same order.
+        data_range: of all images.
+        train: what the model was trained on; None leaves the reference out.
+        network, report: as :func:`evaluate_samples`.
+        window: of SSIM, MS-SSIM and the structural distance.
+        bootstrap: of all intervals.
+
+    Raises:
+        TypeError, ValueError, ModuleNotFoundError: as :func:`evaluate_samples`.
+    """
+    arguments.samples(images, reconstructions, ("images", "reconstructions"))
+    unit, rebuilt = _prepared("images", images, data_range), _prepared("reconstructions", reconstructions, data_range)
+    if len(unit) != len(rebuilt):
+        raise ValueError(
+            f"images and reconstructions are compared pair by pair, got {len(unit)} and {len(rebuilt)}: "
+            "pass one reconstruction an image"
+        )
+    arguments.window_fits(window, images)
+    guesses = [rebuilt]  # then the copies
+    if train is not None:
+        arguments.samples(images, train, ("images", "train"))
+        candidates = _prepared("train", train, data_range)
+        guesses.append(candidates[nearest(unit, candidates, data_range=1.0, window=window).index])
+    network = network or efficientnet_lite0()
+
+    def features_apart(x: Tensor, y: Tensor) -> Tensor:
+        return feature_distance(network(x), network(y))
+
+    def rows() -> Iterator[Row]:
+        metrics: list[tuple[str, Better, Callable[[Tensor, Tensor], Tensor]]] = [
+            ("PSNR, dB", "higher", lambda x, y: psnr(x, y, data_range=1.0)),
+            ("SSIM", "higher", lambda x, y: ssim(x, y, data_range=1.0, window=window)),
+            ("MS-SSIM", "higher", lambda x, y: ms_ssim(x, y, data_range=1.0, window=window)),
+            (f"feature distance ({network.name})", "lower", features_apart),
+        ]
+        for name, better, metric in metrics:
+            scores = (bootstrap.mean(metric(guess, unit)) for guess in guesses)
+            yield _row(name, scores, len(unit), better)
+        yield _sharpness_row("sharpness", rebuilt, unit, bootstrap)
+
+    return _collected(rows(), report)
+
+
+def _feature_rows(sets: _Sets, network: FeatureNetwork, bootstrap: Bootstrap) -> Iterator[Row]:
+    """Metrics of samples against training images in the feature space, for equally many samples and held-out images."""
+    n = min(len(sets.samples), len(sets.held_out))
+    real = network(sets.train)
+    ours, theirs = network(sets.samples[:n]), network(sets.held_out[:n])
+    for name, distance in (("Frechet distance", frechet_distance), ("kernel distance", kernel_distance)):
+        scores = (distance(features, real, bootstrap=bootstrap) for features in (ours, theirs))
+        yield _row(f"{name} ({network.name})", scores, n, "lower")
+    for score in (precision, recall, density, coverage):
+        means = (bootstrap.mean(score(real, features)) for features in (ours, theirs))
+        yield _row(f"{score.__name__} ({network.name})", means, n, "higher")
+
+
+def _parzen_row(sets: _Sets, bootstrap: Bootstrap) -> Row:
+    """Log-likelihood of held-out images; in the reference, training images are the samples."""
+    n = min(len(sets.samples), len(sets.train))
+    validation, test = sets.held_out.tensor_split(2)
+    scores, notes = [], []
+    for centres in (sets.samples[:n], sets.train[:n]):
+        sigma = parzen_bandwidth(validation, centres)
+        scores.append(bootstrap.mean(parzen_log_likelihood(test, centres, sigma=sigma)))
+        notes.append(f"{sigma:g}" + (", an end of the grid" if sigma in (min(SIGMAS), max(SIGMAS)) else ""))
+    note = f"pixels in [0, 1]; sigma {notes[0]}; of the reference, training images as samples, {notes[1]}"
+    return _row("Parzen log-likelihood, nats", scores, n, "higher", note)
+
+
+def _test_rows(sets: _Sets, options: SampleOptions) -> Iterator[Row]:
+    """MMD^2 and p-values against training images, under three kernels."""
+    n = min(len(sets.samples), len(sets.held_out), len(sets.train) // 2, options.tested)
+    others = sets.train[n : 2 * n]  # for bandwidths: independent of what is tested, and the same for every model
+    metric = StructuralDistance(1.0, window=options.window)
+    kernels: dict[str, Kernel] = {
+        "Gaussian kernel on pixels": Gaussian(Euclidean(), "median"),
+        "SSIM kernel": SSIM(1.0, window=options.window),
+        "Gaussian kernel on structural distance": Gaussian(metric, "median"),
+    }
+    train = sets.train[:n]
+    for name, kernel in kernels.items():
+        fitted = kernel.fit(others)
+        scores, p_values = [], []
+        for images in (sets.samples[:n], sets.held_out[:n]):
+            scores.append(options.bootstrap.mmd2(fitted(images), fitted(images, train), fitted(train)))
+            test = two_sample_test(
+                images, train, fitted, permutations=options.permutations, seed=options.bootstrap.seed
+            )
+            p_values.append(test.p_value)
+        yield _row(f"MMD^2 ({name})", scores, n, "lower")
+        yield Row(f"p-value ({name})", p_values[0], None, None, p_values[1], None, None, n, "higher")
+
+
+def _class_row(sets: _Sets, labels: ClassLabels, bootstrap: Bootstrap) -> Row:
+    classifier = train_classifier(sets.train, labels.train, data_range=1.0, seed=bootstrap.seed)
+    scores = (
+        bootstrap.mean(class_accuracy(classifier, images, classes))
+        for images, classes in ((sets.samples, labels.samples), (sets.held_out, labels.held_out))
+    )
+    return _row("class accuracy", scores, len(sets.samples), "higher")
+
+
+def _nearest_row(sets: _Sets, train: Tensor, options: SampleOptions) -> Row:
+    scores = (
+        options.bootstrap.mean(nearest(images, train, data_range=1.0, window=options.window).distance)
+        for images in (sets.samples, sets.held_out)
+    )
+    return _row("structural distance to the nearest training image", scores, len(sets.samples), "reference")
+
+
+def _sharpness_row(name: str, images: Tensor, real: Tensor, bootstrap: Bootstrap) -> Row:
+    scores = (bootstrap.mean(sharpness(x, data_range=1.0)) for x in (images, real))
+    return _row(name, scores, len(images), "reference")
+
+
+def _row(metric: str, scores: Iterable[Estimate], n: int, better: Better, note: str = "") -> Row:
+    """`scores` are the model's and, where there is one, the reference."""
+    ours, *others = scores
+    reference, low, high = (others[0].value, others[0].low, others[0].high) if others else (None, None, None)
+    return Row(metric, ours.value, ours.low, ours.high, reference, low, high, n, better, note)
+
+
+def _collected(rows: Iterator[Row], report: Callable[[Row], object] | None) -> list[Row]:
+    collected = []
+    for row in rows:
+        if report is not None:
+            report(row)
+        collected.append(row)
+    return collected
+
+
+def _prepared(name: str, images: Tensor, data_range: DataRange) -> Tensor:
+    """Images of a set as float32 in [0, 1]."""
+    arguments.at_least(name, arguments.image_batch(name, images), LEAST, "an evaluation")
+    return in_unit_range(name, images, data_range).float()
+
+
+def _order(n: int, seed: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,108 @@
+"""Distances between all points of two samples, as objects that kernels and discrepancies take."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ssimgen import _arguments as arguments
+from ssimgen import pairwise
+from ssimgen._arguments import DataRange
+from ssimgen.engine import Form
+from ssimgen.similarity import DEFAULT_WINDOW, NORMS, checked_options, root
+from ssimgen.windows import Window
+
+
+class Metric(ABC):
+    """A distance D: `metric(x, y)` is the matrix of D(x_i, y_j), differentiable in both arguments.
+
+    With y=None, x is compared with itself: exactly symmetric, with an exactly zero diagonal whose gradient is 0.
+
+    Attributes:
+        hilbertian: claims that D(x, y) = |phi(x) - phi(y)| for a map phi into a Hilbert space. Then D satisfies
+            the triangle inequality, -D and -D^2 are conditionally positive definite (Schoenberg 1938), and the
+            kernels made from D are positive definite.
+    """
+
+    @property
+    @abstractmethod
+    def hilbertian(self) -> bool: ...
+
+    @abstractmethod
+    def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
+        """D^2 of all pairs: for what needs no root, such as a Gaussian kernel, and smooth where x_i = y_j."""
+
+    def __call__(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
+        """D of all pairs. Where D is 0 its gradient is 0, a subgradient."""
+        return root(self.squared(x, y))
+
+
+@final
+@dataclass(frozen=True)
+class Euclidean(Metric):
+    """D(x, y) = |x - y|, the Euclidean norm over all axes but the first: for vectors and for images."""
+
+    @property
+    def hilbertian(self) -> bool:
+        return True
+
+    def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
+        """|x_i|^2 + |y_j|^2 - 2 x_i . y_j about the mean of x, so that a common offset costs no digits."""
+        if y is None:
+            x = arguments.sample("x", x)
+        else:
+            x, y = arguments.samples(x, y)
+        with torch.autocast(x.device.type, enabled=False):
+            u = x.flatten(1)
+            centre = u.detach().mean(0)
+            u = u - centre
+            v = u if y is None else y.flatten(1) - centre
+            square = ((u * u).sum(1)[:, None] + (v * v).sum(1) - 2 * u @ v.T).clamp_min(0)
+            if y is None:
+                diagonal = torch.eye(len(u), dtype=torch.bool, device=u.device)
+                square = ((square + square.T) / 2).masked_fill(diagonal, 0)
+            return square
+
+
+@final
+@dataclass(frozen=True)
+class StructuralDistance(Metric):
+    """D of :func:`ssimgen.distance` between images (n, C, H, W); the options are the same.
+
+    Every form is Hilbertian: each of s1, s2 and s1 s2 is a positive definite kernel of unit diagonal, so that
+    1 - s = |phi(x) - phi(y)|^2 / 2, and D^2 is a sum of such terms (docs/kernels.md, F1 and F2).
+    """
+
+    data_range: DataRange
+    form: Form = "sum"
+    norm: str = "rms"
+    window: Window = DEFAULT_WINDOW
+    k1: float = 0.01
+    k2: float = 0.03
+
+    def __post_init__(self) -> None:
+        checked_options(self.data_range, self.window, self.k1, self.k2, self.form)
+        arguments.choice("norm", self.norm, NORMS)
+
+    @property
+    def hilbertian(self) -> bool:
+        return True
+
+    def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
+        """D^2 of all pairs."""
+        return pairwise.distance(
+            x,
+            y,
+            data_range=self.data_range,
+            form=self.form,
+            norm=self.norm,
+            squared=True,
+            window=self.window,
+            k1=self.k1,
+            k2=self.k2,
+        )

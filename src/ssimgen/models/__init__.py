@@ -1,0 +1,26 @@
+"""Generative models, one a file, each readable whole.
+
+A model is a :class:`~ssimgen.models.steps.Model`: a `torch.nn.Module` made as `VAE(config, shape)`, where `config`
+is a frozen dataclass of its options and `shape` is (channels, height, width) of its images. It offers
+
+- `sample(n, generator)`: n images in [0, 1], (n, C, H, W);
+- `reconstruct(images)`, if it is an :class:`~ssimgen.models.steps.Autoencoder`;
+- `steps()`: how to train it, as a list of :class:`~ssimgen.models.steps.Step`, each with a name, the sub-modules
+  that move, and a function from a batch to named loss terms.
+
+A model knows nothing of the loop that trains it: no optimiser, device placement, logging or checkpoint. Losses
+that look at a batch as a whole (moment matching) apply :func:`ssimgen.batches.gathered` to what they compare,
+so that they see the batch of all devices; everything else is a mean over the batch, which data parallelism averages.
+
+To add a model: write its file, add it to `MODELS`; `ssimgen train` then has a command for it.
+"""
+
+from ssimgen.models.steps import Autoencoder, Model, Step
+from ssimgen.models.vae import VAE, VAEConfig
+
+__all__ = ["MODELS", "VAE", "Autoencoder", "Model", "Step", "VAEConfig"]
+
+MODELS: dict[str, tuple[type[Model], type]] = {
+    "vae": (VAE, VAEConfig),
+}
+"""Name on the command line and in run folders -> (model, its options)."""

@@ -1,0 +1,178 @@
+"""Conditional generative moment-matching network (Ren, Zhu, Li, Luo 2016), with pixel or structural kernels.
+
+A generator maps noise z ~ U[-1, 1]^d and a condition to an image. For the conditions of a batch it draws one each,
+and brings down the conditional discrepancy between (condition, drawn) and (condition, real),
+
+    CMMD^2 = Tr(K K~^-1 L_d K~^-1) + Tr(K K~^-1 L_s K~^-1) - 2 Tr(K K~^-1 L_ds K~^-1),     K~ = K + lambda I,
+
+with K the kernel of the conditions and L that of the images (:func:`ssimgen.discrepancy.cmmd2`). Conditions are
+
+- "labels": class numbers, K = 1 for equal and 0 for different ones. A class of n_c images then counts as its own MMD^2
+  (V-statistic) times (n_c / (n_c + lambda))^2, and CMMD^2 is the sum over classes;
+- "upper_half": the upper half of an image, from which the lower half is predicted: only that is compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ssimgen import networks
+from ssimgen._arguments import choice, is_positive
+from ssimgen.batches import Batch, gathered
+from ssimgen.discrepancy import cmmd2
+from ssimgen.models.steps import Model, Step
+from ssimgen.networks import Network, Shape
+from ssimgen.objectives.moment_matching import FittedKernel, PairKernel, uniform
+from ssimgen.similarity import root
+
+_SHOWN = 64  # upper halves that `sample` completes
+
+
+@dataclass(frozen=True)
+class CGMMNConfig:
+    """Options of the conditional moment-matching network.
+
+    Attributes:
+        condition: "labels" or "upper_half".
+        num_classes: how many classes there are, with "labels".
+        latent: dimensions of the noise.
+        kernel: how two images, or lower halves, are compared.
+        condition_kernel: how two upper halves are compared; labels are compared for equality.
+        regularisation: lambda. Larger values smooth over conditions.
+        root: minimise CMMD instead of CMMD^2.
+        network: generator, and encoder of upper halves.
+        features: numbers that an upper half is encoded in.
+    """
+
+    condition: Literal["labels", "upper_half"] = "labels"
+    num_classes: int = 10
+    latent: int = 10
+    kernel: PairKernel = field(default_factory=PairKernel)
+    condition_kernel: PairKernel = field(default_factory=lambda: PairKernel(metric="l2"))
+    regularisation: float = 1e-3
+    root: bool = True
+    network: Network = field(default_factory=lambda: Network("mlp", hidden=(1024, 256, 256, 64)))
+    features: int = 64
+
+    def __post_init__(self) -> None:
+        choice("condition", self.condition, ("labels", "upper_half"))
+        for name in ("num_classes", "latent", "features"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not is_positive(self.regularisation):
+            raise ValueError(f"regularisation must be a positive number, got {self.regularisation!r}: 1e-3 is usual")
+
+
+class CGMMN(Model):
+    """Conditional moment matching: draws images of a class, or lower halves that fit upper halves."""
+
+    name = "cgmmn"
+    averaged = ("encoder", "generator")
+    config: CGMMNConfig
+
+    def __init__(self, config: CGMMNConfig, shape: Shape) -> None:
+        super().__init__(config, shape)
+        channels, height, width = shape
+        by_label = config.condition == "labels"
+        features = config.num_classes if by_label else config.features
+        self.encoder = nn.Identity() if by_label else networks.encoder(config.network, shape, features)
+        self.generator = networks.decoder(config.network, config.latent + features, shape)
+        self.outcomes = FittedKernel(config.kernel, config.kernel.image_metrics())
+        self.conditions = FittedKernel(config.condition_kernel, config.condition_kernel.image_metrics())
+        self.register_buffer("shown", torch.zeros(0 if by_label else _SHOWN, channels, height // 2, width))
+
+    shown: Float[Tensor, "s C h W"]
+
+    # --- drawing -----------------------------------------------------------------------------------------------
+
+    def generate(self, condition: Tensor, generator: torch.Generator | None = None) -> Float[Tensor, "n C H W"]:
+        """One image for each condition, a class number or an upper half, with gradients."""
+        if self.config.condition == "labels":
+            features = F.one_hot(self._known(condition), self.config.num_classes).to(self.shown)  # (n, classes)
+        else:
+            rows = self.shape[1] - condition.shape[2]
+            features = self.encoder(F.pad(condition, (0, 0, 0, rows)))  # (n, features); the lower half black
+        noise = uniform(self.noise(len(condition), self.config.latent, generator))
+        images: Tensor = self.generator(torch.cat([noise, features], 1))
+        if self.config.condition == "labels":
+            return images
+        return torch.cat([condition, images[:, :, condition.shape[2] :]], 2)
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, labels: Int[Tensor, " {n}"] | None = None
+    ) -> Float[Tensor, "{n} C H W"]:
+        """Images of the classes `labels`, or of all in turn; or completions of upper halves of the first batch."""
+        if self.config.condition == "labels":
+            turns = torch.arange(n, device=self.device) % self.config.num_classes
+            return self.generate(turns if labels is None else labels.to(self.device), generator)
+        if labels is not None:
+            raise ValueError("this model completes upper halves and knows no classes: leave labels out")
+        return self.generate(self.shown[torch.arange(n, device=self.device) % _SHOWN], generator)
+
+    @torch.no_grad()
+    def complete(
+        self, images: Float[Tensor, "n C H W"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n C H W"]:
+        """The images with their lower halves drawn anew."""
+        if self.config.condition == "labels":
+            raise ValueError(
+                "this model draws images of classes: to complete images, train with condition='upper_half'"
+            )
+        return self.generate(self._upper(images), generator)
+
+    # --- training ----------------------------------------------------------------------------------------------
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """The conditional discrepancy of one drawn image for each real one, over all devices."""
+        condition = self._condition(batch)
+        drawn = self.generate(condition)
+        images, drawn, condition = gathered(batch.images), gathered(drawn), gathered(condition)
+        with torch.autocast(images.device.type, enabled=False):  # a small difference of large sums: full precision
+            value = self._discrepancy(condition, drawn.float(), images)
+        return {"cmmd": root(value) if self.config.root else value}
+
+    def steps(self) -> list[Step]:
+        """One step that moves the generator."""
+        return [Step("generator", (self.encoder, self.generator), self.terms)]
+
+    def _discrepancy(self, condition: Tensor, drawn: Tensor, real: Tensor) -> Float[Tensor, ""]:
+        if self.config.condition == "labels":
+            k = (condition[:, None] == condition).to(real)  # (n, n)
+        else:
+            if self.training and not self.shown.any():
+                self.shown.copy_(condition[torch.arange(_SHOWN) % len(condition)])
+            self.conditions.fit(condition)
+            k = self.conditions.kernel(torch.zeros_like(condition[:1]))(condition)
+            drawn, real = drawn[:, :, condition.shape[2] :], real[:, :, condition.shape[2] :]  # lower halves
+        self.outcomes.fit(real)
+        outcome = self.outcomes.kernel(torch.zeros_like(real[:1]))  # "energy": from the black image
+        gram = outcome(real), outcome(real, drawn), outcome(drawn)
+        return cmmd2(k, k, k, *gram, regularisation=self.config.regularisation)
+
+    def _condition(self, batch: Batch) -> Tensor:
+        if self.config.condition == "upper_half":
+            return self._upper(batch.images)
+        if batch.labels is None:
+            raise ValueError(
+                "condition='labels' needs images with class numbers, and these have none: "
+                "take a source with classes, or condition='upper_half'"
+            )
+        return batch.labels
+
+    def _upper(self, images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C h W"]:
+        return images[:, :, : self.shape[1] // 2]
+
+    def _known(self, labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.config.num_classes:
+            raise ValueError(
+                f"labels must be class numbers from 0 to {self.config.num_classes - 1}, got {int(labels.min())} to "
+                f"{int(labels.max())}: set num_classes to the number of classes"
+            )
+        return labels.long()

@@ -1,0 +1,96 @@
+"""What a model is to the rest of the library: it draws images, and it says how it is to be trained."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssimgen.batches import Batch, own_share, processes
+from ssimgen.networks import Shape
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update of an iteration: which parameters move, and down which loss.
+
+    The loss is the sum of the terms, each times its weight. `terms` is called with a fresh batch; while it
+    runs, only the parameters of `modules` require gradients, so nothing needs to be detached or frozen by hand.
+
+    Attributes:
+        name: short and unique in the model, such as "generator".
+        modules: the sub-modules whose parameters move.
+        terms: batch -> named scalars (0-d tensors). All are logged, and all are watched for NaN.
+        weights: the weight of a term in the loss; 1 where not named. A term of weight 0 is only logged.
+        every: take the step at every so-many-th iteration.
+        span: the part of the run, in fractions of it, during which the step is taken: (0, 0.5) is the first half.
+            The learning-rate schedule runs over the span.
+        lr_scale: multiplies the learning rate of the run.
+    """
+
+    name: str
+    modules: tuple[nn.Module, ...]
+    terms: Callable[[Batch], Mapping[str, Tensor]]
+    weights: Mapping[str, float] = field(default_factory=dict)
+    every: int = 1
+    span: tuple[float, float] = (0.0, 1.0)
+    lr_scale: float = 1.0
+
+
+class Model(nn.Module, ABC):
+    """A generative model of images in [0, 1] of shape (C, H, W), made from a frozen dataclass of options.
+
+    `config` and `shape` are stored: with the weights, they are all it takes to make the model again.
+    Whatever state training changes besides parameters belongs into buffers; change it in `terms` only
+    when `self.training` is set.
+    """
+
+    name: ClassVar[str]
+    """What `ssimgen train` calls the model."""
+    averaged: ClassVar[tuple[str, ...]] = ()
+    """Names of the sub-modules that an exponential moving average follows, when the run asks for one."""
+
+    def __init__(self, config: object, shape: Shape) -> None:
+        super().__init__()
+        self.config = config
+        self.shape = shape
+
+    @abstractmethod
+    def steps(self) -> list[Step]:
+        """The updates of one iteration, in order."""
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} C H W"]:
+        """n images, without gradients. The same generator state gives the same images.
+
+        Conditional models take a third argument, `labels=None`: n class numbers; None takes the classes in turn.
+        """
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def noise(self, n: int, size: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} {size}"]:
+        """Standard normal noise on the model's device.
+
+        With a generator: drawn on the generator's device, so that all devices sample the same images. Without:
+        noise for training, from the global generator. Processes that train together are seeded alike; each draws
+        the noise of all and keeps its share, so that the result does not depend on how many there are.
+        """
+        if generator is not None:
+            return torch.randn(n, size, generator=generator, device=generator.device).to(self.device)
+        return own_share(torch.randn(n * processes(), size, device=self.device))
+
+
+class Autoencoder(Model):
+    """A model that also encodes images and decodes them again."""
+
+    @abstractmethod
+    def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """The images as they come back from their codes, without noise and without gradients."""

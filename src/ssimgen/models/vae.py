@@ -1,0 +1,124 @@
+"""Variational autoencoder (Kingma, Welling 2014) with any reconstruction objective, structural ones included.
+
+Ghojogh, Karray, Crowley (2020), Eq. (4), replace the l2 reconstruction error by the structural distance D. The
+equation as printed is the evidence lower bound, which is to be maximised; what is minimised here is its negative,
+
+    KL(q(z|x) || N(0, I)) + D^2(x, x^) / tau,     q(z|x) = N(mean(x), diag exp(log_variance(x))),
+
+with the temperature tau (for l2: proportional to the variance of the decoder's Gaussian) explicit: it sets the
+rate, and with it how much detail survives. Models are comparable at equal KL, not at equal tau.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ssimgen import networks
+from ssimgen._arguments import is_positive
+from ssimgen.batches import Batch
+from ssimgen.models.steps import Autoencoder, Step
+from ssimgen.networks import Network, Shape
+from ssimgen.objectives.reconstruction import Objective, Reconstruction
+from ssimgen.objectives.structure import Structure
+
+SUGGESTED_TAU: Mapping[Objective, float] = {
+    "l2": 5e-4,
+    "l1": 7e-4,
+    "bce": 2e-3,
+    "ssim": 6.5e-3,
+    "ms_ssim": 2.5e-3,
+    "mix": 2.3e-3,
+}
+"""Temperatures at which every objective comes to a KL of about 22 nats on the digits of `mnist5k`."""
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Options of the variational autoencoder.
+
+    Attributes:
+        tau: temperature; the loss is KL + reconstruction / tau. Smaller: sharper reconstructions, higher KL,
+            a latent space further from the prior. It has no default because it has no meaning without the scale
+            of the objective; `SUGGESTED_TAU` holds starting points for 28 x 28 digits.
+        latent: dimensions of the code z.
+        objective: the reconstruction error; see :mod:`ssimgen.objectives.reconstruction` for formulas and scales.
+        structure: window, form and constants of the structural objectives; the others ignore it.
+        alpha: weight of 1 - MS-SSIM in "mix", the rest being l1's.
+        network: encoder and decoder.
+    """
+
+    tau: float
+    latent: int = 16
+    objective: Objective = "ssim"
+    structure: Structure = field(default_factory=Structure)
+    alpha: float = 0.84
+    network: Network = field(default_factory=Network)
+
+    def __post_init__(self) -> None:
+        if not is_positive(self.tau):
+            raise ValueError(f"tau must be a positive number, got {self.tau!r}: the loss is KL + reconstruction / tau")
+        if self.latent < 1:
+            raise ValueError(f"latent must be at least 1 dimension, got {self.latent}")
+        self.reconstruction()
+
+    def reconstruction(self) -> Reconstruction:
+        """The reconstruction error that is described."""
+        return Reconstruction(self.objective, self.structure, self.alpha)
+
+
+class VAE(Autoencoder):
+    """Variational autoencoder: minimises KL + reconstruction / tau; images are (B, C, H, W) in [0, 1]."""
+
+    name = "vae"
+    averaged = ("encoder", "decoder")
+    config: VAEConfig
+
+    def __init__(self, config: VAEConfig, shape: Shape) -> None:
+        super().__init__(config, shape)
+        self.reconstruction = config.reconstruction()
+        self.encoder = networks.encoder(config.network, shape, 2 * config.latent)
+        self.decoder = networks.decoder(config.network, config.latent, shape)
+
+    def encode(self, images: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]]:
+        """Mean and log-variance of q(z|x)."""
+        mean, log_variance = self.encoder(images).float().chunk(2, dim=1)
+        return mean, log_variance
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """KL (nats an image) and reconstruction error, both means over the batch."""
+        mean, log_variance = self.encode(batch.images)
+        noise = self.noise(len(mean), self.config.latent)
+        z = mean + (0.5 * log_variance).exp() * noise  # q(z|x), reparametrised (Kingma and Welling, section 2.4)
+        reconstruction = self.reconstruction(self.decoder(z), batch.images)
+        return {"kl": kl_to_standard_normal(mean, log_variance).mean(), "reconstruction": reconstruction.mean()}
+
+    def steps(self) -> list[Step]:
+        """One step that moves everything."""
+        weights = {"reconstruction": 1 / self.config.tau}
+        return [Step("vae", (self.encoder, self.decoder), self.terms, weights)]
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} C H W"]:
+        """Decoded draws from the prior N(0, I)."""
+        images: Tensor = self.decoder(self.noise(n, self.config.latent, generator))
+        return images
+
+    @torch.no_grad()
+    def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Decoded means of q(z|x)."""
+        mean, _ = self.encode(images)
+        reconstructions: Tensor = self.decoder(mean)
+        return reconstructions
+
+
+def kl_to_standard_normal(mean: Float[Tensor, "B d"], log_variance: Float[Tensor, "B d"]) -> Float[Tensor, " B"]:
+    """KL(N(mean, diag exp(log_variance)) || N(0, I)) in nats, summed over the d dimensions of the code.
+
+    sum (exp(log_variance) + mean^2 - 1 - log_variance) / 2     (Kingma, Welling 2014, appendix B).
+    """
+    return 0.5 * (log_variance.exp() + mean**2 - 1 - log_variance).sum(1)

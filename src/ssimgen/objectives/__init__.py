@@ -1,0 +1,1 @@
+"""Training objectives that models are composed of."""

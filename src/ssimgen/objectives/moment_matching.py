@@ -1,0 +1,247 @@
+"""How far a batch of generated images (or codes) is from a batch of real ones, by kernels on all pairs.
+
+:class:`PairKernel` says how two images are compared, on two axes: the metric D is the Euclidean distance of the pixels
+or the structural distance; the kernel made from it is a mixture of Gaussians or the distance itself.
+
+========  =======  ========================================================================================
+kernel    metric   squared MMD with
+========  =======  ========================================================================================
+gaussian  l2       sum over s of exp(-|x - y|^2 / (2 s^2)): the baseline (Li, Swersky, Zemel 2015: `LI_2015`)
+energy    l2       -|x - y|: the energy distance (Szekely, Rizzo 2013)
+energy    ssim     -D(x, y): the SSIM kernel -1/2 H D H of Ghojogh, Karray, Crowley (2020), section 3
+gaussian  ssim     sum over s of exp(-D(x, y)^2 / (2 s^2))
+========  =======  ========================================================================================
+
+With several window sizes the kernels of all of them are summed. Everything here looks at a batch as a whole: pass it
+the batch of all devices (:func:`ssimgen.batches.gathered`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import operator
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssimgen import _arguments as arguments
+from ssimgen.discrepancy import energy_distance, mmd2
+from ssimgen.engine import Form
+from ssimgen.kernels import GMMN_BANDWIDTHS, DistanceInduced, Gaussian, Kernel, median_distance
+from ssimgen.metrics import Euclidean, Metric, StructuralDistance
+from ssimgen.objectives.structure import Structure
+from ssimgen.similarity import FORMS, root
+
+
+@dataclass(frozen=True)
+class PairKernel:
+    """How two images are compared.
+
+    Attributes:
+        kind: "gaussian", a mixture of Gaussians of D, or "energy", D itself, which has no bandwidth.
+        metric: D: "ssim", the structural distance, or "l2", the Euclidean distance of the pixels.
+        bandwidths: of the Gaussians, summed over.
+        relative: the bandwidths are multiples of the median distance between the real images of the first training
+            batch, which fits them to any images and windows; otherwise they are in the units of D.
+        structure: window, form and constants of the structural distance.
+        sizes: sides in pixels of several windows, over whose kernels is summed; sigma and stride grow with the side,
+            from what they are in `structure`. Empty: the window of `structure` alone.
+    """
+
+    kind: Literal["gaussian", "energy"] = "gaussian"
+    metric: Literal["ssim", "l2"] = "ssim"
+    bandwidths: tuple[float, ...] = (0.2, 0.3, 0.5, 0.7, 1.0)
+    relative: bool = True
+    structure: Structure = field(default_factory=lambda: Structure(form="sum", window="uniform", size=8, stride=4))
+    sizes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        arguments.choice("kind", self.kind, ("gaussian", "energy"))
+        arguments.choice("metric", self.metric, ("ssim", "l2"))
+        if not self.bandwidths or not all(arguments.is_positive(s) for s in self.bandwidths):
+            raise ValueError(f"bandwidths must be one or more positive numbers, got {self.bandwidths!r}")
+        self._structures()
+
+    def image_metrics(self) -> tuple[Metric, ...]:
+        """The metrics on images in [0, 1], (n, C, H, W), one a window size."""
+        if self.metric == "l2":
+            return (Euclidean(),)
+        return tuple(
+            StructuralDistance(1.0, form=s.form, norm=s.norm, window=s.make_window(), k1=s.k1, k2=s.k2)
+            for s in self._structures()
+        )
+
+    def code_metrics(self) -> tuple[Metric, ...]:
+        """The metric on codes in [0, 1], (n, d); windows do not apply."""
+        if self.metric == "l2":
+            return (Euclidean(),)
+        return (BlockDistance(self.structure.form, self.structure.k1, self.structure.k2),)
+
+    def _structures(self) -> tuple[Structure, ...]:
+        return tuple(_resized(self.structure, size) for size in self.sizes) or (self.structure,)
+
+
+LI_2015 = PairKernel(metric="l2", bandwidths=GMMN_BANDWIDTHS, relative=False)
+"""The kernel of Li, Swersky and Zemel (2015) on pixels in [0, 1] of 28 x 28 images.
+
+Their code has exp(-|x - y|^2 / (2 sigma)) with sigma in {2, 5, 10, 20, 40, 80}, not squared: bandwidths sqrt(sigma)."""
+
+
+@final
+@dataclass(frozen=True)
+class BlockDistance(Metric):
+    """Structural distance of codes (n, d) in [0, 1], each code taken as one window with equal weights and beta = 1.
+
+    The paper's reading of SSIM for codes: with mu and var over the d numbers of a code,
+
+        a = (mu_x - mu_y)^2 / (mu_x^2 + mu_y^2 + c1),     b = var_{x-y} / (var_x + var_y + c2),
+
+    and D^2 by `form` as for images. It has no meaning as the structure of an image, since codes have no places; it
+    is a distance all the same, and Hilbertian as every structural one.
+    """
+
+    form: Form = "sum"
+    k1: float = 0.01
+    k2: float = 0.03
+
+    def __post_init__(self) -> None:
+        arguments.choice("form", self.form, FORMS)
+        arguments.stability_constants(1.0, self.k1, self.k2)
+
+    @property
+    def hilbertian(self) -> bool:
+        return True
+
+    def squared(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None) -> Float[Tensor, "n m"]:
+        """D^2 of all pairs."""
+        c1, c2 = arguments.stability_constants(1.0, self.k1, self.k2)
+        d = x.shape[1]
+        u, v = x, x if y is None else y
+        if self.form == "uncentred":
+            energy = u.square().mean(1)[:, None] + v.square().mean(1)  # (n, m)
+            return Euclidean().squared(x, y) / d / (energy + c2)
+        mu_x, mu_y = u.mean(1), v.mean(1)
+        variance = Euclidean().squared(_centred(x), None if y is None else _centred(y)) / d  # of x - y
+        b = variance / (u.var(1, correction=0)[:, None] + v.var(1, correction=0) + c2)
+        if self.form == "centred":
+            return b
+        a = (mu_x[:, None] - mu_y).square() / (mu_x.square()[:, None] + mu_y.square() + c1)
+        return a + b if self.form == "sum" else a + b - a * b
+
+
+class FittedKernel(nn.Module):
+    """A :class:`PairKernel` on given metrics, with the units of its bandwidths, which the first training batch sets.
+
+    They are kept in a buffer, so that a run that is resumed goes on with the same kernel.
+    """
+
+    units: Float[Tensor, " k"]
+
+    def __init__(self, options: PairKernel, metrics: tuple[Metric, ...]) -> None:
+        super().__init__()
+        self.options, self.metrics = options, metrics
+        fixed = options.kind == "energy" or not options.relative
+        self.register_buffer("units", torch.full((len(metrics),), 1.0 if fixed else 0.0))  # 0: not set yet
+
+    def fit(self, real: Float[Tensor, "n ..."]) -> None:
+        """In training, set what is not set yet: the median distance of the sample, for each metric.
+
+        Raises:
+            ValueError: a sample of fewer than two points, or a median that is 0.
+        """
+        if self.training and not self.units.all():
+            self.units.copy_(torch.tensor([median_distance(metric, real) for metric in self.metrics]))
+
+    def kernel(self, base: Float[Tensor, "1 ..."]) -> Kernel:
+        """The kernel; "energy" is (D(x, b) + D(y, b) - D(x, y)) / 2 with the base point b.
+
+        Raises:
+            ValueError: relative bandwidths before the first training batch.
+        """
+        if self.options.kind == "energy":
+            return _summed([DistanceInduced(metric, base) for metric in self.metrics])
+        return self._gaussians()
+
+    def mmd2(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, unbiased: bool) -> Float[Tensor, ""]:
+        """Squared MMD; with "energy" the energy distance, which is twice that of the kernel, whatever the base point.
+
+        Raises:
+            ValueError: samples of one point with `unbiased`, or as :meth:`kernel`.
+        """
+        if self.options.kind == "energy":
+            values = [energy_distance(d(x), d(x, y), d(y), unbiased=unbiased) for d in self.metrics]
+            return torch.stack(values).sum()
+        k = self._gaussians()
+        return mmd2(k(x), k(x, y), k(y), unbiased=unbiased)
+
+    def _gaussians(self) -> Kernel:
+        units: list[float] = self.units.tolist()
+        if not all(units):
+            raise ValueError(
+                "the bandwidths are multiples of the median distance in the first training batch, and there was none "
+                "yet: call fit in training mode, or set relative=False"
+            )
+        widths = [tuple(unit * s for s in self.options.bandwidths) for unit in units]
+        return _summed([Gaussian(metric, w) for metric, w in zip(self.metrics, widths, strict=True)])
+
+
+class MomentMatching(nn.Module):
+    """The loss of a moment-matching network: MMD^2 between generated and real points, or its root.
+
+    Args:
+        options: how two points are compared.
+        metrics: `options.image_metrics()` or `options.code_metrics()`.
+        unbiased: the U-statistic: no point is compared with itself, and gradients are unbiased over batches.
+            Otherwise the V-statistic, never negative.
+        root: MMD instead of MMD^2, so that the gradient does not fade as the distributions meet (Li, Swersky, Zemel
+            2015, section 4). Their code divides the gradient of L = MMD^2 by 2 sqrt(L) + 1e-10; here it is divided by
+            2 sqrt(L), and 0 where L is 0.
+
+    Raises:
+        ValueError: `root` with `unbiased`.
+    """
+
+    def __init__(self, options: PairKernel, metrics: tuple[Metric, ...], *, unbiased: bool, root: bool) -> None:
+        super().__init__()
+        check_statistic(unbiased, root)
+        self.fitted = FittedKernel(options, metrics)
+        self.unbiased, self.root = unbiased, root
+
+    def forward(self, generated: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."]) -> Float[Tensor, ""]:
+        """The discrepancy of two samples, of all devices."""
+        with torch.autocast(real.device.type, enabled=False):  # a small difference of large sums: full precision
+            generated, real = generated.float(), real.float()
+            self.fitted.fit(real)
+            value = self.fitted.mmd2(generated, real, unbiased=self.unbiased)
+            return root(value) if self.root else value
+
+
+def check_statistic(unbiased: bool, root: bool) -> None:
+    """Raise if a root is asked of a statistic that can be negative."""
+    if unbiased and root:
+        raise ValueError("the unbiased estimate can be negative and has no root: set root=False or unbiased=False")
+
+
+def uniform(normal: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Standard normal noise made uniform on [-1, 1], by its distribution function: 2 Phi(z) - 1 = erf(z / sqrt 2)."""
+    return torch.erf(normal / math.sqrt(2))
+
+
+def _resized(structure: Structure, size: int) -> Structure:
+    """The structure with another window size; sigma and stride in proportion."""
+    ratio = size / structure.size
+    stride = max(1, round(structure.stride * ratio))
+    return dataclasses.replace(structure, size=size, sigma=structure.sigma * ratio, stride=stride)
+
+
+def _centred(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    return x - x.mean(1, keepdim=True)
+
+
+def _summed(kernels: list[Kernel]) -> Kernel:
+    return functools.reduce(operator.add, kernels)

@@ -1,0 +1,146 @@
+"""Every image of one batch against every image of another: SSIM and structural distances, n x m.
+
+A pair costs one windowed average of x_i y_j; all else are statistics of single images. Memory beyond the images,
+the matrix and their gradients is bounded, for any n and m: the backward pass computes pairs anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ssimgen import _arguments as arguments
+from ssimgen import engine
+from ssimgen._arguments import DataRange
+from ssimgen.engine import Advance, Form, PatchDistance
+from ssimgen.similarity import DEFAULT_WINDOW, NORMS, patch_distance, patches, root
+from ssimgen.windows import Window
+
+_LARGE = 2**28  # bytes of a matrix that may not fit in memory
+
+
+def ssim(
+    x: Float[Tensor, "n C H W"],
+    y: Float[Tensor, "m C H W"] | None = None,
+    *,
+    data_range: DataRange,
+    window: Window = DEFAULT_WINDOW,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    progress: bool = False,
+) -> Float[Tensor, "n m"]:
+    """SSIM of all pairs: entry (i, j) is :func:`ssimgen.ssim` of x_i and y_j.
+
+    Args:
+        x, y: images of equal shape, dtype and device, floating point. y=None compares x with itself, in half the
+            time: the matrix is exactly symmetric and its diagonal exactly 1, with gradient 0.
+        data_range, window, k1, k2: as :func:`ssimgen.ssim`.
+        progress: draw a progress bar of the forward pass on the terminal; needs `rich`.
+
+    Returns:
+        The matrix, with values in [-1, 1], never above; gradients of any order reach x and y.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssimgen.ssim`; and where the matrix does not fit in memory, before any work.
+    """
+    x, y = _batches(x, y)
+    square = _squared(x, y, patch_distance(x, data_range, window, k1, k2, "product"), progress)
+    return square.neg_().add_(1)
+
+
+def distance(
+    x: Float[Tensor, "n C H W"],
+    y: Float[Tensor, "m C H W"] | None = None,
+    *,
+    data_range: DataRange,
+    form: Form = "sum",
+    norm: str = "rms",
+    squared: bool = False,
+    window: Window = DEFAULT_WINDOW,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    progress: bool = False,
+) -> Float[Tensor, "n m"]:
+    """Structural distance of all pairs: entry (i, j) is :func:`ssimgen.distance` of x_i and y_j, or its square.
+
+    In float32, D^2 is within about 1e-6 of its value; pictures of wide flat areas in several tones, whose variances
+    are small differences of large squares, come out within about 1e-5. Where images are nearly equal the relative
+    error of D is as small.
+
+    Args:
+        x, y, data_range, window, k1, k2, progress: as :func:`ssim`; the diagonal of y=None is exactly 0.
+        form, norm, squared: as :func:`ssimgen.distance`.
+
+    Returns:
+        The matrix of distances, >= 0. Where D is 0 its gradient is 0, a subgradient.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssim`, and for an unknown form or norm.
+    """
+    arguments.choice("norm", norm, NORMS)
+    x, y = _batches(x, y)
+    square = _squared(x, y, patch_distance(x, data_range, window, k1, k2, form), progress)
+    if norm == "frobenius":
+        square = square.mul_(patches(x, window))
+    if squared:
+        return square
+    if square.requires_grad or not engine.fused_can(square):
+        return root(square)
+    return square.sqrt_()  # the same without a second matrix
+
+
+def _batches(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    return (arguments.image_batch("x", x), None) if y is None else arguments.image_batches(x, y)
+
+
+def _squared(x: Tensor, y: Tensor | None, patch: PatchDistance, progress: bool) -> Tensor:
+    _check_room(x, x if y is None else y)
+    if not progress:
+        return engine.squared_all_pairs(x, y, patch)
+    with _progress_bar() as advance:
+        return engine.squared_all_pairs(x, y, patch, advance)
+
+
+def _check_room(x: Tensor, y: Tensor) -> None:
+    """Refuse a matrix that does not fit into the memory of the machine."""
+    needed = len(x) * len(y) * x.element_size()
+    if needed < _LARGE or x.device.type != "cpu":
+        return
+    room = _available_memory()
+    if room is not None and needed > room:
+        raise ValueError(
+            f"the matrix of all pairs of {len(x)} and {len(y)} images takes {needed / 2**30:.1f} GiB, but "
+            f"{room / 2**30:.1f} GiB of memory are free: compare blocks of x, as in pairwise.distance(x[:1000], y), or "
+            "use ssimgen.streaming for MMD and energy distance, ssimgen.distributed for matrices on disk"
+        )
+
+
+def _available_memory() -> int | None:
+    """Bytes that a process can still get, or all there are, or None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Advance]:
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ImportError as error:
+        raise ImportError("progress=True needs rich: pip install rich") from error
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("all pairs", total=1.0)
+        yield lambda share: bar.advance(task, share)
+        bar.update(task, completed=1.0)

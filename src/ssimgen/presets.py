@@ -1,0 +1,138 @@
+"""The figures of other implementations, for those who must compare with them.
+
+Most differ from :func:`ssimgen.ssim` by the window alone; its default is tf.image.ssim, and ssim_index.m of
+Wang et al. To use another's window elsewhere, in a loss or a map, pass it as `window`:
+
+====================================================  =================================================
+scikit-image structural_similarity                    Window.uniform(7, unbiased=True)
+..., use_sample_covariance=False                      Window.uniform(7)
+..., gaussian_weights=True                            Window(Window.gaussian(11, 1.5).taps, beta=121 / 120)
+..., gaussian_weights=True, and no sample covariance  Window.gaussian(11, 1.5)
+====================================================  =================================================
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ssimgen import _arguments as arguments
+from ssimgen._arguments import DataRange
+from ssimgen.similarity import (
+    DEFAULT_WINDOW,
+    WANG_SCALE_WEIGHTS,
+    fitting_scales,
+    patch_distance,
+    scale_complements,
+    scale_weights,
+    ssim,
+)
+from ssimgen.windows import Window
+
+
+def wang_2004(
+    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], *, data_range: DataRange, downsample: bool = True
+) -> Float[Tensor, " B"]:
+    """SSIM by the MATLAB code of Wang et al. (2004), for grey images; of colour images, the mean over channels.
+
+    Args:
+        x, y, data_range: as :func:`ssimgen.ssim`.
+        downsample: shrink the images first by f = max(1, round(min(H, W) / 256)), with averages over f x f px,
+            as the authors did for the figures of the paper and do in ssim.m (2009). False is ssim_index.m
+            (2003), which leaves that to the caller: :func:`ssimgen.ssim` with its defaults.
+
+    Returns:
+        One value a pair.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssimgen.ssim`.
+    """
+    x, y = arguments.image_pairs(x, y)
+    factor = max(1, math.floor(min(x.shape[-2:]) / 256 + 0.5)) if downsample else 1
+    return ssim(_box_downsampled(x, factor), _box_downsampled(y, factor), data_range=data_range)
+
+
+def scikit_image(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    data_range: DataRange,
+    gaussian_weights: bool = False,
+    use_sample_covariance: bool = True,
+) -> Float[Tensor, " B"]:
+    """SSIM by `skimage.metrics.structural_similarity`, with channel_axis set for colour; its other options at rest.
+
+    It filters with mirrored borders and then crops them off, so that just the windows inside the image count.
+
+    Args:
+        x, y, data_range: as :func:`ssimgen.ssim`.
+        gaussian_weights: a Gaussian of sigma 1.5 px cut at 11 px, instead of a uniform window of 7 px.
+        use_sample_covariance: variances are multiplied by q / (q - 1) for windows of q pixels.
+
+    Returns:
+        One value a pair.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssimgen.ssim`.
+    """
+    window = Window.gaussian(11, 1.5) if gaussian_weights else Window.uniform(7)
+    q = window.size**2
+    if use_sample_covariance:
+        window = Window(window.taps, beta=q / (q - 1))
+    return ssim(x, y, data_range=data_range, window=window)
+
+
+def tensorflow_ms_ssim(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    data_range: DataRange,
+    window: Window = DEFAULT_WINDOW,
+    weights: tuple[float, ...] = WANG_SCALE_WEIGHTS,
+) -> Float[Tensor, " B"]:
+    """MS-SSIM by `tf.image.ssim_multiscale`: for figures, not as a loss.
+
+    It differs from :func:`ssimgen.ms_ssim` in three points. An odd last row or column is doubled, not dropped,
+    before images are halved. Negative terms count as 0, where value and gradient vanish, and where the slope of
+    small terms has no bound. The weights are the published ones, of sum 1.0001; images too small for five scales
+    need another `window` or `weights`.
+
+    Args:
+        x, y, data_range: as :func:`ssimgen.ssim`.
+        window: of TensorFlow's filter_size and filter_sigma, `Window.gaussian(filter_size, filter_sigma)`.
+        weights: TensorFlow's power_factors, from fine to coarse.
+
+    Returns:
+        One value a pair, in [0, 1].
+
+    Raises:
+        TypeError, ValueError: as :func:`ssimgen.ms_ssim`.
+    """
+    x, y = arguments.image_pairs(x, y)
+    patch = patch_distance(x, data_range, window, 0.01, 0.03, "product")
+    fitting = fitting_scales(min(x.shape[-2:]), window, lambda side: (side + 1) // 2)
+    exponents = torch.tensor(scale_weights(weights, fitting, x, window), dtype=x.dtype, device=x.device)
+    terms = 1 - scale_complements(x, y, patch, len(exponents), _halved_with_the_edge)
+    return (F.relu(terms) ** exponents).prod(-1).mean(1)
+
+
+def _halved_with_the_edge(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+    height, width = x.shape[-2:]
+    return F.avg_pool2d(F.pad(x, (0, width % 2, 0, height % 2), mode="replicate"), 2)
+
+
+def _box_downsampled(x: Float[Tensor, "B C H W"], factor: int) -> Float[Tensor, "B C h w"]:
+    """MATLAB's imfilter(x, ones(f) / f^2, 'symmetric', 'same') at the rows and columns 1:f:end.
+
+    The box of a pixel begins (f - 1) // 2 px before it; beyond the border the image is mirrored, edge included.
+    """
+    for axis in (-2, -1):
+        length = x.shape[axis]
+        index = torch.arange(math.ceil(length / factor) * factor, device=x.device) - (factor - 1) // 2
+        index = torch.where(index < 0, -1 - index, index)
+        x = x.index_select(axis, torch.where(index >= length, 2 * length - 1 - index, index))
+    return F.avg_pool2d(x, factor)

@@ -1,0 +1,276 @@
+"""SSIM, MS-SSIM and structural distances of image pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ssimgen import _arguments as arguments
+from ssimgen import engine
+from ssimgen._arguments import DataRange
+from ssimgen.engine import Form, PatchDistance
+from ssimgen.windows import Window
+
+FORMS: tuple[Form, ...] = ("product", "sum", "centred", "uncentred")
+NORMS = ("rms", "frobenius")
+WANG_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli, Bovik (2003), section 3.2
+DEFAULT_WINDOW = Window.gaussian(11, 1.5)
+
+_FLOOR = 0.01  # terms of MS-SSIM below it leave the product for the sum, see `ms_ssim`
+
+
+def ssim(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    data_range: DataRange,
+    window: Window = DEFAULT_WINDOW,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> Float[Tensor, " B"]:
+    """Structural similarity of image pairs, the mean over window positions and channels of
+
+        SSIM = (2 mu_x mu_y + c1) / (mu_x^2 + mu_y^2 + c1) * (2 cov + c2) / (var_x + var_y + c2),
+        c1 = (k1 l)^2,  c2 = (k2 l)^2          (Wang et al. 2004, Eqs. 13 and 17).
+
+    Args:
+        x, y: images of equal shape, dtype and device, floating point.
+        data_range: l, for values in [0, l], or (lo, hi). There is no default: a guessed range is wrong silently.
+        window: which patches are compared; the default is Wang's Gaussian, 11 x 11 px of sigma 1.5 px.
+        k1, k2: stability constants; as bandwidths, they set how fast similarity falls on dark or flat patches.
+
+    Returns:
+        One value a pair, in [-1, 1]; 1 for identical images, never above. float32 for half-precision images,
+        otherwise of the dtype of x. NaN pixels give NaN.
+
+    Raises:
+        TypeError: x or y is not a floating-point tensor, or their dtypes differ, or window is no Window.
+        ValueError: shapes or devices that differ, no pixel, images smaller than the window, or a data_range,
+            k1 or k2 that is not a positive number.
+    """
+    x, y, patch = _prepare(x, y, data_range, window, k1, k2, "product")
+    return 1 - engine.squared_mean(x, y, patch).mean(1)
+
+
+def ssim_map(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    data_range: DataRange,
+    window: Window = DEFAULT_WINDOW,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> Float[Tensor, "B C h w"]:
+    """SSIM of every window position and channel; arguments and errors as :func:`ssim`.
+
+    Windows lie wholly inside the image: h = (H - size) // stride + 1, and w likewise.
+    """
+    x, y, patch = _prepare(x, y, data_range, window, k1, k2, "product")
+    return 1 - engine.squared_map(x, y, patch)
+
+
+def distance(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    data_range: DataRange,
+    form: Form = "sum",
+    norm: str = "rms",
+    squared: bool = False,
+    window: Window = DEFAULT_WINDOW,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> Float[Tensor, " B"]:
+    """Structural distance D of image pairs: the norm of the patch distances d over positions and channels.
+
+    ============  =======================================  =======================================
+    form          d^2 of a patch                           Ghojogh, Karray, Crowley (2020)
+    ============  =======================================  =======================================
+    "sum"         2 - s1 - s2                              Eq. (2)
+    "product"     1 - SSIM = 1 - s1 s2                     Eq. (1), general
+    "centred"     1 - s2                                   Eq. (1) for zero-mean patches
+    "uncentred"   beta E (x - y)^2                         Eq. (1) without centring
+                  / (beta E x^2 + beta E y^2 + c2)
+    ============  =======================================  =======================================
+
+    s1 is the luminance term of SSIM, s2 its contrast-structure term, E the windowed mean. Every form is a
+    Hilbertian pseudo-metric: symmetric, zero for equal images, and it satisfies the triangle inequality. "sum"
+    and "product" separate images that differ in a pixel some window covers; "centred" does not see a constant
+    added to an image.
+
+    Args:
+        x, y, data_range, window, k1, k2: as :func:`ssim`.
+        norm: "rms", the root mean of d^2, which does not grow with the image; "frobenius", the root of its sum
+            (the paper's).
+        squared: return D^2, which is smooth where x = y and the natural term of a loss.
+
+    Returns:
+        One distance a pair, >= 0. Where D is 0 its gradient is 0, a subgradient.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssim`, and for an unknown form or norm.
+    """
+    arguments.choice("norm", norm, NORMS)
+    x, y, patch = _prepare(x, y, data_range, window, k1, k2, form)
+    square = engine.squared_mean(x, y, patch).mean(1)
+    if norm == "frobenius":
+        square = square * patches(x, window)
+    return square if squared else root(square)
+
+
+def ms_ssim(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    data_range: DataRange,
+    window: Window = DEFAULT_WINDOW,
+    weights: tuple[float, ...] | None = None,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> Float[Tensor, " B"]:
+    """Multi-scale SSIM of image pairs (Wang, Simoncelli, Bovik 2003, Eq. 7), the mean over channels of
+
+        t_1^w_1 t_2^w_2 ... t_M^w_M,
+
+    where t_j is the mean contrast-structure term of scale j, and at the coarsest scale M the mean SSIM, which
+    has the luminance in it. From scale to scale images are halved by 2 x 2 averages; an odd last row or column
+    is dropped.
+
+    A fractional power is not real below zero, and its slope is unbounded above it. Terms below f = 0.01
+    therefore count as f in the product, and what they lack is subtracted by weight:
+
+        prod_j max(t_j, f)^w_j - sum_j w_j max(f - t_j, 0).
+
+    This is Eq. 7 wherever every t_j >= f. It is continuous and increases with every t_j: by w_j below f, at
+    most by w_j f^(w_j - 1) < 8 above. With weights of sum 1 it is t if all t_j = t, for every t in [-1, 1], so
+    a single scale is plain SSIM, and anti-correlated images keep the gradient that they have in SSIM.
+
+    Args:
+        x, y, data_range, window, k1, k2: as :func:`ssim`.
+        weights: positive exponents w_1 ... w_M from fine to coarse. None takes as many of Wang's five scales as
+            fit the images (with 11 px: 1 below 22 px, 2 at 28 and 32 px, 3 at 64 px, 5 from 176 px), divided
+            by their sum.
+
+    Returns:
+        One value a pair, in [-1, 1] for weights of sum 1; 1 for identical images, never above.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssim`, and for weights that are not positive or do not fit the images.
+    """
+    return 1 - ms_complement(x, y, data_range=data_range, window=window, weights=weights, k1=k1, k2=k2)
+
+
+def ms_complement(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    data_range: DataRange,
+    window: Window,
+    weights: tuple[float, ...] | None,
+    k1: float,
+    k2: float,
+) -> Float[Tensor, " B"]:
+    """1 - MS-SSIM, which nothing cancels in where images are nearly equal; arguments as :func:`ms_ssim`."""
+    x, y, patch = _prepare(x, y, data_range, window, k1, k2, "product")
+    fitting = fitting_scales(min(x.shape[-2:]), window, lambda side: side // 2)
+    exponents = renormalised_wang_weights(fitting) if weights is None else scale_weights(weights, fitting, x, window)
+    complements = scale_complements(x, y, patch, len(exponents), halved)
+    return _join_scales(complements, exponents).mean(1)
+
+
+def scale_complements(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    patch: PatchDistance,
+    scales: int,
+    halve: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "B C M"]:
+    """1 - t_j of each channel and scale: mean 1 - s2, and at the coarsest scale mean 1 - SSIM (`patch`)."""
+    structure = replace(patch, form="centred")
+    complements = []
+    for _ in range(scales - 1):
+        complements.append(engine.squared_mean(x, y, structure))
+        x, y = halve(x), halve(y)
+    return torch.stack([*complements, engine.squared_mean(x, y, patch)], -1)
+
+
+def halved(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+    """2 x 2 averages; an odd last row or column is dropped."""
+    return F.avg_pool2d(x, 2)
+
+
+def root(square: Tensor) -> Tensor:
+    """sqrt with the subgradient 0 at 0, where the derivative of sqrt is infinite; NaN stays NaN."""
+    zero = square <= 0
+    return torch.where(zero, 0, torch.where(zero, 1, square).sqrt())
+
+
+def patches(x: Tensor, window: Window) -> int:
+    """How many patches, over channels and positions, an image of batch x has."""
+    channels, height, width = x.shape[-3:]
+    return channels * window.positions(height) * window.positions(width)
+
+
+def _prepare(
+    x: Tensor, y: Tensor, data_range: DataRange, window: Window, k1: float, k2: float, form: Form
+) -> tuple[Tensor, Tensor, PatchDistance]:
+    x, y = arguments.image_pairs(x, y)
+    return x, y, patch_distance(x, data_range, window, k1, k2, form)
+
+
+def patch_distance(x: Tensor, data_range: DataRange, window: Window, k1: float, k2: float, form: Form) -> PatchDistance:
+    """The checked request to an engine, for images of the size of x."""
+    patch = checked_options(data_range, window, k1, k2, form)
+    arguments.window_fits(window, x)
+    return patch
+
+
+def checked_options(data_range: DataRange, window: Window, k1: float, k2: float, form: Form) -> PatchDistance:
+    """The checked request to an engine, for images of any size."""
+    arguments.choice("form", form, FORMS)
+    arguments.window_type(window)
+    lo, length = arguments.data_range(data_range)
+    c1, c2 = arguments.stability_constants(length, k1, k2)
+    return PatchDistance(window, form, c1, c2, lo)
+
+
+def fitting_scales(side: int, window: Window, halve: Callable[[int], int]) -> int:
+    """How often an image can be halved and still hold a window, counting the image itself."""
+    scales = 1
+    while side > 1 and (side := halve(side)) >= window.size:
+        scales += 1
+    return scales
+
+
+def renormalised_wang_weights(fitting: int) -> tuple[float, ...]:
+    """The first of Wang's scale weights, divided by their sum."""
+    kept = WANG_SCALE_WEIGHTS[:fitting]
+    return tuple(w / sum(kept) for w in kept)
+
+
+def scale_weights(weights: tuple[float, ...], fitting: int, x: Tensor, window: Window) -> tuple[float, ...]:
+    """The checked weights of at most `fitting` scales."""
+    if not isinstance(weights, (tuple, list)) or not weights or not all(arguments.is_positive(w) for w in weights):
+        raise ValueError(
+            f"weights must be a tuple of positive numbers, one a scale from fine to coarse, got {weights!r}: "
+            f"Wang's are {WANG_SCALE_WEIGHTS}"
+        )
+    if len(weights) > fitting:
+        raise ValueError(
+            f"weights ask for {len(weights)} scales, but {fitting} fit images whose shorter side is "
+            f"{min(x.shape[-2:])} px with a window of {window.size} px: pass fewer weights or a smaller window"
+        )
+    return tuple(float(w) for w in weights)
+
+
+def _join_scales(complements: Float[Tensor, "B C M"], weights: tuple[float, ...]) -> Float[Tensor, "B C"]:
+    """1 - prod max(t, f)^w + sum w max(f - t, 0) over the last axis, for the complements 1 - t of the terms."""
+    exponents = torch.tensor(weights, dtype=complements.dtype, device=complements.device)
+    most = 1 - _FLOOR
+    logarithm = (exponents * torch.log1p(-complements.clamp_max(most))).sum(-1)  # no matmul: autocast would halve it
+    return (exponents * F.relu(complements - most)).sum(-1) - torch.expm1(logarithm)

@@ -1,0 +1,37 @@
+"""One training loop for every model: `train(model, data, folder)`.
+
+The loop asks a model for its `steps()` and knows nothing else about it. In each iteration it draws a batch and
+takes the steps that are due, in order. For each step it
+
+1. lets only the parameters of the step's modules require gradients,
+2. evaluates the named terms, and stops the run, naming step and term, if one is not finite,
+3. follows the gradient of their weighted sum (averaged over devices, clipped if asked), and moves.
+
+Iteration n is a function of the weights before it, the options and n alone: the batch is the n-th of an order fixed
+by the seed, and the random generators are seeded anew from (seed, n). So a run that was interrupted and resumed
+ends with the very weights, bit for bit on one machine, of one that was not; and pictures or hooks on the way
+change nothing. `train` returns when the run is complete; SIGINT and SIGTERM let it finish the iteration, write a
+checkpoint and raise :class:`Interrupted`.
+
+:func:`load_model` makes the trained model again from the run folder.
+"""
+
+from ssimgen.training.checkpoints import CheckpointError
+from ssimgen.training.loop import Data, Hook, Interrupted, NotFiniteError, train
+from ssimgen.training.options import Hardware, Optimiser, Training
+from ssimgen.training.runs import RunFolder, load_model, read_metrics
+
+__all__ = [
+    "CheckpointError",
+    "Data",
+    "Hardware",
+    "Hook",
+    "Interrupted",
+    "NotFiniteError",
+    "Optimiser",
+    "RunFolder",
+    "Training",
+    "load_model",
+    "read_metrics",
+    "train",
+]

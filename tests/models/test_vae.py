@@ -1,0 +1,112 @@
+"""The variational autoencoder: its KL, its loss, its samples, and that it learns."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
+from ssimgen.batches import Batch
+from ssimgen.models import MODELS, VAE, VAEConfig
+from ssimgen.models.vae import kl_to_standard_normal
+from ssimgen.networks import Network
+from ssimgen.objectives.reconstruction import OBJECTIVES
+
+SMALL = Network("mlp", hidden=(16,))
+
+
+def make(objective: str = "l2", network: Network = SMALL, shape: tuple[int, int, int] = (1, 28, 28)) -> VAE:
+    """A small model with fixed weights."""
+    torch.manual_seed(0)
+    return VAE(VAEConfig(tau=0.01, latent=4, objective=objective, network=network), shape)
+
+
+def test_kl_is_that_of_torch_distributions(generator: torch.Generator) -> None:
+    mean, log_variance = torch.randn(6, 5, generator=generator), torch.randn(6, 5, generator=generator)
+    expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0, 1)).sum(1)
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
+    assert kl_to_standard_normal(torch.zeros(1, 5), torch.zeros(1, 5)).item() == 0
+
+
+def test_terms_are_kl_and_the_error_of_decoded_draws(digits: Tensor) -> None:
+    model, images = make("l1"), digits[:8].float()
+    torch.manual_seed(3)
+    terms = model.terms(Batch(images))
+    torch.manual_seed(3)
+    noise = torch.randn(8, 4)
+    mean, log_variance = model.encode(images)
+    decoded = model.decoder(mean + (0.5 * log_variance).exp() * noise)
+    torch.testing.assert_close(terms["reconstruction"], (decoded - images).abs().mean())
+    torch.testing.assert_close(
+        terms["kl"], kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0, 1)).sum(1).mean()
+    )
+
+
+def test_the_loss_is_kl_plus_reconstruction_over_tau() -> None:
+    (step,) = make().steps()
+    assert dict(step.weights) == {"reconstruction": pytest.approx(100)}
+    assert {id(p) for module in step.modules for p in module.parameters()} == {id(p) for p in make_again(step)}
+
+
+def make_again(step: object) -> list[Tensor]:
+    """All parameters of the model that the step belongs to."""
+    return list(step.terms.__self__.parameters())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64)])
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_samples_and_reconstructions_are_images(kind: str, shape: tuple[int, int, int]) -> None:
+    model = make(network=Network(kind, hidden=(16,), width=4), shape=shape)
+    images = torch.rand(3, *shape)
+    for drawn in (model.sample(3), model.reconstruct(images)):
+        assert drawn.shape == images.shape
+        assert not drawn.requires_grad
+        assert drawn.min() >= 0
+        assert drawn.max() <= 1
+
+
+def test_the_generator_fixes_samples_whatever_the_global_state() -> None:
+    model = make()
+    first = model.sample(5, torch.Generator().manual_seed(7))
+    torch.manual_seed(99)
+    assert torch.equal(first, model.sample(5, torch.Generator().manual_seed(7)))
+    assert not torch.equal(first, model.sample(5, torch.Generator().manual_seed(8)))
+
+
+def test_reconstruction_is_without_noise(digits: Tensor) -> None:
+    model, images = make(), digits[:4].float()
+    assert torch.equal(model.reconstruct(images), model.reconstruct(images))
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_every_objective_learns(objective: str, digits: Tensor) -> None:
+    """Sixty steps on sixteen digits bring the reconstruction error well down."""
+    model, batch = make(objective, Network("mlp", hidden=(64,))), Batch(digits[:16].float())
+    (step,) = model.steps()
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    errors = []
+    for _ in range(60):
+        terms = step.terms(batch)
+        loss = terms["kl"] + step.weights["reconstruction"] * terms["reconstruction"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        errors.append(terms["reconstruction"].item())
+    assert errors[-1] < 0.85 * errors[0]
+
+
+@pytest.mark.parametrize("tau", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.usefixtures("no_shape_checks")
+def test_tau_must_be_positive(tau: float) -> None:
+    with pytest.raises(ValueError, match="tau must be a positive number"):
+        VAEConfig(tau=tau)
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+def test_tau_has_no_default() -> None:
+    with pytest.raises(TypeError, match="tau"):
+        VAEConfig()  # type: ignore[call-arg]
+
+
+def test_models_are_listed_under_their_own_names() -> None:
+    for name, (model, _) in MODELS.items():
+        assert model.name == name

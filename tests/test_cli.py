@@ -1,0 +1,426 @@
+"""The command line: what it prints and leaves, and one line and exit code 2 for bad input."""
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssimgen import ms_ssim, ssim
+from ssimgen.cli import COMMANDS, main
+from ssimgen.training import load_model, read_metrics
+
+SMALL = ["--network.kind", "mlp", "--network.hidden", "8", "--iterations", "6", "--batch", "16", "--latent", "2"]
+
+
+def run(*words: object) -> int:
+    """The exit code of `ssimgen WORDS`."""
+    try:
+        return main([str(word) for word in words])
+    except SystemExit as stop:  # how the parser of options leaves
+        return int(stop.code or 0)
+
+
+def complaint(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on standard error."""
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("ssimgen: ")
+    return lines[0].removeprefix("ssimgen: ")
+
+
+def everything_in(folder: Path) -> dict[Path, bytes]:
+    """Files and their content, below a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 40 small pictures in two classes."""
+    folder = tmp_path_factory.mktemp("tiny")
+    values = np.random.default_rng(0).integers(0, 256, (40, 12, 12), dtype=np.uint8)
+    for i, pixels in enumerate(values):
+        path = folder / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "vae"
+    assert run("train", "vae", "-o", folder, "--data", tiny, "--tau", "0.1", *SMALL) == 0
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> tuple[Path, Path]:
+    """Two pictures, the second a noisy copy of the first."""
+    generator = np.random.default_rng(0)
+    a = generator.integers(40, 215, (32, 40, 3), dtype=np.uint8)
+    b = (a + generator.integers(-30, 30, a.shape)).astype(np.uint8)
+    for name, pixels in (("a.png", a), ("b.png", b)):
+        Image.fromarray(pixels).save(tmp_path / name)
+    return tmp_path / "a.png", tmp_path / "b.png"
+
+
+# --- help ---------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == run() == 0
+    text = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"\n  {name} " in text
+
+
+@pytest.mark.parametrize("words", [["train", "vae"], ["sample"], ["compare"], ["demo"]])
+def test_help_of_a_command_states_defaults(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words, "--help") == 0
+    text = capsys.readouterr().out
+    assert "(default:" in text
+    assert f"usage: ssimgen {' '.join(words)}" in text
+
+
+def test_help_does_not_wait_for_pytorch() -> None:
+    code = "import sys; from ssimgen.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_installed_command_runs() -> None:
+    command = Path(sys.executable).with_name("ssimgen")
+    done = subprocess.run([command, "--version"], check=True, capture_output=True, text=True)
+    assert done.stdout.strip()[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "unknown command 'trian': did you mean 'train'?; see ssimgen --help"),
+        (["train", "vea"], "unknown model 'vea': did you mean 'vae'?; ssimgen train lists them"),
+    ],
+)
+def test_unknown_names_get_a_suggestion(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) == 2
+    assert complaint(capsys) == message
+
+
+def test_unknown_options_get_a_suggestion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "vae", "-o", tmp_path / "x", "--tau", "1", "--network.wdth", "3") == 2
+    error = capsys.readouterr().err
+    assert "Unrecognized options: --network.wdth" in error
+    assert "--network.width" in error.split("Perhaps you meant")[1]
+    assert not (tmp_path / "x").exists()
+
+
+# --- train and sample ---------------------------------------------------------------------------------------------
+
+
+def test_tau_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "vae", "-o", tmp_path / "x") == 2
+    assert "--tau FLOAT" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_can_be_sampled(trained: Path, tmp_path: Path) -> None:
+    config = json.loads((trained / "config.json").read_text())
+    assert config["config"]["tau"] == 0.1
+    assert config["shape"] == [1, 12, 12]
+    assert config["source"]["data"].endswith("tiny0")
+    assert run("sample", trained, "-n", 9, "-o", tmp_path / "grid.png") == 0
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.size == (3 * 14 + 2, 3 * 14 + 2)
+    assert run("sample", trained, "-n", 5, "-o", tmp_path / "a.npy", "--seed", 4) == 0
+    drawn = np.load(tmp_path / "a.npy")
+    expected = load_model(trained).sample(5, torch.Generator().manual_seed(4))
+    np.testing.assert_array_equal(drawn, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "samples.jpg"], "output samples.jpg must end in .png or .npy"),
+        (["-n", "0"], "number must be at least 1, got 0"),
+        (["--classes", "3"], "has no classes: leave out --classes"),
+        (["-o", "/dev/null/x.png"], "cannot write to the folder /dev/null"),
+    ],
+)
+def test_bad_requests_for_samples(
+    trained: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("sample", trained, *words) == 2
+    assert message in complaint(capsys)
+
+
+def test_samples_need_a_sound_run(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("sample", tmp_path) == 2
+    assert "holds no checkpoint: is it the folder of a run?" in complaint(capsys)
+    cut = tmp_path / "cut.safetensors"
+    (source,) = (trained / "checkpoints").iterdir()
+    cut.write_bytes(source.read_bytes()[:-10])
+    assert run("sample", cut) == 2
+    assert "is not a checkpoint, or is truncated or damaged" in complaint(capsys)
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(tiny: Path, tmp_path: Path) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text(f'tau = 0.5\nlatent = 3\niterations = 2\nbatch = 16\ndata = "{tiny}"\n[network]\nkind = "mlp"\n'
+                    'hidden = [6, 5]\n[structure]\nk2 = 0.1\nunbiased = false\n')  # fmt: skip
+    assert run("train", "vae", "-o", tmp_path / "run", "--config", file, "--latent", "4") == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["config"]["tau"] == 0.5
+    assert config["config"]["latent"] == 4
+    assert config["config"]["network"]["hidden"] == [6, 5]
+    assert config["config"]["structure"]["k2"] == 0.1
+
+
+def test_bad_option_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text("tau 0.5")
+    assert run("train", "vae", "-o", tmp_path / "x", "--config", file) == 2
+    assert "options.toml is not valid TOML" in complaint(capsys)
+    file.write_text("tau = 0.5\nlatnet = 3")
+    assert run("train", "vae", "-o", tmp_path / "x", "--config", file) == 2
+    assert "--latent" in capsys.readouterr().err.split("Perhaps you meant")[1]
+    assert run("train", "vae", "-o", tmp_path / "x", "--config", tmp_path / "no.toml") == 2
+    assert "no.toml" in complaint(capsys)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_is_not_overwritten_but_resumed_with_its_own_options(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert run("train", "vae", "-o", folder, "--data", tiny, "--tau", "0.1", "--network.dropout", "0.1", *SMALL) == 0
+    before = everything_in(folder)
+    capsys.readouterr()
+    assert run("train", "vae", "-o", folder, "--data", tiny, "--tau", "0.1", *SMALL) == 2
+    assert "already holds a run: resume it, or choose another folder" in complaint(capsys)
+    assert everything_in(folder) == before
+    assert run("train", "vae", "-o", folder, "--resume", "--iterations", "9", "--log-every", "1") == 0
+    assert [line["iteration"] for line in read_metrics(folder)] == [6, 7, 8, 9]
+    capsys.readouterr()
+    assert run("train", "vae", "-o", folder, "--resume", "--tau", "0.2") == 2
+    assert "config.tau = 0.1, it cannot go on with 0.2" in complaint(capsys)
+    assert run("train", "vae", "-o", tmp_path / "none", "--resume") == 2
+    assert "holds no run" in complaint(capsys)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tau", "-1"], "tau must be a positive number, got -1.0"),
+        (["--data", "/no/such"], "'/no/such' is neither a path nor one of mnist5k"),
+        (["--batch", "99"], "fewer than a batch of 99: take a smaller batch"),
+        (["--network.kind", "conv", "--size", "27"], "crop or resize to sides such as 28"),
+        (["--structure.size", "40"], "window of 40 x 40 px does not fit images of 12 x 12 px"),
+        (["-o", "/dev/null/run"], "cannot write to the folder /dev/null/run"),
+    ],
+)
+def test_bad_training_input(
+    tiny: Path, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "vae", "-o", tmp_path / "x", "--data", tiny, "--tau", "0.1", *SMALL, *words) == 2
+    assert message in complaint(capsys)
+    assert not (tmp_path / "x").exists()
+
+
+def test_nan_ends_in_one_line(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(
+        "train",
+        "vae",
+        "-o",
+        tmp_path / "x",
+        "--data",
+        tiny,
+        "--tau",
+        "1e-30",
+        "--method",
+        "sgd",
+        "--lr",
+        "1e30",
+        *SMALL,
+    )
+    assert code == 1
+    assert "of step 'vae' is" in complaint(capsys)
+
+
+def test_a_terminated_command_leaves_a_run_that_resumes_to_the_same_bits(tiny: Path, tmp_path: Path) -> None:
+    """The real command and the real signal, in a process of its own."""
+    options = [
+        "--data",
+        tiny,
+        "--tau",
+        "0.1",
+        *SMALL,
+        "--objective",
+        "l2",
+        "--iterations",
+        "4000",
+        "--ema",
+        "0.9",
+        "--log-every",
+        "1",
+    ]
+    command = [Path(sys.executable).with_name("ssimgen"), "train", "vae"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    folder = tmp_path / "stopped"
+    with subprocess.Popen(
+        [*command, "-o", folder, *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(FileNotFoundError):
+                if (folder / "metrics.jsonl").read_text().count("\n") >= 5:
+                    break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM after iteration" in error
+    assert "--resume" in error
+    done = len(read_metrics(folder))
+    assert 5 <= done < 4000
+    length = str(done + 20)
+    assert run("train", "vae", "-o", folder, "--resume", "--iterations", length) == 0
+    assert run("train", "vae", "-o", tmp_path / "whole", *options, "--iterations", length) == 0
+    a, b = load_model(folder).state_dict(), load_model(tmp_path / "whole").state_dict()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    logs = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(run_folder)]
+        for run_folder in (folder, tmp_path / "whole")
+    ]
+    assert logs[0] == logs[1]
+
+
+# --- compare ------------------------------------------------------------------------------------------------------
+
+
+def test_compare_prints_the_indices_of_the_library(
+    pictures: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("compare", *pictures, "--json", "--map", tmp_path / "map.png") == 0
+    values = json.loads(capsys.readouterr().out)
+    x, y = (torch.tensor(np.array(Image.open(p))).movedim(2, 0)[None] / 255 for p in pictures)
+    assert values["SSIM"] == pytest.approx(ssim(x, y, data_range=1.0).item(), abs=1e-6)
+    assert values["MS-SSIM"] == pytest.approx(ms_ssim(x, y, data_range=1.0).item(), abs=1e-6)
+    assert values["PSNR (dB)"] == pytest.approx(-10 * np.log10(((x - y) ** 2).mean().item()), rel=1e-5)
+    assert values["distance, product"] == pytest.approx((1 - values["SSIM"]) ** 0.5, rel=1e-5)
+    with Image.open(tmp_path / "map.png") as drawn:
+        assert drawn.width > 500
+    assert run("compare", *pictures) == 0
+    table = capsys.readouterr().out
+    assert f"{values['SSIM']:.6g}" in table
+
+
+def test_compare_takes_grey_when_told(pictures: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = pictures
+    Image.open(b).convert("L").save(b)
+    assert run("compare", a, b) == 2
+    message = complaint(capsys)
+    assert message == f"{a} is coloured, but {b} is grey: convert one of them, or pass --grey"
+    assert run("compare", a, b, "--grey") == 0
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that declares a size and then holds nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_compare_refuses_bad_pictures(
+    pictures: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = pictures
+    bad, out = tmp_path / "bad.png", tmp_path / "out"
+    small = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+    cases = [
+        (None, "no such file"),
+        (b"just some text", "is not a picture in a known format"),
+        (b"", "is not a picture in a known format"),
+        (a.read_bytes()[:-900], "is damaged or incomplete"),
+        (png_header(50_000, 50_000), "declares too many pixels"),
+        (png_header(12_000, 10_000), "is 12000 x 10000 px, more than 100,000,000 pixels"),
+        (small, f"{a} is 40 x 32 px, but {bad} is 8 x 8 px: crop or scale one of them"),
+    ]
+    for content, message in cases:
+        bad.unlink(missing_ok=True)
+        if isinstance(content, bytes):
+            bad.write_bytes(content)
+        elif content is not None:
+            content.save(bad)
+        assert run("compare", a, bad, "--map", out / "map.png") == 2
+        assert message in complaint(capsys)
+        assert not out.exists()
+    assert run("compare", tmp_path, b) == 2
+    assert "no such file" in complaint(capsys)
+    small.save(bad)
+    assert run("compare", bad, bad) == 2
+    assert "window of 11 x 11 px does not fit images of 8 x 8 px" in complaint(capsys)
+    assert run("compare", a, b, "--map", "/dev/null/map.png") == 2
+    assert "cannot write to the folder /dev/null" in complaint(capsys)
+    assert run("compare", a, b, "--map", "map.jpg") == 2
+    assert "map.jpg must end in .png" in complaint(capsys)
+
+
+def test_large_pictures_are_refused_before_they_are_decoded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(_: Image.Image) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
+    huge = tmp_path / "huge.png"
+    for size in ((50_000, 50_000), (12_000, 10_000)):
+        huge.write_bytes(png_header(*size))
+        assert run("compare", huge, huge) == 2
+        assert "pixels" in complaint(capsys)
+
+
+# --- demo ---------------------------------------------------------------------------------------------------------
+
+
+def test_demo_leaves_picture_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):  # a second demonstration replaces the first
+        assert run("demo", "-o", tmp_path / "demo", "--iterations", "3") == 0
+    rows = json.loads((tmp_path / "demo" / "table.json").read_text())
+    assert list(rows) == ["l2", "ssim"]
+    for row in rows.values():
+        assert list(row)[:3] == ["PSNR (dB)", "SSIM", "MS-SSIM"]
+        assert all(np.isfinite(value) for value in row.values())
+    text = (tmp_path / "demo" / "table.txt").read_text()
+    assert "PSNR" in text
+    assert f"{rows['l2']['SSIM']:.4g}" in text
+    assert "held-out digits" in capsys.readouterr().out
+    with Image.open(tmp_path / "demo" / "demo.png") as picture:
+        assert picture.width >= 1000
+    configs = [json.loads((tmp_path / "demo" / "runs" / name / "config.json").read_text()) for name in rows]
+    for section in ("training", "optimiser", "data"):
+        assert configs[0][section] == configs[1][section]
+    differing = {key for key in configs[0]["config"] if configs[0]["config"][key] != configs[1]["config"][key]}
+    assert differing == {"objective", "tau"}
+
+
+def test_demo_needs_a_folder_it_can_write(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", "-o", "/dev/null/demo") == 2
+    assert "cannot write to the folder /dev/null/demo" in complaint(capsys)

@@ -1,0 +1,58 @@
+"""Files are written whole or not at all."""
+
+import errno
+import stat
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from ssimgen import _files
+from ssimgen._files import writable_folder, write_atomically
+
+
+def test_content_replaces_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    for content in (b"one", b"two"):
+        write_atomically(path, lambda file, content=content: file.write(content))
+        assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    write_atomically(tmp_path / "ours", lambda file: file.write(b""))
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "ours")}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize("stage", ["write", "fsync", "replace"])
+def test_failures_leave_the_old_content_and_no_litter(
+    tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"new")
+        if stage == "write":
+            full()
+
+    if stage == "fsync":
+        monkeypatch.setattr(_files.os, "fsync", full)
+    if stage == "replace":
+        monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, write)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    assert writable_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"cannot write to the folder .*file/c: Not a directory; choose another one"):
+        writable_folder(tmp_path / "file" / "c")

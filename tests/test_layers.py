@@ -1,0 +1,71 @@
+"""Imports inside the library go only downward, and modules of one layer do not import each other."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import ssimgen
+
+SOURCE = Path(ssimgen.__file__).parent
+
+# From the bottom to the top. A subpackage is one name: its own files may import each other. "ssimgen" stands for
+# ssimgen/__init__.py, which gathers the functions of image pairs.
+LAYERS = [
+    ["_files", "_numbers", "_options", "batches", "streaming"],
+    ["windows", "distributed", "pictures"],
+    ["_arguments", "engine"],
+    ["similarity", "networks"],
+    ["pairwise", "presets", "features", "data"],
+    ["ssimgen", "metrics"],
+    ["kernels", "components", "subspace"],
+    ["discrepancy"],
+    ["losses", "objectives", "evaluation"],
+    ["models"],
+    ["training"],
+    ["demo"],
+    ["cli"],
+]
+LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
+
+
+def unit(path: Path) -> str:
+    """The module or subpackage that a file belongs to."""
+    name = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    return "ssimgen" if name == "__init__" else name
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, module or subpackage) of everything that a file imports from the library, inside functions too."""
+    units = {unit(file) for file in SOURCE.rglob("*.py")}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            targets = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for first, *rest in (target.split(".") for target in targets):
+            if first == "ssimgen":
+                yield node.lineno, rest[0] if rest and rest[0] in units else "ssimgen"
+
+
+def test_every_module_has_its_layer() -> None:
+    assert {unit(path) for path in SOURCE.rglob("*.py")} == set(LEVEL)
+
+
+def test_imports_go_downward() -> None:
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{line} imports {imported}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        for line, imported in imports(path)
+        if imported != unit(path) and LEVEL[imported] >= LEVEL[unit(path)]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_loop_knows_no_model() -> None:
+    """A model gives steps; the loop takes steps."""
+    tree = ast.parse((SOURCE / "training" / "loop.py").read_text())
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {module for module in modules if module and module.startswith("ssimgen.models")} <= {"ssimgen.models.steps"}

@@ -1,0 +1,71 @@
+"""Option records from mappings: every key and type checked, and named when wrong."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from ssimgen._options import from_mapping
+from ssimgen.models import MODELS, VAEConfig
+from ssimgen.networks import Network
+from ssimgen.objectives.structure import Structure
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A nested record."""
+
+    kind: Literal["a", "b"] = "a"
+    sizes: tuple[int, ...] = (1, 2)
+
+
+@dataclass(frozen=True)
+class Outer:
+    """A record with every type that options have."""
+
+    rate: float
+    flag: bool = False
+    limit: int | None = None
+    span: tuple[float, float] = (0.0, 1.0)
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_values_of_every_type() -> None:
+    values = {"rate": 1, "flag": True, "limit": 3, "span": [0, 0.5], "inner": {"kind": "b", "sizes": [4]}}
+    made = from_mapping(Outer, values)
+    assert made == Outer(1.0, True, 3, (0.0, 0.5), Inner("b", (4,)))
+    assert type(made.rate) is float
+    assert from_mapping(Outer, {"rate": 0.5, "limit": None}) == Outer(0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "option rate is missing and has no default"),
+        ({"rate": 1, "flga": True}, "unknown option flga: did you mean 'flag'"),
+        ({"rate": 1, "inner": {"kinds": "a"}}, r"unknown option inner\.kinds: did you mean 'kind'"),
+        ({"rate": "1"}, "option rate must be float, got '1'"),
+        ({"rate": True}, "option rate must be float, got True"),
+        ({"rate": 1, "limit": 1.5}, r"option limit must be int \| None, got 1.5"),
+        ({"rate": 1, "span": [1]}, "option span must be"),
+        ({"rate": 1, "inner": {"kind": "c"}}, r"option inner\.kind must be one of 'a', 'b', got 'c'"),
+        ({"rate": 1, "inner": {"sizes": ["x"]}}, r"option inner\.sizes must be int, got 'x'"),
+        ({"rate": 1, "inner": 3}, r"option inner must be Inner, got 3"),
+    ],
+)
+def test_bad_values_are_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_mapping(Outer, values)
+
+
+def test_configurations_survive_json() -> None:
+    config = VAEConfig(0.1, 3, "mix", Structure(k2=0.3, stride=2), 0.5, Network("mlp", hidden=(7,)))
+    assert from_mapping(VAEConfig, json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_every_model_has_a_record_of_options() -> None:
+    for _, config in MODELS.values():
+        assert dataclasses.is_dataclass(config)
+        assert config.__dataclass_params__.frozen  # type: ignore[attr-defined]

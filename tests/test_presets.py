@@ -1,0 +1,184 @@
+"""Presets against the implementations they stand for: the library itself, or its figures for these images.
+
+The images of the recorded figures are `figure_images(height, width)`; the programs that printed them are in the
+docstrings, to be run with x and y as float64 (MATLAB code) or float32 (TensorFlow).
+"""
+
+import numpy as np
+import pytest
+import skimage.data
+import skimage.metrics
+import torch
+from torch import Tensor
+
+from ssimgen import Window, ms_ssim, presets, ssim
+from ssimgen.similarity import WANG_SCALE_WEIGHTS
+
+
+def figure_images(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The cameraman of scikit-image, mirrored where it is too small, and the same under noise, in [0, 255]."""
+    camera = skimage.data.camera().astype(float)
+    beyond = [(0, max(0, side - 512)) for side in (height, width)]
+    picture = np.pad(camera, beyond, mode="symmetric")[:height, :width]
+    noise = np.random.RandomState(5).randn(height, width)
+    return picture, np.clip(picture + 20 * noise, 0, 255)
+
+
+def batch(*channels: np.ndarray) -> Tensor:
+    return torch.tensor(np.stack(channels))[None]
+
+
+# --- the authors' MATLAB code -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "ssim_m", "ssim_index_m"),
+    [
+        (512, 512, 0.623777192135, 0.357498151659),  # halved
+        (641, 385, 0.650359762178, 0.386552916430),  # 385 / 256 = 1.504: halved, at an odd size
+        (640, 661, 0.779566308306, 0.393361033931),  # 640 / 256 = 2.5, in MATLAB rounded up to 3
+        (900, 923, 0.874529651717, 0.401791316212),  # by 4
+        (200, 181, 0.208174505170, 0.208174505170),  # as it is
+    ],
+)
+def test_wang_2004_is_the_authors_code(height: int, width: int, ssim_m: float, ssim_index_m: float) -> None:
+    """Figures of ssim.m (2009, "SSIM Index with automatic downsampling") and ssim_index.m (2003) by Zhou Wang.
+
+    Run unchanged under GNU Octave 7.3.0 with octave-image 2.14.0, the images written by numpy's `tofile`:
+
+        pkg load image
+        f = fopen("x.bin"); x = fread(f, [width height], "double")'; fclose(f);   % and y
+        printf("%.12f %.12f", ssim(x, y), ssim_index(x, y))
+    """
+    x, y = map(batch, figure_images(height, width))
+    assert presets.wang_2004(x, y, data_range=255).item() == pytest.approx(ssim_m, abs=2e-12)
+    assert presets.wang_2004(x, y, data_range=255, downsample=False).item() == pytest.approx(ssim_index_m, abs=2e-12)
+    assert ssim(x, y, data_range=255).item() == pytest.approx(ssim_index_m, abs=2e-12)
+
+
+# --- scikit-image -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("use_sample_covariance", [True, False])
+@pytest.mark.parametrize("gaussian_weights", [True, False])
+def test_scikit_image_is_the_library(gaussian_weights: bool, use_sample_covariance: bool) -> None:
+    options = {"gaussian_weights": gaussian_weights, "use_sample_covariance": use_sample_covariance}
+    x, y = figure_images(41, 58)
+    expected = skimage.metrics.structural_similarity(x, y, data_range=255, **options)
+    value = presets.scikit_image(batch(x), batch(y), data_range=255, **options)
+    assert value.item() == pytest.approx(expected, abs=1e-12)
+
+    a, b = (np.stack([z, z[::-1], z**2 / 255]) for z in (x, y))
+    expected = skimage.metrics.structural_similarity(a, b, data_range=255, channel_axis=0, **options)
+    value = presets.scikit_image(batch(*a), batch(*b), data_range=255, **options)
+    assert value.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_defaults_of_scikit_image_are_ours() -> None:
+    x, y = figure_images(41, 58)
+    expected = skimage.metrics.structural_similarity(x, y, data_range=255)
+    assert presets.scikit_image(batch(x), batch(y), data_range=255).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_windows_of_the_module_docstring() -> None:
+    """What a user passes to other functions gives the same figures."""
+    x, y = map(batch, figure_images(33, 35))
+    assert presets.__doc__ is not None
+    for (gaussian_weights, use_sample_covariance), text in {
+        (False, True): "Window.uniform(7, unbiased=True)",
+        (False, False): "Window.uniform(7)",
+        (True, True): "Window(Window.gaussian(11, 1.5).taps, beta=121 / 120)",
+        (True, False): "Window.gaussian(11, 1.5)",
+    }.items():
+        assert f"  {text}\n" in presets.__doc__
+        by_window = ssim(x, y, data_range=255, window=eval(text, {"Window": Window}))
+        by_name = presets.scikit_image(
+            x, y, data_range=255, gaussian_weights=gaussian_weights, use_sample_covariance=use_sample_covariance
+        )
+        assert torch.equal(by_window, by_name)
+
+
+# --- TensorFlow -------------------------------------------------------------------------------------------------
+
+TENSORFLOW = 1e-5  # its arithmetic is float32, with E x^2 - (E x)^2
+
+
+def three_channels(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The third pair of channels is anti-correlated."""
+    x, y = figure_images(height, width)
+    return batch(x, x[::-1], x), batch(y, y[::-1], 255 - y)
+
+
+@pytest.mark.parametrize(("height", "width", "expected"), [(256, 256, 0.278235763), (181, 203, 0.217756107)])
+def test_the_default_is_tensorflows_ssim(height: int, width: int, expected: float) -> None:
+    """`tf.image.ssim(x, y, 255)`, TensorFlow 2.21.0 (tensorflow-cpu, NumPy 2.4.6), x and y as (1, H, W, 1) float32."""
+    x, y = map(batch, figure_images(height, width))
+    assert ssim(x, y, data_range=255).item() == pytest.approx(expected, abs=TENSORFLOW)
+
+
+def test_the_default_is_tensorflows_ssim_in_colour() -> None:
+    """As above, of three channels."""
+    assert ssim(*three_channels(181, 203), data_range=255).item() == pytest.approx(0.145941302, abs=TENSORFLOW)
+
+
+@pytest.mark.parametrize(("height", "width", "expected"), [(256, 256, 0.766598046), (181, 203, 0.712882340)])
+def test_tensorflow_ms_ssim(height: int, width: int, expected: float) -> None:
+    """`tf.image.ssim_multiscale(x, y, 255)`, versions as above; 181 x 203 px is padded at every halving."""
+    x, y = map(batch, figure_images(height, width))
+    assert presets.tensorflow_ms_ssim(x, y, data_range=255).item() == pytest.approx(expected, abs=TENSORFLOW)
+    assert presets.tensorflow_ms_ssim(x.float(), y.float(), data_range=255).item() == pytest.approx(
+        expected, abs=TENSORFLOW
+    )
+
+
+def test_tensorflow_ms_ssim_in_colour() -> None:
+    """As above, (1, 181, 203, 3): the anti-correlated channel counts as 0 in the mean."""
+    value = presets.tensorflow_ms_ssim(*three_channels(181, 203), data_range=255)
+    assert value.item() == pytest.approx(0.474577457, abs=TENSORFLOW)
+
+
+@pytest.mark.parametrize(
+    ("weights", "size", "expected"), [((0.5, 0.5), 11, 0.204630330), ((0.2, 0.3, 0.5), 7, 0.383732170)]
+)
+def test_tensorflow_ms_ssim_with_other_options(weights: tuple[float, ...], size: int, expected: float) -> None:
+    """`tf.image.ssim_multiscale(x, y, 255, power_factors=weights, filter_size=size)`, (1, 45, 37, 3)."""
+    value = presets.tensorflow_ms_ssim(
+        *three_channels(45, 37), data_range=255, weights=weights, window=Window.gaussian(size, 1.5)
+    )
+    assert value.item() == pytest.approx(expected, abs=TENSORFLOW)
+
+
+def test_where_tensorflow_and_this_library_agree_and_where_they_part() -> None:
+    """Even sizes and positive terms: the same number. Odd sizes: not."""
+    x, y = map(batch, figure_images(192, 208))
+    ours = ms_ssim(x, y, data_range=255, weights=WANG_SCALE_WEIGHTS)
+    torch.testing.assert_close(presets.tensorflow_ms_ssim(x, y, data_range=255), ours, rtol=1e-12, atol=0)
+    x, y = map(batch, figure_images(181, 203))
+    ours = ms_ssim(x, y, data_range=255, weights=WANG_SCALE_WEIGHTS)
+    assert abs(presets.tensorflow_ms_ssim(x, y, data_range=255) - ours) > 1e-3
+
+
+def test_the_dead_zone_of_clamped_terms() -> None:
+    """The gradient is 0 for anti-correlated images; that of `ms_ssim` is not."""
+    x = skimage.data.camera()[200:232, 300:332] / 255
+    y = batch(1 - x)
+    leaf = batch(x).requires_grad_()
+    value = presets.tensorflow_ms_ssim(leaf, y, data_range=1, weights=(1.0,))
+    (dead,) = torch.autograd.grad(value.sum(), leaf)
+    (alive,) = torch.autograd.grad(ms_ssim(leaf, y, data_range=1).sum(), leaf)
+    assert value.item() == 0
+    assert not dead.any()
+    assert alive.abs().max() > 1e-4
+
+
+def test_each_pair_has_its_own_value() -> None:
+    x, y = (torch.cat([z, z.flip(-1) ** 2 / 255]) for z in map(batch, figure_images(46, 47)))
+    for preset in (
+        presets.wang_2004,
+        presets.scikit_image,
+        lambda x, y, data_range: presets.tensorflow_ms_ssim(x, y, data_range=data_range, weights=(0.3, 0.7)),
+    ):
+        values = preset(x, y, data_range=255)
+        assert values.shape == (2,)
+        for i in range(2):
+            torch.testing.assert_close(preset(x[i : i + 1], y[i : i + 1], data_range=255), values[i : i + 1])

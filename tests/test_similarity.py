@@ -1,0 +1,798 @@
+"""SSIM, structural distances and MS-SSIM of image pairs, against naive float64 definitions and their properties.
+
+The tests call the public functions. Those under `each_engine` run twice: as users call them, and with the
+PyTorch engine in place of whatever else is chosen for the machine.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from oracles import ssim as oracle
+from ssimgen import Window, distance, engine, ms_ssim, ssim, ssim_map
+from ssimgen.engine import Form, eager
+from ssimgen.similarity import FORMS, NORMS, WANG_SCALE_WEIGHTS, _join_scales, root
+
+# Few sizes and strides, in many guises: compiled kernels are made anew for each of them.
+WINDOWS = {
+    "gaussian 11": Window.gaussian(11, 1.5),
+    "gaussian even, stride 2": Window.gaussian(4, 1.2, stride=2),
+    "uniform 7": Window.uniform(7),
+    "blocks of the paper": Window.uniform(4, stride=4, unbiased=True),
+    "uniform even, sample covariance": Window.uniform(4, stride=2, unbiased=True),
+    "two pixels": Window.uniform(2, unbiased=True),
+    "one pixel": Window.uniform(1),
+    "lopsided": Window((0.1, 0.2, 0.7), stride=2),
+}
+NO_STRUCTURE = {("centred", "one pixel")}  # one pixel has no variance: the distance is 0, its gradient too
+
+
+@pytest.fixture(params=["default", "eager"])
+def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine that the library chooses, then the PyTorch engine."""
+    if request.param == "eager":
+        monkeypatch.setattr(engine, "squared_map", eager.squared_map)
+        monkeypatch.setattr(engine, "squared_mean", eager.squared_mean)
+
+
+def random_images(*shape: int, seed: int = 0, lo: float = 0.0, hi: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """A pair of batches, the second a distorted copy of the first in one half, independent of it in the other."""
+    random = np.random.default_rng(seed)
+    x, noise = random.uniform(lo, hi, (2, *shape))
+    y = 0.6 * x + 0.4 * noise
+    y[..., shape[-1] // 2 :] = noise[..., shape[-1] // 2 :]
+    return x, y
+
+
+def tensors(*arrays: np.ndarray, dtype: torch.dtype = torch.float64, grad: bool = False) -> list[Tensor]:
+    return [torch.tensor(a, dtype=dtype, requires_grad=grad) for a in arrays]
+
+
+def half_planes(low: float, high: float, side: int = 24) -> np.ndarray:
+    picture = np.full((1, 1, side, side), low)
+    picture[..., side // 2 :] = high
+    return picture
+
+
+# --- values and gradients ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("each_engine")
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", WINDOWS)
+def test_distances_and_gradients_match_the_definition(name: str, form: Form, norm: str) -> None:
+    """Two images of 3 channels, 13 x 17 px, in [-1, 1.5]: D, and its gradients to both arguments."""
+    x, y = random_images(2, 3, 13, 17, lo=-1, hi=1.5)
+    options = {"data_range": (-1, 1.5), "form": form, "norm": norm, "window": WINDOWS[name]}
+    tx, ty = tensors(x, y, grad=True)
+    value = distance(tx, ty, **options)
+    assert value.dtype == torch.float64
+    np.testing.assert_allclose(value.detach(), oracle.distance(x, y, **options), rtol=1e-12, atol=1e-12)
+    upstream = np.array([0.7, -1.3])
+    gradients = torch.autograd.grad(value @ torch.tensor(upstream), (tx, ty))
+    if (form, name) in NO_STRUCTURE:
+        assert not any(gradient.any() for gradient in gradients)
+        return
+    for gradient, expected in zip(gradients, oracle.distance_gradients(x, y, upstream, **options), strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-8, atol=1e-11 * np.abs(expected).max())
+
+
+@pytest.mark.usefixtures("each_engine")
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_maps_and_their_gradients_match_the_definition(name: str, channels: int) -> None:
+    x, y = random_images(2, channels, 19, 12, seed=channels)
+    window = WINDOWS[name]
+    options = {"data_range": 1.0, "window": window, "k1": 0.02, "k2": 0.1}
+    tx, ty = tensors(x, y, grad=True)
+    value = ssim_map(tx, ty, **options)
+    assert value.shape == (2, channels, window.positions(19), window.positions(12))
+    np.testing.assert_allclose(value.detach(), oracle.ssim_map(x, y, **options), rtol=1e-12, atol=1e-12)
+    upstream = np.random.default_rng(1).normal(size=tuple(value.shape))
+    gradients = torch.autograd.grad((value * torch.tensor(upstream)).sum(), (tx, ty))
+    expected = oracle.squared_map_gradients(x, y, -upstream, form="product", **options)
+    for gradient, by_definition in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(gradient, by_definition, rtol=1e-8, atol=1e-11 * np.abs(by_definition).max())
+
+
+@pytest.mark.usefixtures("each_engine")
+@pytest.mark.parametrize("name", WINDOWS)
+def test_ssim_and_its_gradients_match_the_definition(name: str) -> None:
+    x, y = random_images(3, 2, 14, 15, hi=255)
+    options = {"data_range": 255, "window": WINDOWS[name]}
+    tx, ty = tensors(x, y, grad=True)
+    value = ssim(tx, ty, **options)
+    assert value.shape == (3,)
+    np.testing.assert_allclose(value.detach(), oracle.ssim(x, y, **options), rtol=1e-12)
+    upstream = np.array([1.0, -2.0, 0.5])
+    gradients = torch.autograd.grad(value @ torch.tensor(upstream), (tx, ty))
+    for gradient, expected in zip(gradients, oracle.ssim_gradients(x, y, upstream, **options), strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-8, atol=1e-11 * np.abs(expected).max())
+
+
+@pytest.mark.usefixtures("each_engine")
+def test_only_the_needed_gradient_is_asked_for() -> None:
+    """Either image alone may be a parameter (a published kernel returned None for the second)."""
+    x, y = tensors(*random_images(1, 1, 16, 16))
+    both = torch.autograd.grad(ssim(x.requires_grad_(), y.requires_grad_(), data_range=1).sum(), (x, y))
+    for argument, expected in enumerate(both):
+        pair = [x.detach(), y.detach()]
+        pair[argument].requires_grad_()
+        (gradient,) = torch.autograd.grad(ssim(*pair, data_range=1).sum(), pair[argument])
+        assert torch.equal(gradient, expected)
+        pair[argument].requires_grad_(False)
+
+
+@pytest.mark.usefixtures("each_engine")
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("form", FORMS)
+def test_first_and_second_derivatives_pass_gradcheck(form: Form, squared: bool) -> None:
+    x, y = tensors(*random_images(1, 2, 4, 5, seed=3), grad=True)
+    window = Window.gaussian(2, 0.8)
+
+    def value(x: Tensor, y: Tensor) -> Tensor:
+        return distance(x, y, data_range=1, form=form, squared=squared, window=window)
+
+    assert torch.autograd.gradcheck(value, (x, y))
+    assert torch.autograd.gradgradcheck(value, (x, y), fast_mode=True)
+
+
+@pytest.mark.usefixtures("each_engine")
+def test_ms_ssim_passes_gradcheck() -> None:
+    x, y = tensors(*random_images(1, 1, 6, 7, seed=3), grad=True)
+    window = Window.gaussian(2, 0.8)
+    for pair in ((x, y), (x, (1 - x).detach().requires_grad_())):  # above and below the floor of the terms
+        assert torch.autograd.gradcheck(lambda x, y: ms_ssim(x, y, data_range=1, window=window), pair)
+        assert torch.autograd.gradgradcheck(
+            lambda x, y: ms_ssim(x, y, data_range=1, window=window), pair, fast_mode=True
+        )
+
+
+def test_the_second_derivative_survives_where_rounding_makes_a_variance_negative() -> None:
+    """x and y differ by a constant, so E d^2 - (E d)^2 is 0 up to rounding of either sign; the curvature is not."""
+    x, direction = tensors(*random_images(1, 1, 11, 11))
+
+    def square(y: Tensor) -> Tensor:
+        return distance(x, y, data_range=1, form="centred", squared=True)[0]
+
+    _, expected = torch.autograd.functional.hvp(square, x, direction)  # here the variance of x - y is exactly 0
+    for constant in torch.linspace(0.05, 0.95, 10):
+        _, curvature = torch.autograd.functional.hvp(square, x + constant, direction)
+        torch.testing.assert_close(curvature, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+# --- precision --------------------------------------------------------------------------------------------------
+
+_noise = np.random.default_rng(7).normal(size=(1, 1, 24, 24))
+_flat = np.full((1, 1, 24, 24), 0.97)
+DELICATE = {
+    "bright flat, against itself and a constant": (_flat, _flat + 1e-4),
+    "bright flat, against itself and faint noise": (_flat, _flat + 1e-5 * _noise),
+    "bright, nearly flat, nearly equal": (_flat + 1e-3 * _noise, _flat + 1e-3 * _noise + 1e-6),
+    "half-planes, mirrored": (half_planes(0.1, 0.95), half_planes(0.95, 0.1)),
+    "half-planes, faded": (half_planes(0, 0.99), half_planes(0.003, 0.98)),
+    "half-planes under faint noise": (half_planes(0, 0.99) + 0.01 * _noise, half_planes(0, 0.99) - 0.01 * _noise),
+    "bright flat against dark flat": (_flat, 1 - _flat),
+    "noise against other noise": (0.5 + 0.2 * _noise, 0.5 + 0.2 * _noise[..., ::-1]),
+    "noise against its negative": (0.5 + 0.2 * _noise, 0.5 - 0.2 * _noise),
+}
+
+
+@pytest.mark.usefixtures("each_engine")
+@pytest.mark.parametrize("name", ["gaussian 11", "uniform 7", "blocks of the paper"])
+@pytest.mark.parametrize("case", DELICATE)
+def test_float32_stays_within_its_budget(case: str, name: str) -> None:
+    """|SSIM - oracle| <= 1e-6 at every position, gradients within 1e-4, and SSIM never above 1."""
+    tx, ty = tensors(*DELICATE[case], dtype=torch.float32, grad=True)
+    x, y = (t.detach().double().numpy() for t in (tx, ty))  # the oracle sees what float32 holds
+    options = {"data_range": 1.0, "window": WINDOWS[name]}
+    value, positions = ssim(tx, ty, **options), ssim_map(tx, ty, **options)
+    assert value.dtype == positions.dtype == torch.float32
+    np.testing.assert_allclose(value.detach(), oracle.ssim(x, y, **options), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(positions.detach(), oracle.ssim_map(x, y, **options), rtol=0, atol=1e-6)
+    assert positions.max() <= 1
+    assert value.max() <= 1
+    gradients = torch.autograd.grad(value.sum(), (tx, ty))
+    for gradient, expected in zip(gradients, oracle.ssim_gradients(x, y, np.ones(1), **options), strict=True):
+        assert gradient.dtype == torch.float32
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.usefixtures("each_engine")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    """Elsewhere bfloat16 gives 0.867 or 1.016 for a true value of 0.9989."""
+    picture = torch.tensor(skimage.data.camera()[None, None, 100:124, 200:224] / 255)
+    x, y = picture.to(dtype), (picture + 0.003 * torch.tensor(_noise)).to(dtype)
+    value = ssim(x, y, data_range=1)
+    assert value.dtype == torch.float32
+    expected = oracle.ssim(x.double().numpy(), y.double().numpy(), data_range=1, window=Window.gaussian())
+    np.testing.assert_allclose(value, expected, rtol=0, atol=1e-6)
+    assert ssim(x, x, data_range=1).item() == 1
+    assert distance(x, y, data_range=1).dtype == ms_ssim(x, y, data_range=1).dtype == torch.float32
+    (gradient,) = torch.autograd.grad(ssim(x.requires_grad_(), y, data_range=1).sum(), x)
+    assert gradient.dtype == dtype
+
+
+@pytest.mark.usefixtures("each_engine")
+def test_autocast_changes_nothing() -> None:
+    """Elsewhere identical images score 1.3245 under autocast."""
+    x, y = tensors(*random_images(2, 3, 24, 24), dtype=torch.float32, grad=True)
+
+    def outcome() -> list[Tensor]:
+        values = [ssim(x, y, data_range=1), distance(x, y, data_range=1), ms_ssim(x, y, data_range=1)]
+        return [*values, *torch.autograd.grad(sum(v.sum() for v in values), (x, y))]
+
+    expected = outcome()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert all(torch.equal(a, b) for a, b in zip(outcome(), expected, strict=True))
+        assert ssim(x, x, data_range=1).tolist() == [1, 1]
+
+
+def test_flat_images_have_the_luminance_term_alone() -> None:
+    """For constants p and q, SSIM = (2 p q + c1) / (p^2 + q^2 + c1), here in both signs of p - q."""
+    p, q, c1 = 0.2, 0.7, 0.01**2
+    x, y = (torch.full((1, 1, 12, 12), v, dtype=torch.float64) for v in (p, q))
+    expected = (2 * p * q + c1) / (p**2 + q**2 + c1)
+    assert ssim(x, y, data_range=1).item() == pytest.approx(expected, abs=1e-12)
+    assert ssim(y, x, data_range=1).item() == pytest.approx(expected, abs=1e-12)
+
+
+# --- figures of known origin ------------------------------------------------------------------------------------
+
+
+def noisy_camera() -> tuple[np.ndarray, np.ndarray]:
+    camera = skimage.data.camera().astype(float)
+    noise = np.random.RandomState(5).randn(*camera.shape)
+    return camera, np.clip(camera + 20 * noise, 0, 255)
+
+
+@pytest.mark.usefixtures("each_engine")
+def test_ipol_reference() -> None:
+    """0.357959 by the SSIM of Image Processing On Line, for this image and noise; the tolerance is theirs.
+
+    The figure stands in scikit-image's tests (test_gaussian_structural_similarity_vs_IPOL), where its C code ran on
+    the 8-bit images.
+    """
+    camera, noisy = noisy_camera()
+    x, y = (torch.tensor(a)[None, None] for a in (camera, noisy.astype(np.uint8).astype(float)))
+    assert ssim(x, y, data_range=255).item() == pytest.approx(0.357959, abs=1e-4)
+
+
+@pytest.mark.usefixtures("each_engine")
+def test_a_large_image_is_not_shrunk_without_a_word() -> None:
+    """0.357498151659 by the authors' ssim_index.m under Octave 7.3 (tests/test_presets.py has the command).
+
+    Shrunk first, as some libraries do by default, the value would be 0.62.
+    """
+    x, y = (torch.tensor(a)[None, None] for a in noisy_camera())
+    assert ssim(x, y, data_range=255).item() == pytest.approx(0.357498151659, abs=1e-11)
+
+
+# --- properties -------------------------------------------------------------------------------------------------
+
+SMALL_WINDOWS = [
+    Window.gaussian(5, 1.1),
+    Window.uniform(4, stride=2),
+    Window.gaussian(3, 0.8, stride=2),
+    Window.uniform(4, stride=4, unbiased=True),
+    Window((0.2, 0.8)),
+]
+windows = st.sampled_from(SMALL_WINDOWS)
+forms = st.sampled_from(FORMS)
+norms = st.sampled_from(NORMS)
+
+
+def picture(kind: str, noise: np.ndarray, drawn: list[np.ndarray]) -> np.ndarray:
+    """One batch in [0, 1], of noise or of what was drawn before."""
+    first, last = (drawn[0], drawn[-1]) if drawn else (noise, noise)
+    return {
+        "noise": noise,
+        "flat": np.full_like(noise, noise[0, 0, 0, 0]),
+        "two-tone": np.where(noise > 0.5, 0.9, 0.1),
+        "faint": 0.9 + 1e-4 * noise,
+        "mixture": 0.5 * first + 0.5 * last,
+        "negative": 1 - last,
+    }[kind]
+
+
+@st.composite
+def pictures(draw: st.DrawFn, count: int) -> list[Tensor]:
+    """`count` image batches (2, 2, 7, 6) in [0, 1]."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    drawn: list[np.ndarray] = []
+    for _ in range(count):
+        kind = draw(st.sampled_from(["noise", "flat", "two-tone", "faint", "mixture", "negative"]))
+        drawn.append(picture(kind, random.random((2, 2, 7, 6)), drawn))
+    return [torch.tensor(images) for images in drawn]
+
+
+@given(pair=pictures(2), window=windows, form=forms, norm=norms)
+def test_symmetry(pair: list[Tensor], window: Window, form: Form, norm: str) -> None:
+    x, y = pair
+    options = {"data_range": 1, "window": window}
+    torch.testing.assert_close(
+        distance(x, y, form=form, norm=norm, squared=True, **options),
+        distance(y, x, form=form, norm=norm, squared=True, **options),
+        rtol=1e-12,
+        atol=1e-13,
+    )
+    torch.testing.assert_close(ssim_map(x, y, **options), ssim_map(y, x, **options), rtol=0, atol=1e-13)
+    torch.testing.assert_close(ms_ssim(x, y, **options), ms_ssim(y, x, **options), rtol=0, atol=1e-13)
+
+
+@given(pair=pictures(1), window=windows, form=forms, norm=norms, dtype=st.sampled_from([torch.float32, torch.float64]))
+def test_identity_is_exact(pair: list[Tensor], window: Window, form: Form, norm: str, dtype: torch.dtype) -> None:
+    (x,) = (image.to(dtype) for image in pair)
+    y = x.clone()
+    assert not distance(x, y, data_range=1, form=form, norm=norm, window=window).any()
+    assert (ssim_map(x, y, data_range=1, window=window) == 1).all()
+    assert ssim(x, y, data_range=1, window=window).tolist() == [1, 1]
+    assert ms_ssim(x, y, data_range=1, window=window).tolist() == [1, 1]
+
+
+@given(pair=pictures(2), window=windows)
+def test_ranges(pair: list[Tensor], window: Window) -> None:
+    """For values in [0, l]: luminance s1 in [0, 1], structure s2 in [-1, 1]."""
+    x, y = pair
+    options = {"data_range": 1, "window": window}
+    for form, greatest in (("product", 2), ("sum", 3), ("centred", 2), ("uncentred", 1)):
+        square = distance(x, y, form=form, squared=True, **options)
+        assert (square >= 0).all()
+        assert (square <= greatest).all()
+    for value in (ssim_map(x, y, **options), ssim(x, y, **options), ms_ssim(x, y, **options)):
+        assert (value >= -1).all()
+        assert (value <= 1).all()
+
+
+@given(triple=pictures(3), window=windows, form=forms, norm=norms)
+def test_triangle_inequality(triple: list[Tensor], window: Window, form: Form, norm: str) -> None:
+    """D is Hilbertian for every form. D^2 is not a metric: mixtures x, (x + z) / 2, z would break it."""
+    x, y, z = triple
+
+    def d(a: Tensor, b: Tensor) -> Tensor:
+        return distance(a, b, data_range=1, form=form, norm=norm, window=window)
+
+    assert (d(x, z) <= d(x, y) + d(y, z) + 1e-6).all()  # a rounding of 1e-13 in D^2 is one of 3e-7 in D
+
+
+@given(triple=pictures(3))
+def test_the_square_of_a_distance_is_no_metric(triple: list[Tensor]) -> None:
+    """The test above can fail: for the midpoint it does with D^2 in place of D."""
+    x, _, z = triple
+    y = 0.5 * x + 0.5 * z
+    assume((x - z).abs().amax((1, 2, 3)).min() > 0.2)
+
+    def square(a: Tensor, b: Tensor) -> Tensor:
+        return distance(a, b, data_range=1, form="uncentred", squared=True, k2=10, window=Window.uniform(5))
+
+    assert (square(x, z) > square(x, y) + square(y, z)).all()
+
+
+@given(pair=pictures(2), size=st.sampled_from([2, 4]))
+def test_centred_is_the_closed_form_of_the_paper(pair: list[Tensor], size: int) -> None:
+    """Eq. (1): |x~ - y~|^2 / (|x~|^2 + |y~|^2 + (q - 1) c2) for blocks x~, y~ with their means taken off."""
+    x, y = pair
+    q, c2 = size * size, 0.03**2
+    squares = []
+    for top in range(0, 7 - size + 1, size):
+        for left in range(0, 6 - size + 1, size):
+            u, v = (z[..., top : top + size, left : left + size].flatten(2) for z in (x, y))
+            u, v = u - u.mean(-1, keepdim=True), v - v.mean(-1, keepdim=True)
+            squares.append((u - v).square().sum(-1) / (u.square().sum(-1) + v.square().sum(-1) + (q - 1) * c2))
+    expected = torch.stack(squares).sum((0, 2))
+    window = Window.uniform(size, stride=size, unbiased=True)
+    value = distance(x, y, data_range=1, form="centred", norm="frobenius", squared=True, window=window)
+    torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-12)
+
+
+@given(pair=pictures(2), size=st.sampled_from([2, 5]))
+def test_uncentred_is_the_closed_form_without_centring(pair: list[Tensor], size: int) -> None:
+    """The same with x and y in place of x~ and y~."""
+    x, y = pair
+    q, c2 = size * size, 0.03**2
+    u, v = x[..., :size, :size], y[..., :size, :size]
+    norms = [z.square().sum((-2, -1)) for z in (u - v, u, v)]
+    expected = (norms[0] / (norms[1] + norms[2] + (q - 1) * c2)).mean(1)
+    window = Window.uniform(size, unbiased=True)
+    value = distance(u, v, data_range=1, form="uncentred", squared=True, window=window)
+    torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-12)
+
+
+@given(pair=pictures(2), window=windows)
+def test_the_forms_hang_together(pair: list[Tensor], window: Window) -> None:
+    """product = 1 - SSIM; and sum - product = a b <= min(a, b) where both are at most 1."""
+    x, y = pair
+    d2 = {f: distance(x, y, data_range=1, form=f, squared=True, window=window) for f in FORMS}
+    torch.testing.assert_close(d2["product"], 1 - ssim(x, y, data_range=1, window=window), rtol=0, atol=1e-12)
+    assert (d2["sum"] >= d2["product"] - 1e-12).all()
+    assert (d2["sum"] >= d2["centred"] - 1e-12).all()
+
+
+@given(pair=pictures(2), window=windows, form=forms)
+def test_frobenius_is_rms_times_the_root_of_the_patches(pair: list[Tensor], window: Window, form: Form) -> None:
+    x, y = pair
+    count = 2 * window.positions(7) * window.positions(6)
+    rms = distance(x, y, data_range=1, form=form, window=window)
+    frobenius = distance(x, y, data_range=1, form=form, norm="frobenius", window=window)
+    torch.testing.assert_close(frobenius, rms * count**0.5, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        distance(x, y, data_range=1, form=form, squared=True, window=window), rms**2, rtol=1e-12, atol=0
+    )
+
+
+@given(pair=pictures(2), window=windows)
+def test_the_rms_norm_does_not_grow_with_the_image(pair: list[Tensor], window: Window) -> None:
+    x, y = (torch.cat([z, z], 1) for z in pair)  # every patch twice
+    options = {"data_range": 1, "window": window}
+    torch.testing.assert_close(distance(x, y, **options), distance(*pair, **options), rtol=1e-12, atol=0)
+
+
+@settings(max_examples=20)
+@given(pair=pictures(2), window=windows, form=forms)
+def test_each_pair_has_its_own_value(pair: list[Tensor], window: Window, form: Form) -> None:
+    """No mean over the batch, no dependence on its order or on the other images."""
+    x, y = (torch.cat([z, z.flip(0), z[:1] ** 2]) for z in pair)
+    options = {"data_range": 1, "window": window}
+    order = torch.tensor([3, 0, 4, 2, 1])
+    for function in (ssim, ms_ssim, lambda x, y, **o: distance(x, y, form=form, squared=True, **o)):
+        values = function(x, y, **options)
+        assert values.shape == (5,)
+        torch.testing.assert_close(function(x[order], y[order], **options), values[order], rtol=0, atol=1e-13)
+        alone = torch.cat([function(x[i : i + 1], y[i : i + 1], **options) for i in range(5)])
+        torch.testing.assert_close(alone, values, rtol=0, atol=1e-13)
+
+
+@given(pair=pictures(2), window=windows, form=forms, length=st.sampled_from([2.0, 255.0, 1e-3, 65535.0]))
+def test_values_in_other_units(pair: list[Tensor], window: Window, form: Form, length: float) -> None:
+    """l x and l y at data_range l are x and y at 1; and the range may begin anywhere."""
+    x, y = pair
+    for function in (ssim, ms_ssim, lambda x, y, **o: distance(x, y, form=form, squared=True, **o)):
+        expected = function(x, y, data_range=1, window=window)
+        scaled = function(length * x, length * y, data_range=length, window=window)
+        torch.testing.assert_close(scaled, expected, rtol=1e-9, atol=1e-9)
+        shifted = function(
+            length * x - length / 2, length * y - length / 2, data_range=(-length / 2, length / 2), window=window
+        )
+        torch.testing.assert_close(shifted, expected, rtol=1e-9, atol=1e-9)
+
+
+@given(pair=pictures(2), window=windows, constant=st.floats(-0.5, 0.5))
+def test_centred_does_not_see_a_constant(pair: list[Tensor], window: Window, constant: float) -> None:
+    """And the other forms do."""
+    x, y = pair
+    options = {"data_range": 1, "squared": True, "window": window}
+    torch.testing.assert_close(
+        distance(x, y + constant, form="centred", **options),
+        distance(x, y, form="centred", **options),
+        atol=1e-9,
+        rtol=0,
+    )
+    assert (distance(x, x + constant, form="centred", **options) <= 1e-9).all()
+    assume(abs(constant) > 1e-3)
+    for form in ("product", "sum", "uncentred"):
+        assert (distance(x, x + constant, form=form, **options) > 1e-9).all()
+
+
+# --- edges ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("each_engine")
+@pytest.mark.parametrize("form", FORMS)
+def test_where_the_distance_is_zero_so_is_its_gradient(form: Form) -> None:
+    """The derivative of a root is infinite at 0; 0 is a subgradient, for one pair of a batch or for all."""
+    x = torch.tensor(random_images(2, 1, 12, 12)[0], requires_grad=True)
+    y = x.detach().clone()
+    y[1] = y[1].flip(-1)
+    value = distance(x, y, data_range=1, form=form)
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    assert value[0] == 0
+    assert not gradient[0].any()
+    assert gradient[1].isfinite().all()
+    assert gradient[1].abs().max() > 1e-3
+
+
+def test_the_root_keeps_what_is_not_a_number() -> None:
+    square = torch.tensor([4.0, 0.0, -1e-9, float("nan")], requires_grad=True)
+    value = root(square)
+    assert value[:3].tolist() == [2, 0, 0]
+    assert value[3].isnan()
+    (gradient,) = torch.autograd.grad(value[:3].sum(), square)
+    assert gradient[:3].tolist() == [0.25, 0, 0]
+
+
+@pytest.mark.usefixtures("each_engine")
+def test_a_pixel_that_is_not_a_number_spoils_its_image_alone() -> None:
+    x, y = tensors(*random_images(3, 1, 32, 32), dtype=torch.float32)
+    y[1, 0, 20, 20] = float("nan")
+    for value in (
+        ssim(x, y, data_range=1),
+        ms_ssim(x, y, data_range=1),
+        *(distance(x, y, data_range=1, form=form, norm=norm) for form in FORMS for norm in NORMS),
+    ):
+        assert value.isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.usefixtures("each_engine")
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda z: z.to(memory_format=torch.channels_last),
+        lambda z: z.transpose(2, 3).contiguous().transpose(2, 3),
+        lambda z: torch.stack([z, z], -1)[..., 0],
+        lambda z: torch.cat([z, z])[::2][:2] if len(z) > 1 else z,
+        lambda z: z[:1].expand(2, -1, -1, -1),
+    ],
+    ids=["channels last", "transposed", "strided", "sliced", "expanded"],
+)
+def test_the_layout_in_memory_does_not_matter(layout: Callable[[Tensor], Tensor]) -> None:
+    x, y = (layout(z) for z in tensors(*random_images(2, 3, 16, 14), dtype=torch.float32))
+    expected = ssim_map(x.contiguous(), y.contiguous(), data_range=1)
+    torch.testing.assert_close(ssim_map(x, y, data_range=1), expected, rtol=0, atol=1e-7)
+    leaf = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(ssim(leaf, y, data_range=1).sum(), leaf)
+    plain = x.contiguous().requires_grad_()
+    (expected,) = torch.autograd.grad(ssim(plain, y.contiguous(), data_range=1).sum(), plain)
+    torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.usefixtures("each_engine")
+def test_inputs_are_left_alone() -> None:
+    x, y = tensors(*random_images(2, 2, 23, 23), dtype=torch.float32, grad=True)
+    before = x.detach().clone(), y.detach().clone()
+    value = ssim(x, y, data_range=1) + ms_ssim(x, y, data_range=1) + distance(x, y, data_range=(-1, 1))
+    value.sum().backward()
+    assert torch.equal(x, before[0])
+    assert torch.equal(y, before[1])
+
+
+@pytest.mark.usefixtures("each_engine")
+def test_small_images_are_filtered_too() -> None:
+    """Published losses skip the filter below 11 px (0.7 for noise) or return 0 below 4 px."""
+    x, y = random_images(1, 1, 3, 3, seed=2)
+    window = Window.gaussian(2, 1.5)
+    value = ssim(*tensors(x, y), data_range=1, window=window)
+    np.testing.assert_allclose(value, oracle.ssim(x, y, data_range=1, window=window), rtol=1e-12)
+    assert value.item() < 0.5
+
+
+def test_negative_similarity_stays_negative() -> None:
+    """Not mapped to (1 + s) / 2, as elsewhere without a word."""
+    x = torch.tensor(random_images(1, 1, 16, 16)[0])
+    assert ssim(x, 1 - x, data_range=1).item() < -0.9
+    assert ms_ssim(x, 1 - x, data_range=1).item() < -0.9
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+def test_the_range_of_values_must_be_stated() -> None:
+    x, y = tensors(*random_images(1, 1, 16, 16))
+    for function in (ssim, ssim_map, ms_ssim, distance):
+        with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'data_range'"):
+            function(x, y)  # type: ignore[operator]
+
+
+def test_images_of_tanh_outputs() -> None:
+    """In [-1, 1] flat -1 is black: SSIM with flat 1 is c1 / (l^2 + c1); with data_range 2 alone it would be -1."""
+    black = torch.full((1, 1, 11, 11), -1.0, dtype=torch.float64)
+    c1 = 0.02**2
+    assert ssim(black, -black, data_range=(-1, 1)).item() == pytest.approx(c1 / (4 + c1), rel=1e-9)
+
+
+# --- transformations --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # of PyTorch's own making
+def test_vmap_grad_and_jvp() -> None:
+    x, y = tensors(*random_images(3, 2, 12, 12))
+    window = Window.gaussian(5, 1.1)
+
+    def one(x: Tensor, y: Tensor) -> Tensor:
+        return (ssim(x[None], y[None], data_range=1, window=window) - distance(x[None], y[None], data_range=1))[0]
+
+    torch.testing.assert_close(torch.func.vmap(one)(x, y), torch.stack([one(a, b) for a, b in zip(x, y, strict=True)]))
+    gradients = torch.func.vmap(torch.func.grad(one, argnums=1))(x, y)
+    leaf = y.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(sum(one(a, b) for a, b in zip(x, leaf, strict=True)), leaf)
+    torch.testing.assert_close(gradients, expected)
+    direction = torch.tensor(np.random.default_rng(1).normal(size=tuple(y.shape)))
+    _, slope = torch.func.jvp(lambda y: torch.func.vmap(one)(x, y), (y,), (direction,))
+    torch.testing.assert_close(slope, (expected * direction).sum((1, 2, 3)))
+    shared = torch.func.vmap(lambda y: one(x[0], y))(y)  # one argument not batched
+    torch.testing.assert_close(shared, torch.stack([one(x[0], b) for b in y]))
+
+
+COMPILED = """
+import torch
+from ssimgen import Window, distance, ms_ssim, ssim
+
+WINDOW, BLOCKS = Window.gaussian(7), Window.uniform(3, stride=3)
+
+def loss(x, y, length):
+    similarity = ssim(x, y, data_range=length) + ms_ssim(x, y, data_range=(-1, 1), window=WINDOW)
+    return (distance(x, y, data_range=length, window=BLOCKS) - similarity).sum()
+
+compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+for shape, length in (((2, 1, 14, 14), 1.0), ((3, 2, 15, 20), 255.0)):
+    x, y = torch.rand(2, *shape, dtype=torch.float64).requires_grad_().unbind(0)
+    value, expected = compiled(x, y, length), loss(x, y, length)
+    torch.testing.assert_close(value, expected)
+    for pair in zip(torch.autograd.grad(value, (x, y)), torch.autograd.grad(expected, (x, y))):
+        torch.testing.assert_close(*pair)
+"""
+
+
+def test_compiles_in_one_graph() -> None:
+    """With gradients, and again for other shapes and ranges.
+
+    In a process of its own, without the shape checks of the tests, which are not there to be compiled. The backend
+    needs no compiler for C++.
+    """
+    outcome = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+
+
+# --- MS-SSIM ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("side", "scales"),
+    [(11, 1), (21, 1), (22, 2), (28, 2), (32, 2), (43, 2), (44, 3), (64, 3), (175, 4), (176, 5), (400, 5)],
+)
+def test_as_many_scales_as_fit(side: int, scales: int) -> None:
+    """The weights are Wang's first ones over their sum; told by giving them explicitly."""
+    x, y = tensors(*random_images(1, 1, side, side + 3), dtype=torch.float32)
+    kept = WANG_SCALE_WEIGHTS[:scales]
+    weights = tuple(w / sum(kept) for w in kept)
+    assert torch.equal(ms_ssim(x, y, data_range=1), ms_ssim(x, y, data_range=1, weights=weights))
+
+
+@pytest.mark.usefixtures("each_engine")
+@pytest.mark.parametrize(
+    ("height", "width", "window", "scales"),
+    [
+        (16, 16, Window.gaussian(), 1),
+        (28, 28, Window.gaussian(), 2),
+        (45, 29, Window.gaussian(5, 1.0), 3),
+        (47, 62, Window.uniform(4, stride=2), 4),
+    ],
+    ids=["16 x 16", "28 x 28", "odd, 5 px", "odd, strided"],
+)
+@pytest.mark.parametrize("correlated", [True, False])
+def test_ms_ssim_and_its_gradients_match_the_definition(
+    height: int, width: int, window: Window, scales: int, correlated: bool
+) -> None:
+    x, y = random_images(2, 2, height, width)
+    if not correlated:
+        y[0], y[1, 1] = 1 - x[0], 1 - x[1, 1]
+    kept = WANG_SCALE_WEIGHTS[:scales]
+    options = {"data_range": 1.0, "window": window, "weights": tuple(w / sum(kept) for w in kept)}
+    tx, ty = tensors(x, y, grad=True)
+    value = ms_ssim(tx, ty, data_range=1.0, window=window)
+    np.testing.assert_allclose(value.detach(), oracle.ms_ssim(x, y, **options), rtol=1e-12)
+    upstream = np.array([1.0, -0.5])
+    gradients = torch.autograd.grad(value @ torch.tensor(upstream), (tx, ty))
+    for gradient, expected in zip(gradients, oracle.ms_ssim_gradients(x, y, upstream, **options), strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-8, atol=1e-11 * np.abs(expected).max())
+
+
+@pytest.mark.usefixtures("each_engine")
+@pytest.mark.parametrize("side", [28, 32, 64])
+def test_ms_ssim_of_the_sizes_of_generative_models(side: int) -> None:
+    x, y = random_images(2, 3, side, side)
+    kept = WANG_SCALE_WEIGHTS[: 2 if side < 44 else 3]
+    options = {"data_range": 1.0, "window": Window.gaussian(), "weights": tuple(w / sum(kept) for w in kept)}
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+        value = ms_ssim(*tensors(x, y, dtype=dtype), data_range=1.0)
+        assert value.dtype == dtype
+        np.testing.assert_allclose(value, oracle.ms_ssim(x, y, **options), rtol=0, atol=tolerance)
+
+
+@pytest.mark.usefixtures("each_engine")
+def test_ms_ssim_of_five_scales() -> None:
+    """The published weights as they are (sum 1.0001), on 80 x 87 px; the odd side is cut at each halving."""
+    x, y = random_images(1, 1, 80, 87)
+    options = {"data_range": 1.0, "window": Window.gaussian(5, 1.0), "weights": WANG_SCALE_WEIGHTS}
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+        value = ms_ssim(*tensors(x, y, dtype=dtype), **options)
+        np.testing.assert_allclose(value, oracle.ms_ssim(x, y, **options), rtol=0, atol=tolerance)
+
+
+def test_one_scale_is_ssim() -> None:
+    """At every value, negative ones too."""
+    x, y = tensors(*random_images(4, 1, 16, 16))
+    y[0], y[1] = 1 - x[0], 0.5 * (y[1] + 1 - x[1])
+    torch.testing.assert_close(ms_ssim(x, y, data_range=1), ssim(x, y, data_range=1), rtol=0, atol=1e-14)
+    assert ssim(x, y, data_range=1).min() < -0.9
+
+
+def joined(terms: Tensor, weights: tuple[float, ...]) -> Tensor:
+    return 1 - _join_scales((1 - terms)[None, None], weights)[0, 0]
+
+
+FLOOR = 0.01
+
+
+@st.composite
+def scale_terms(draw: st.DrawFn) -> tuple[Tensor, tuple[float, ...]]:
+    """Terms in [-1, 1], near the floor and 1 more often, and weights of sum 1."""
+    scales = draw(st.integers(1, 5))
+    values = st.one_of(st.floats(-1, 1), st.floats(FLOOR - 1e-6, FLOOR + 1e-6), st.floats(0.99, 1), st.just(FLOOR))
+    terms = draw(st.lists(values, min_size=scales, max_size=scales))
+    parts = draw(st.lists(st.floats(0.01, 1), min_size=scales, max_size=scales))
+    return torch.tensor(terms, dtype=torch.float64, requires_grad=True), tuple(p / sum(parts) for p in parts)
+
+
+@given(scale_terms())
+def test_the_product_of_scales_is_the_published_one_above_the_floor(drawn: tuple[Tensor, tuple[float, ...]]) -> None:
+    """Wang, Simoncelli, Bovik (2003), Eq. 7."""
+    terms, weights = drawn
+    terms = terms.detach().abs().clamp_min(FLOOR)
+    expected = np.prod([t**w for t, w in zip(terms.tolist(), weights, strict=True)])
+    assert joined(terms, weights).item() == pytest.approx(expected, abs=1e-13)
+
+
+@given(scale_terms())
+def test_the_product_of_scales_is_bounded_with_bounded_slopes_and_no_dead_zone(
+    drawn: tuple[Tensor, tuple[float, ...]],
+) -> None:
+    """The value is in [-1, 1]; d/dt_j is w_j below the floor f, and in (0, w_j f^(w_j - 1)], so below 8, above it."""
+    terms, weights = drawn
+    value = joined(terms, weights)
+    assert -1 - 1e-12 <= value <= 1
+    (slopes,) = torch.autograd.grad(value, terms)
+    for t, w, slope in zip(terms.tolist(), weights, slopes.tolist(), strict=True):
+        if t < FLOOR - 1e-12:
+            assert slope == pytest.approx(w, rel=1e-9)
+        elif t > FLOOR + 1e-12:
+            assert w * FLOOR ** (1 - w) * (1 - 1e-9) <= slope <= w * FLOOR ** (w - 1) * (1 + 1e-9) < 8
+
+
+@given(scale_terms(), st.floats(-1, 1))
+def test_the_product_of_equal_terms_is_their_value(drawn: tuple[Tensor, tuple[float, ...]], t: float) -> None:
+    terms, weights = drawn
+    assert joined(torch.full_like(terms, t), weights).item() == pytest.approx(t, abs=1e-12)
+
+
+@given(scale_terms(), st.integers(0, 4), st.floats(0, 0.5))
+def test_the_product_of_scales_increases_with_each_term(
+    drawn: tuple[Tensor, tuple[float, ...]], index: int, rise: float
+) -> None:
+    terms, weights = drawn
+    higher = terms.detach().clone()
+    higher[index % len(weights)] += rise
+    assert joined(higher, weights) >= joined(terms, weights) - 1e-13
+    assert joined(higher, weights) - joined(terms, weights) <= 8 * rise + 1e-13  # so it is continuous
+
+
+def test_ms_ssim_leads_out_of_anti_correlation() -> None:
+    """From the negative of a photograph, plain gradient descent on 1 - MS-SSIM arrives at the photograph.
+
+    Clamping negative terms at 0 leaves no gradient there at all.
+    """
+    photograph = torch.tensor(skimage.data.camera()[200:264, 300:364] / 255, dtype=torch.float32)[None, None]
+    start = 1 - photograph
+    x = start.clone().requires_grad_()
+    assert ms_ssim(x, photograph, data_range=1).item() < -0.7
+    for _ in range(60):
+        (gradient,) = torch.autograd.grad(1 - ms_ssim(x, photograph, data_range=1).sum(), x)
+        assert gradient.isfinite().all()
+        with torch.no_grad():
+            x -= 30 * gradient
+    assert ms_ssim(x, photograph, data_range=1).item() > 0.85
+
+
+def test_ms_ssim_keeps_the_gradient_of_ssim_where_images_are_anti_correlated() -> None:
+    x = torch.tensor(random_images(1, 1, 64, 64)[0], requires_grad=True)
+    y = 1 - x.detach()
+    (structural,) = torch.autograd.grad(ssim(x, y, data_range=1).sum(), x)
+    (multiscale,) = torch.autograd.grad(ms_ssim(x, y, data_range=1).sum(), x)
+    assert 0.1 < float(multiscale.norm() / structural.norm()) < 10

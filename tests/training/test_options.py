@@ -1,0 +1,52 @@
+"""Learning-rate schedules, optimisers, and errors in options."""
+
+import math
+
+import pytest
+import torch
+
+from ssimgen.training import Hardware, Optimiser, Training
+
+
+def test_schedules() -> None:
+    assert [Optimiser().rate(p) for p in (0, 0.5, 0.99)] == [1, 1, 1]
+    assert Optimiser(schedule="linear").rate(0.25) == 0.75
+    assert Optimiser(schedule="cosine").rate(0.25) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+    drops = Optimiser(schedule="drops", drops=(0.5, 0.75))
+    assert [drops.rate(p) for p in (0.49, 0.5, 0.75)] == pytest.approx([1, 0.1, 0.01])
+    assert [Optimiser(warmup=0.2).rate(p) for p in (0.0, 0.1, 0.2, 0.9)] == pytest.approx([0, 0.5, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
+)
+def test_optimisers_have_the_options_asked_for(method: str, kind: type) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    made = Optimiser(method=method, lr=0.1, momentum=0.5, beta2=0.9, weight_decay=0.01).make([parameter], 0.5)
+    group = made.param_groups[0]
+    assert type(made) is kind
+    assert group["lr"] == 0.05
+    assert group["weight_decay"] == 0.01
+    assert group["momentum" if method == "sgd" else "betas"] == (0.5 if method == "sgd" else (0.5, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("record", "options", "message"),
+    [
+        (Training, {"iterations": 0}, "iterations must be at least 1, got 0"),
+        (Training, {"ema": 1.0}, r"ema must be a decay in \[0, 1\)"),
+        (Training, {"seed": -1}, r"seed must be in \[0, 2\^63\)"),
+        (Optimiser, {"method": "adan"}, "did you mean 'adam"),
+        (Optimiser, {"lr": 0.0}, "lr must be a positive number"),
+        (Optimiser, {"lr": float("nan")}, "lr must be a positive number"),
+        (Optimiser, {"momentum": 1.0}, r"momentum must be in \[0, 1\)"),
+        (Optimiser, {"clip": -1.0}, "must not be negative"),
+        (Optimiser, {"schedule": "cosin"}, "did you mean 'cosine'"),
+        (Hardware, {"precision": "64"}, "precision must be one of"),
+        (Hardware, {"devices": 0}, "devices and num_nodes must be at least 1"),
+    ],
+)
+@pytest.mark.usefixtures("no_shape_checks")
+def test_bad_options_are_named(record: type, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        record(**options)
