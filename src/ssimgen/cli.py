@@ -84,7 +84,14 @@ def _command(function: Callable[..., None]) -> Callable[[list[str]], int]:
 
 def _defaults() -> dict[str, tuple[Training, Optimiser]]:
     """Length and optimiser of each model, where they are not those of every other."""
-    return {}
+    from ssimgen.training import Optimiser, Training
+
+    moment_matching = Training(iterations=1500, batch=256)  # a discrepancy of samples needs many in a batch
+    return {
+        "gmmn": (moment_matching, Optimiser()),
+        "code-gmmn": (moment_matching, Optimiser()),
+        "cgmmn": (moment_matching, Optimiser()),
+    }
 
 
 def train(words: list[str]) -> int:

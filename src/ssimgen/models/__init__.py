@@ -15,12 +15,31 @@ so that they see the batch of all devices; everything else is a mean over the ba
 To add a model: write its file, add it to `MODELS`; `ssimgen train` then has a command for it.
 """
 
+from ssimgen.models.cgmmn import CGMMN, CGMMNConfig
+from ssimgen.models.code_gmmn import CodeGMMN, CodeGMMNConfig
+from ssimgen.models.gmmn import GMMN, GMMNConfig
 from ssimgen.models.steps import Autoencoder, Model, Step
 from ssimgen.models.vae import VAE, VAEConfig
 
-__all__ = ["MODELS", "VAE", "Autoencoder", "Model", "Step", "VAEConfig"]
+__all__ = [
+    "CGMMN",
+    "GMMN",
+    "MODELS",
+    "VAE",
+    "Autoencoder",
+    "CGMMNConfig",
+    "CodeGMMN",
+    "CodeGMMNConfig",
+    "GMMNConfig",
+    "Model",
+    "Step",
+    "VAEConfig",
+]
 
 MODELS: dict[str, tuple[type[Model], type]] = {
     "vae": (VAE, VAEConfig),
+    "gmmn": (GMMN, GMMNConfig),
+    "code-gmmn": (CodeGMMN, CodeGMMNConfig),
+    "cgmmn": (CGMMN, CGMMNConfig),
 }
 """Name on the command line and in run folders -> (model, its options)."""
