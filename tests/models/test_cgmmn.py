@@ -130,7 +130,7 @@ def test_labels_must_be_classes(labels: list[int]) -> None:
 
 
 def test_a_model_of_halves_knows_no_classes() -> None:
-    with pytest.raises(ValueError, match="completes upper halves and knows no classes: leave labels out"):
+    with pytest.raises(ValueError, match="this model knows no classes: leave labels out"):
         make("upper_half").sample(2, labels=torch.tensor([0, 1]))
 
 

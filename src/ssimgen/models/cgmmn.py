@@ -26,7 +26,8 @@ from ssimgen import networks
 from ssimgen._arguments import choice, is_positive
 from ssimgen.batches import Batch, gathered
 from ssimgen.discrepancy import cmmd2
-from ssimgen.models.steps import Model, Step
+from ssimgen.models.classes import with_class
+from ssimgen.models.steps import LatentModel, Step
 from ssimgen.networks import Network, Shape
 from ssimgen.objectives.moment_matching import FittedKernel, PairKernel, uniform
 from ssimgen.similarity import root
@@ -69,7 +70,7 @@ class CGMMNConfig:
             raise ValueError(f"regularisation must be a positive number, got {self.regularisation!r}: 1e-3 is usual")
 
 
-class CGMMN(Model):
+class CGMMN(LatentModel):
     """Conditional moment matching: draws images of a class, or lower halves that fit upper halves."""
 
     name = "cgmmn"
@@ -77,9 +78,9 @@ class CGMMN(Model):
     config: CGMMNConfig
 
     def __init__(self, config: CGMMNConfig, shape: Shape) -> None:
-        super().__init__(config, shape)
-        channels, height, width = shape
         by_label = config.condition == "labels"
+        super().__init__(config, shape, config.latent, config.num_classes if by_label else 0)
+        channels, height, width = shape
         features = config.num_classes if by_label else config.features
         self.encoder = nn.Identity() if by_label else networks.encoder(config.network, shape, features)
         self.generator = networks.decoder(config.network, config.latent + features, shape)
@@ -93,28 +94,20 @@ class CGMMN(Model):
 
     def generate(self, condition: Tensor, generator: torch.Generator | None = None) -> Float[Tensor, "n C H W"]:
         """One image for each condition, a class number or an upper half, with gradients."""
-        if self.config.condition == "labels":
-            features = F.one_hot(self._known(condition), self.config.num_classes).to(self.shown)  # (n, classes)
-        else:
-            rows = self.shape[1] - condition.shape[2]
-            features = self.encoder(F.pad(condition, (0, 0, 0, rows)))  # (n, features); the lower half black
-        noise = uniform(self.noise(len(condition), self.config.latent, generator))
-        images: Tensor = self.generator(torch.cat([noise, features], 1))
-        if self.config.condition == "labels":
-            return images
-        return torch.cat([condition, images[:, :, condition.shape[2] :]], 2)
+        z = self.noise(len(condition), self.latent, generator)
+        return self.draw(z, condition) if self.config.condition == "labels" else self._completed(z, condition)
 
-    @torch.no_grad()
-    def sample(
-        self, n: int, generator: torch.Generator | None = None, labels: Int[Tensor, " {n}"] | None = None
-    ) -> Float[Tensor, "{n} C H W"]:
-        """Images of the classes `labels`, or of all in turn; or completions of upper halves of the first batch."""
-        if self.config.condition == "labels":
-            turns = torch.arange(n, device=self.device) % self.config.num_classes
-            return self.generate(turns if labels is None else labels.to(self.device), generator)
-        if labels is not None:
-            raise ValueError("this model completes upper halves and knows no classes: leave labels out")
-        return self.generate(self.shown[torch.arange(n, device=self.device) % _SHOWN], generator)
+    def draw(self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
+        """Images of the classes `labels`; or completions of upper halves of the first batch, in turn."""
+        if self.config.condition == "upper_half":
+            return self._completed(z, self.shown[torch.arange(len(z), device=self.device) % _SHOWN])
+        images: Tensor = self.generator(with_class(uniform(z), labels, self.num_classes))
+        return images
+
+    def _completed(self, z: Float[Tensor, "n d"], upper: Float[Tensor, "n C h W"]) -> Float[Tensor, "n C H W"]:
+        padded = F.pad(upper, (0, 0, 0, self.shape[1] - upper.shape[2]))  # (n, C, H, W), the lower half black
+        images: Tensor = self.generator(torch.cat([uniform(z), self.encoder(padded)], 1))
+        return torch.cat([upper, images[:, :, upper.shape[2] :]], 2)
 
     @torch.no_grad()
     def complete(
@@ -168,11 +161,3 @@ class CGMMN(Model):
 
     def _upper(self, images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C h W"]:
         return images[:, :, : self.shape[1] // 2]
-
-    def _known(self, labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.config.num_classes:
-            raise ValueError(
-                f"labels must be class numbers from 0 to {self.config.num_classes - 1}, got {int(labels.min())} to "
-                f"{int(labels.max())}: set num_classes to the number of classes"
-            )
-        return labels.long()

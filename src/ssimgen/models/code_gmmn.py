@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssimgen import networks
 from ssimgen._arguments import choice
 from ssimgen.batches import Batch, gathered
-from ssimgen.models.steps import Autoencoder, Step
+from ssimgen.models.steps import Autoencoder, LatentModel, Step
 from ssimgen.networks import Network, Shape
 from ssimgen.objectives.moment_matching import MomentMatching, PairKernel, check_statistic, uniform
 from ssimgen.objectives.reconstruction import Objective, Reconstruction
@@ -76,7 +76,7 @@ class CodeGMMNConfig:
         Reconstruction(self.objective, self.structure)
 
 
-class CodeGMMN(Autoencoder):
+class CodeGMMN(LatentModel, Autoencoder):
     """Moment matching in code space: trains an autoencoder, then a generator of its codes."""
 
     name = "code-gmmn"
@@ -84,7 +84,7 @@ class CodeGMMN(Autoencoder):
     config: CodeGMMNConfig
 
     def __init__(self, config: CodeGMMNConfig, shape: Shape) -> None:
-        super().__init__(config, shape)
+        super().__init__(config, shape, config.latent)
         self.reconstruction = Reconstruction(config.objective, config.structure)
         self.encoder = nn.Sequential(networks.encoder(config.network, shape, config.code), nn.Sigmoid())
         self.decoder = networks.decoder(config.network, config.code, shape)
@@ -95,8 +95,13 @@ class CodeGMMN(Autoencoder):
 
     def generate_codes(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} d"]:
         """n codes of uniform noise, with gradients."""
-        codes: Tensor = self.generator(uniform(self.noise(n, self.config.latent, generator)))
+        codes: Tensor = self.generator(uniform(self.noise(n, self.latent, generator)))
         return codes
+
+    def draw(self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
+        """Decoded codes of normal noise, which is first made uniform."""
+        images: Tensor = self.decoder(self.generator(uniform(z)))
+        return images
 
     def reconstruction_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Mean reconstruction error of the autoencoder."""
@@ -118,12 +123,6 @@ class CodeGMMN(Autoencoder):
             Step("autoencoder", (self.encoder, self.decoder), self.reconstruction_terms, span=(0, turn)),
             Step("generator", (self.generator,), self.matching_terms, span=(turn, 1)),
         ]
-
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} C H W"]:
-        """Decoded generated codes."""
-        images: Tensor = self.decoder(self.generate_codes(n, generator))
-        return images
 
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

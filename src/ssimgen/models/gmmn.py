@@ -15,12 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssimgen import networks
 from ssimgen.batches import Batch, gathered
-from ssimgen.models.steps import Model, Step
+from ssimgen.models.steps import LatentModel, Step
 from ssimgen.networks import Network, Shape
 from ssimgen.objectives.moment_matching import MomentMatching, PairKernel, check_statistic, uniform
 
@@ -49,7 +49,7 @@ class GMMNConfig:
         check_statistic(self.unbiased, self.root)
 
 
-class GMMN(Model):
+class GMMN(LatentModel):
     """Generative moment matching network: minimises the kernel discrepancy of its images from real ones."""
 
     name = "gmmn"
@@ -57,7 +57,7 @@ class GMMN(Model):
     config: GMMNConfig
 
     def __init__(self, config: GMMNConfig, shape: Shape) -> None:
-        super().__init__(config, shape)
+        super().__init__(config, shape, config.latent)
         self.generator = networks.decoder(config.network, config.latent, shape)
         self.matching = MomentMatching(
             config.kernel, config.kernel.image_metrics(), unbiased=config.unbiased, root=config.root
@@ -65,7 +65,11 @@ class GMMN(Model):
 
     def generate(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} C H W"]:
         """n images, with gradients."""
-        images: Tensor = self.generator(uniform(self.noise(n, self.config.latent, generator)))
+        return self.draw(self.noise(n, self.latent, generator))
+
+    def draw(self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
+        """The images of normal noise, which is first made uniform."""
+        images: Tensor = self.generator(uniform(z))
         return images
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
@@ -76,8 +80,3 @@ class GMMN(Model):
     def steps(self) -> list[Step]:
         """One step that moves the generator."""
         return [Step("generator", (self.generator,), self.terms)]
-
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} C H W"]:
-        """Images of uniform noise."""
-        return self.generate(n, generator)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssimgen.batches import Batch, own_share, processes
@@ -66,10 +66,7 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} C H W"]:
-        """n images, without gradients. The same generator state gives the same images.
-
-        Conditional models take a third argument, `labels=None`: n class numbers; None takes the classes in turn.
-        """
+        """n images, without gradients. The same generator state gives the same images."""
 
     @property
     def device(self) -> torch.device:
@@ -94,3 +91,39 @@ class Autoencoder(Model):
     @abstractmethod
     def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """The images as they come back from their codes, without noise and without gradients."""
+
+
+class LatentModel(Model):
+    """A model whose images are a function of noise z ~ N(0, I), and of a class if it is conditional.
+
+    Attributes:
+        latent: dimensions of z.
+        num_classes: how many classes it draws; 0 if it is not conditional.
+    """
+
+    def __init__(self, config: object, shape: Shape, latent: int, num_classes: int = 0) -> None:
+        super().__init__(config, shape)
+        self.latent, self.num_classes = latent, num_classes
+
+    @abstractmethod
+    def draw(self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
+        """The images of z, with gradients; a conditional model needs the class numbers."""
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, labels: Int[Tensor, " {n}"] | None = None
+    ) -> Float[Tensor, "{n} C H W"]:
+        """n images, of the classes `labels` or, if the model is conditional and they are None, of all in turn."""
+        return self.draw(self.noise(n, self.latent, generator), self.chosen(n, labels))
+
+    def chosen(self, n: int, labels: Int[Tensor, " {n}"] | None = None) -> Int[Tensor, " {n}"] | None:
+        """`labels` on the model's device, or the classes in turn; None if the model is not conditional.
+
+        Raises:
+            ValueError: labels for a model without classes.
+        """
+        if not self.num_classes:
+            if labels is not None:
+                raise ValueError("this model knows no classes: leave labels out")
+            return None
+        return torch.arange(n, device=self.device) % self.num_classes if labels is None else labels.to(self.device)
