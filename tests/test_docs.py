@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+from ssimgen import cli, pictures
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,6 +27,32 @@ def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     names: dict[str, object] = {"__name__": "example"}
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec"), names)
+
+
+SHORTER = {"train": ["--iterations", "2", "--batch", "16"], "demo": ["--iterations", "2"]}
+"""What is added to a command so that it ends soon."""
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of every `ssimgen` command of a page, without comments."""
+    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("ssimgen ")]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
+def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with the files that the pages speak of; a command finds what those before it have written."""
+    monkeypatch.chdir(tmp_path)
+    images = torch.rand(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    for name, image in zip(("a.png", "b.png", "query.png"), images, strict=False):
+        pictures.write(tmp_path / name, image)
+    for folder, part in (("real", images[:20]), ("generated", images[20:])):
+        (tmp_path / folder).mkdir()
+        for i, image in enumerate(part):
+            pictures.write(tmp_path / folder / f"{i}.png", image)
+    np.save(tmp_path / "generated.npy", images[20:].numpy())
+    for words in commands(page):
+        assert cli.main([*words, *SHORTER.get(words[0], [])]) == 0, words
 
 
 def test_make_targets_exist() -> None:

@@ -1,5 +1,7 @@
 """The variational autoencoder: its KL, its loss, its samples, and that it learns."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch.distributions import Normal, kl_divergence
 
 from ssimgen.batches import Batch
 from ssimgen.models import MODELS, VAE, VAEConfig
-from ssimgen.models.vae import kl_to_standard_normal
+from ssimgen.models.vae import SUGGESTED_TAU, kl_to_standard_normal
 from ssimgen.networks import Network
 from ssimgen.objectives.reconstruction import OBJECTIVES
 
@@ -110,3 +112,9 @@ def test_tau_has_no_default() -> None:
 def test_models_are_listed_under_their_own_names() -> None:
     for name, (model, _) in MODELS.items():
         assert model.name == name
+
+
+def test_suggested_temperatures_are_in_the_help() -> None:
+    documented = re.findall(r"\b(\w+) (\d[\d.]*e-\d)", VAEConfig.__doc__ or "")
+    assert {name: float(tau) for name, tau in documented} == dict(SUGGESTED_TAU)
+    assert SUGGESTED_TAU.keys() == OBJECTIVES.keys()

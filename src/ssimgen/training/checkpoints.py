@@ -53,7 +53,7 @@ def load(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint {path}") from error
+        raise CheckpointError(f"no such run or checkpoint: {path}") from error
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is not a checkpoint, or is truncated or damaged ({error})") from error
     if "ssimgen" not in metadata:
