@@ -22,6 +22,7 @@ LAYERS = [
     ["losses", "objectives", "evaluation"],
     ["models"],
     ["training"],
+    ["run_evaluation"],
     ["demo"],
     ["cli"],
 ]

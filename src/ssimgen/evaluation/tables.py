@@ -81,6 +81,7 @@ class SampleOptions:
         permutations: of the two-sample tests.
         window: of SSIM and the structural distance.
         bootstrap: of all intervals; its seed fixes every random choice of the evaluation.
+        parzen: estimate the log-likelihood by Parzen windows too.
     """
 
     images: int = 5000
@@ -88,6 +89,7 @@ class SampleOptions:
     permutations: int = 1000
     window: Window = DEFAULT_WINDOW
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP
+    parzen: bool = True
 
     def __post_init__(self) -> None:
         for name in ("images", "tested"):
@@ -169,7 +171,8 @@ def evaluate_samples(
 
     def rows() -> Iterator[Row]:
         yield from _feature_rows(sets, network, options.bootstrap)
-        yield _parzen_row(sets, options.bootstrap)
+        if options.parzen:
+            yield _parzen_row(sets, options.bootstrap)
         yield from _test_rows(sets, options)
         if labels is not None:
             drawn = ClassLabels(*(classes[order] for classes, order in zip(labels, orders, strict=True)))

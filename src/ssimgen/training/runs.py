@@ -58,6 +58,11 @@ class RunFolder:
         paths = checkpoints.files(self.checkpoints)
         return checkpoints.load(paths[-1]) if paths else None
 
+    def latest_iteration(self) -> int:
+        """After how many iterations the latest checkpoint was written; 0 if there is none yet."""
+        paths = checkpoints.files(self.checkpoints)
+        return int(paths[-1].stem) if paths else 0
+
     def begin(self, about: Mapping[str, Any]) -> None:
         """Start a new run; the folder must not hold one."""
         if self.config.exists() or checkpoints.files(self.checkpoints):

@@ -1,0 +1,360 @@
+"""The evaluation of a trained run: scores beside those of real images, and pictures of successes and failures.
+
+    from ssimgen.run_evaluation import evaluate_run
+    evaluate_run(Path("runs/vae"))
+
+writes into the folder of the run
+
+evaluation.json      options, data, and one row a metric (:class:`ssimgen.evaluation.Row`)
+real.png             held-out images, laid out as the run's samples
+worst.png            held-out images and below each its reconstruction, worst SSIM first (autoencoders)
+nearest.png          samples and below each the training image nearest to it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import math
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from ssimgen import _options, pictures
+from ssimgen._files import write_atomically
+from ssimgen._numbers import positive_integer
+from ssimgen.data import Images, Source, Splits, load_images
+from ssimgen.evaluation import (
+    Bootstrap,
+    ClassLabels,
+    FeatureNetwork,
+    Row,
+    SampleOptions,
+    efficientnet_lite0,
+    evaluate_reconstructions,
+    evaluate_samples,
+    nearest,
+)
+from ssimgen.models import Autoencoder, Model
+from ssimgen.similarity import ssim
+from ssimgen.training import RunFolder, load_model
+from ssimgen.training.runs import versions
+from ssimgen.windows import Window
+
+FORMAT = 1
+FILE = "evaluation.json"
+RATE = "KL, nats"
+
+Kind = Literal["rate", "reconstruction", "samples"]
+
+_BATCH = 50  # images passed through the model at a time
+_SHOWN = 16  # worst reconstructions, and samples with their nearest images
+_REMEMBERED = 256  # batches whose features are kept, about 80 MB
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What an evaluation of a run takes in. Values compare only between runs with equal options.
+
+    Attributes:
+        images: at most so many held-out images, training images and samples. More are sharper and take longer.
+        resolution: side in pixels at which the feature network sees the images, a multiple of 32; its cost grows with
+            the square.
+        tested: at most so many images of each set enter the two-sample tests.
+        permutations: of the two-sample tests.
+        window: side in pixels of the Gaussian window of SSIM and the structural distance (sigma 1.5).
+        parzen: estimate the log-likelihood by Parzen windows too, which is weak, for comparison with papers.
+        resamples: bootstrap draws of the intervals.
+        seed: of samples and every random choice.
+    """
+
+    images: int = 1000
+    resolution: int = 96
+    tested: int = 500
+    permutations: int = 500
+    window: int = 11
+    parzen: bool = False
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if positive_integer("permutations", self.permutations, "relabellings") < 19:
+            raise ValueError(
+                f"permutations must be at least 19, got {self.permutations}: fewer cannot reach level 0.05"
+            )
+        if self.resolution < 32 or self.resolution % 32:
+            raise ValueError(f"resolution must be a positive multiple of 32 px, got {self.resolution}")
+        self.sample_options()
+
+    def bootstrap(self) -> Bootstrap:
+        """How intervals are made."""
+        return Bootstrap(resamples=self.resamples, seed=self.seed)
+
+    def make_window(self) -> Window:
+        """The window of SSIM and the structural distance."""
+        return Window.gaussian(self.window, 1.5)
+
+    def sample_options(self) -> SampleOptions:
+        """The same for the scores of samples."""
+        return SampleOptions(
+            self.images,
+            self.tested,
+            self.permutations,
+            window=self.make_window(),
+            bootstrap=self.bootstrap(),
+            parzen=self.parzen,
+        )
+
+
+def evaluate_run(
+    path: Path,
+    options: EvaluationOptions = EvaluationOptions(),
+    *,
+    splits: Splits | None = None,
+    network: FeatureNetwork | None = None,
+    report: Callable[[Kind, Row], object] | None = None,
+) -> dict[str, Any]:
+    """Score the latest checkpoint of the run in `path`; write evaluation.json and pictures, and return the former.
+
+    Args:
+        path: folder of the run.
+        options: numbers of images and the like.
+        splits: the data of the run, if they are in memory already; otherwise they are read again from the source that
+            the run's configuration names.
+        network: of the features; EfficientNet-Lite0 at the resolution of `options` where None.
+        report: called with each row as soon as it is there.
+
+    Raises:
+        ValueError: no run in the folder, one without a checkpoint, images that are not those of the run, too few
+            images, images smaller than the window.
+        OSError: the data are gone.
+        ModuleNotFoundError: EfficientNet-Lite0 is wanted but not installed.
+    """
+    began = time.monotonic()
+    run = RunFolder(path)
+    about = run.read_config()
+    iteration = run.latest_iteration()
+    model = load_model(path)
+    splits = splits or load_images(source_of(about, path), report=lambda _: None)
+    if splits.train.digest != about["data"]["hash"]:
+        raise ValueError(
+            f"the images of {splits.train.source} are not those that the run in {path} was trained on "
+            f"(content hash {splits.train.digest[:12]}, of the run {about['data']['hash'][:12]}): "
+            "restore them, or train again"
+        )
+    network = network or shared_network(options.resolution)
+    judge = _Judge(model, splits, options, network)
+    rows = []
+    for kind, row in judge.rows():
+        rows.append({"kind": kind, **{k: _finite(v) for k, v in dataclasses.asdict(row).items()}})
+        if report is not None:
+            report(kind, row)
+    judge.draw(path)
+    result = {
+        "format": FORMAT,
+        "iteration": iteration,
+        "options": dataclasses.asdict(options),
+        "network": network.name,
+        "data": {"train": splits.train.digest, "held_out": splits.held_out.digest},
+        "rows": rows,
+        "worst": judge.worst,
+        "seconds": round(time.monotonic() - began, 1),
+        "versions": versions(),
+    }
+    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+    write_atomically(path / FILE, lambda file: file.write(text.encode()))
+    return result
+
+
+def source_of(about: dict[str, Any], path: Path) -> Source:
+    """Where the images of a run came from, from its configuration."""
+    if "source" not in about:
+        raise ValueError(
+            f"config.json of {path} does not say where its images came from: the run was started from Python; "
+            "evaluate it there, with evaluate_run(path, splits=...)"
+        )
+    return _options.from_mapping(Source, about["source"], "source.")
+
+
+def classes_of(model: Model) -> int:
+    """How many classes the samples of a model can be asked for; 0 if it knows none."""
+    if "labels" not in inspect.signature(model.sample).parameters:
+        return 0
+    if getattr(model.config, "condition", "labels") != "labels":  # conditions that are not classes
+        return 0
+    return int(getattr(model.config, "num_classes", 0) or 0)
+
+
+_NETWORKS: dict[int, FeatureNetwork] = {}
+
+
+def shared_network(resolution: int) -> FeatureNetwork:
+    """EfficientNet-Lite0, which remembers features of real images from one evaluation to the next."""
+    if resolution not in _NETWORKS:
+        _NETWORKS[resolution] = remembering(efficientnet_lite0(resolution))
+    return _NETWORKS[resolution]
+
+
+def remembering(network: FeatureNetwork, batches: int = _REMEMBERED) -> FeatureNetwork:
+    """The same network, which keeps the features of the latest batches that it saw."""
+    known: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def embed(images: Tensor) -> Tensor:
+        key = hashlib.sha256(images.contiguous().numpy().data).digest() + bytes(str(tuple(images.shape)), "ascii")
+        if key not in known:
+            known[key] = network.embed(images)
+        known.move_to_end(key)
+        while len(known) > batches:
+            known.popitem(last=False)
+        return known[key]
+
+    return FeatureNetwork(network.name, embed, network.batch)
+
+
+class _Judge:
+    """One model before its data."""
+
+    def __init__(self, model: Model, splits: Splits, options: EvaluationOptions, network: FeatureNetwork) -> None:
+        self.model, self.options, self.network = model, options, network
+        self.classes = classes_of(model)
+        self.held_out = _some(splits.held_out, options)
+        self.images = self.held_out.select(slice(None)).images
+        self.train = splits.train.select(slice(None))
+        self.window = options.make_window()
+        self.worst: list[int] = []
+        self.labels: Tensor | None = None
+        self.samples = self._drawn()
+        self.reconstructions = self._reconstructed() if isinstance(model, Autoencoder) else None
+
+    def rows(self) -> Iterator[tuple[Kind, Row]]:
+        """Every score."""
+        if isinstance(self.model, Autoencoder):
+            rate = rate_row(self.model, self.held_out, self.options)
+            if rate is not None:
+                yield "rate", rate
+            assert self.reconstructions is not None
+            for row in evaluate_reconstructions(
+                self.images,
+                self.reconstructions,
+                data_range=1.0,
+                train=self.train.images,
+                network=self.network,
+                window=self.window,
+                bootstrap=self.options.bootstrap(),
+            ):
+                yield "reconstruction", row
+        for row in evaluate_samples(
+            self.samples,
+            self.train.images,
+            self.images,
+            data_range=1.0,
+            labels=self._class_labels(),
+            network=self.network,
+            options=self.options.sample_options(),
+        ):
+            yield "samples", row
+
+    def draw(self, folder: Path) -> None:
+        """Pictures for whoever looks at the run."""
+        real = self.held_out.first(64).images
+        pictures.write(folder / "real.png", pictures.grid(real))
+        shown = self.samples[:_SHOWN]
+        found = nearest(shown, self.train.images, data_range=1.0, window=self.window)
+        pictures.write(folder / "nearest.png", pictures.beside(shown, self.train.images[found.index], columns=8))
+        if self.reconstructions is not None:
+            order = ssim(self.reconstructions, self.images, data_range=1.0, window=self.window).argsort()[:_SHOWN]
+            pairs = pictures.beside(self.images[order], self.reconstructions[order], columns=8)
+            pictures.write(folder / "worst.png", pairs)
+            self.worst = order.tolist()
+
+    def _drawn(self) -> Tensor:
+        """The samples to be judged; of a conditional model, of all classes in turn."""
+        generator = torch.Generator().manual_seed(self.options.seed)
+        if not self.classes:
+            return self.model.sample(self.options.images, generator).float().clamp(0, 1)
+        self.labels = torch.arange(self.options.images) % self.classes
+        images = self.model.sample(self.options.images, generator, self.labels)  # type: ignore[call-arg]
+        return images.float().clamp(0, 1)
+
+    def _reconstructed(self) -> Tensor:
+        assert isinstance(self.model, Autoencoder)
+        return torch.cat([self.model.reconstruct(part) for part in self.images.split(_BATCH)]).float().clamp(0, 1)
+
+    def _class_labels(self) -> ClassLabels | None:
+        if self.labels is None or self.train.labels is None or self.held_out.labels is None:
+            return None
+        return ClassLabels(self.labels, self.train.labels, self.held_out.labels)
+
+
+def rate_row(model: Model, images: Images, options: EvaluationOptions) -> Row | None:
+    """The KL term of a variational model on `images`, nats an image; None for a model without one.
+
+    The interval is that of means over batches of 50 images.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(options.seed)  # the noise of other terms
+        for step in model.steps():
+            if "kl" not in step.terms(images.first(2)):
+                continue
+            parts = [images.select(slice(i, i + _BATCH)) for i in range(0, len(images), _BATCH)]
+            whole = [part for part in parts if len(part.images) == _BATCH] or parts
+            means = torch.stack([step.terms(part)["kl"] for part in whole])
+            estimate = options.bootstrap().mean(means)
+            n = sum(len(part.images) for part in whole)
+            value, low, high = dataclasses.astuple(estimate)
+            return Row(RATE, value, low, high, None, None, None, n, "lower", "held-out images")
+    return None
+
+
+def print_table(path: Path, result: dict[str, Any]) -> None:
+    """Print an evaluation."""
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 130)
+    table = Table(title=f"{path}, after {result['iteration']:,} iterations; features: {result['network']}")
+    table.add_column("metric")
+    for heading in ("value", "95% interval", "real images", "95% interval", "best", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    kind = None
+    for row in result["rows"]:
+        if row["kind"] != kind:
+            kind = row["kind"]
+            table.add_section()
+        ours = _cells(row["value"], row["low"], row["high"])
+        real = _cells(row["reference"], row["reference_low"], row["reference_high"])
+        best = "as real" if row["better"] == "reference" else row["better"]
+        table.add_row(row["metric"].removesuffix(f" ({result['network']})"), *ours, *real, best, str(row["n"]))
+    console.print(table)
+
+
+def print_json(path: Path, result: dict[str, Any]) -> None:
+    """Print an evaluation as one JSON object on a line."""
+    print(json.dumps({"run": str(path), **result}))
+
+
+def _cells(value: float | None, low: float | None, high: float | None) -> list[str]:
+    """A value and its interval; nothing for what there is not."""
+    interval = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+    return ["" if value is None else f"{value:.4g}", interval]
+
+
+def _some(images: Images, options: EvaluationOptions) -> Images:
+    """At most so many of the images, drawn at random."""
+    if len(images) <= options.images:
+        return images
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(options.seed))
+    return images.subset(order[: options.images], images.source)
+
+
+def _finite(value: Any) -> Any:
+    """None in the place of NaN and infinite numbers, which JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

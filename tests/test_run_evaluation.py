@@ -1,0 +1,216 @@
+"""Evaluation of runs: what it writes, that its rows are those of the functions it calls, and what it refuses."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ssimgen import ssim
+from ssimgen.cli import main
+from ssimgen.data import Source, Splits, load_images
+from ssimgen.evaluation import FeatureNetwork, evaluate_samples
+from ssimgen.models import CGMMN, GMMN, VAE, CGMMNConfig, GMMNConfig, Model, VAEConfig
+from ssimgen.models.vae import kl_to_standard_normal
+from ssimgen.networks import Network
+from ssimgen.run_evaluation import (
+    RATE,
+    EvaluationOptions,
+    classes_of,
+    evaluate_run,
+    rate_row,
+    remembering,
+)
+from ssimgen.training import Training, load_model, train
+
+NETWORK = Network("mlp", hidden=(8,))
+OPTIONS = EvaluationOptions(images=40, tested=20, permutations=19, resamples=50)
+PIXELS = FeatureNetwork("coarse pixels", lambda x: torch.nn.functional.avg_pool2d(x, 4).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 pictures of 12 x 12 px in two classes: dark and bright noise."""
+    place = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for i in range(150):
+        pixels = generator.integers(0, 128, (12, 12), dtype=np.uint8) + 127 * (i % 2)
+        path = place / "ab"[i % 2] / f"{i:03}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return place
+
+
+@pytest.fixture(scope="module")
+def splits(folder: Path) -> Splits:
+    return load_images(str(folder))
+
+
+def trained(model: Model, splits: Splits, path: Path, source: Path) -> Path:
+    torch.manual_seed(0)
+    options = Training(iterations=4, batch=20, picture_every=4)
+    train(
+        model,
+        splits.train,
+        path,
+        training=options,
+        held_out=splits.held_out,
+        notes={"source": asdict(Source(str(source)))},
+    )
+    return path
+
+
+@pytest.fixture
+def vae_run(splits: Splits, folder: Path, tmp_path: Path) -> Path:
+    return trained(VAE(VAEConfig(0.1, 2, network=NETWORK), splits.train.shape), splits, tmp_path / "vae", folder)
+
+
+def rows_of(result: dict[str, object], kind: str) -> dict[str, dict[str, float]]:
+    return {row["metric"]: row for row in result["rows"] if row["kind"] == kind}  # type: ignore[attr-defined]
+
+
+def test_an_autoencoder_is_judged_by_rate_reconstructions_and_samples(vae_run: Path, splits: Splits) -> None:
+    result = evaluate_run(vae_run, OPTIONS, network=PIXELS)
+    assert result == json.loads((vae_run / "evaluation.json").read_text())
+    assert (result["iteration"], result["network"]) == (4, "coarse pixels")
+    model = load_model(vae_run)
+    images = splits.held_out.select(slice(None)).images  # 30, all of them
+    scores = ssim(model.reconstruct(images), images, data_range=1.0)  # type: ignore[attr-defined]
+    reconstruction = rows_of(result, "reconstruction")
+    assert reconstruction["SSIM"]["value"] == pytest.approx(scores.mean().item(), abs=1e-6)
+    assert reconstruction["SSIM"]["n"] == 30
+    assert result["worst"] == scores.argsort()[:16].tolist()
+    drawn = model.sample(40, torch.Generator().manual_seed(0))
+    expected = evaluate_samples(
+        drawn,
+        splits.train.select(slice(None)).images,
+        images,
+        data_range=1.0,
+        network=PIXELS,
+        options=OPTIONS.sample_options(),
+    )
+    assert [row.value for row in expected] == [row["value"] for row in rows_of(result, "samples").values()]
+    assert not any("Parzen" in row.metric for row in expected)
+
+
+def test_pictures_are_of_the_run(vae_run: Path) -> None:
+    evaluate_run(vae_run, OPTIONS, network=PIXELS)
+    sizes = {}
+    for name in ("real", "worst", "nearest"):
+        with Image.open(vae_run / f"{name}.png") as picture:
+            sizes[name] = picture.size
+    pairs = (8 * 14 + 2, 4 * 14 + 2)  # 16 pairs, 8 a row, gaps of 2 px
+    assert sizes == {"real": (6 * 14 + 2, 5 * 14 + 2), "worst": pairs, "nearest": pairs}
+
+
+def test_the_rate_is_the_mean_kl(vae_run: Path, splits: Splits) -> None:
+    model = load_model(vae_run)
+    assert isinstance(model, VAE)
+    row = rate_row(model, splits.train, OPTIONS)
+    assert row is not None
+    with torch.no_grad():
+        mean, log_variance = model.encode(splits.train.first(100).images)  # two whole batches of 50
+    assert (row.metric, row.n) == (RATE, 100)
+    assert row.value == pytest.approx(kl_to_standard_normal(mean, log_variance).mean().item(), rel=1e-5)
+
+
+def test_a_generator_has_no_rate_and_no_reconstructions(splits: Splits, folder: Path, tmp_path: Path) -> None:
+    run = trained(GMMN(GMMNConfig(3, network=NETWORK), splits.train.shape), splits, tmp_path / "gmmn", folder)
+    result = evaluate_run(run, OPTIONS, network=PIXELS)
+    assert {row["kind"] for row in result["rows"]} == {"samples"}
+    assert not (run / "worst.png").exists()
+    assert result["worst"] == []
+
+
+def test_conditional_samples_are_judged_by_class(splits: Splits, folder: Path, tmp_path: Path) -> None:
+    model = CGMMN(CGMMNConfig(num_classes=2, network=NETWORK), splits.train.shape)
+    assert classes_of(model) == 2
+    result = evaluate_run(trained(model, splits, tmp_path / "cgmmn", folder), OPTIONS, network=PIXELS)
+    row = rows_of(result, "samples")["class accuracy"]
+    assert row["reference"] == 1  # dark and bright images are easily told apart
+    assert row["n"] == 40
+
+
+def test_completions_of_upper_halves_have_no_class(splits: Splits) -> None:
+    model = CGMMN(CGMMNConfig("upper_half", num_classes=2, network=NETWORK), splits.train.shape)
+    assert classes_of(model) == 0
+    assert classes_of(VAE(VAEConfig(0.1, network=NETWORK), splits.train.shape)) == 0
+
+
+def test_features_of_known_images_are_not_computed_again() -> None:
+    calls = []
+
+    def embed(images: Tensor) -> Tensor:
+        calls.append(len(images))
+        return images.flatten(1)
+
+    network = remembering(FeatureNetwork("pixels", embed, batch=2), batches=2)
+    x = torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(network(x), x.flatten(1))
+    assert torch.equal(network(x), x.flatten(1))
+    assert calls == [2, 2]
+    network(1 - x)  # pushes the first ones out
+    network(x)
+    assert calls == [2] * 6
+
+
+def test_other_images_are_refused(vae_run: Path, folder: Path, tmp_path: Path) -> None:
+    before = sorted(vae_run.iterdir())
+    other = load_images(Source(str(folder), held_out=0.3))
+    with pytest.raises(ValueError, match=r"not those that the run in .*vae was trained on \(content hash"):
+        evaluate_run(vae_run, OPTIONS, splits=other, network=PIXELS)
+    assert sorted(vae_run.iterdir()) == before
+
+
+def test_a_run_started_from_python_says_so(vae_run: Path) -> None:
+    config = json.loads((vae_run / "config.json").read_text())
+    del config["source"]
+    (vae_run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="does not say where its images came from"):
+        evaluate_run(vae_run, OPTIONS, network=PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": 5}, "images must be at least 20, got 5"),
+        ({"resolution": 50}, "resolution must be a positive multiple of 32 px, got 50"),
+        ({"permutations": 9}, "permutations must be at least 19 to reach level 0.05, got 9"),
+    ],
+    ids=["images", "resolution", "permutations"],
+)
+def test_options_are_checked(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EvaluationOptions(**options)
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_a_table(vae_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--images", "20", "--tested", "20", "--permutations", "19", "--resolution", "32", "--parzen"]
+    assert main(["evaluate", str(vae_run), *words]) == 0
+    printed = capsys.readouterr().out
+    result = json.loads((vae_run / "evaluation.json").read_text())
+    assert result["network"] == "EfficientNet-Lite0, 32 px"
+    for row in result["rows"]:
+        assert row["metric"].removesuffix(" (EfficientNet-Lite0, 32 px)") in printed
+    assert "Parzen" in printed
+    assert main(["evaluate", str(vae_run), *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == result["rows"]
+
+
+def test_images_smaller_than_the_window(vae_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(vae_run), "--window", "13", "--images", "20"]) == 2
+    assert "window of 13 x 13 px does not fit images of 12 x 12" in capsys.readouterr().err
+    assert not (vae_run / "evaluation.json").exists()
+
+
+def test_not_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"ssimgen: {tmp_path} holds no run: config.json is missing\n"
+    assert main(["evaluate"]) == 2
