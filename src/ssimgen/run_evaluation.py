@@ -90,9 +90,7 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         if positive_integer("permutations", self.permutations, "relabellings") < 19:
-            raise ValueError(
-                f"permutations must be at least 19, got {self.permutations}: fewer cannot reach level 0.05"
-            )
+            raise ValueError(f"permutations must be at least 19 to reach level 0.05, got {self.permutations}")
         if self.resolution < 32 or self.resolution % 32:
             raise ValueError(f"resolution must be a positive multiple of 32 px, got {self.resolution}")
         self.sample_options()
@@ -319,7 +317,7 @@ def rate_row(model: Model, images: Images, options: EvaluationOptions) -> Row | 
 
 def print_table(path: Path, result: dict[str, Any]) -> None:
     """Print an evaluation."""
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 130)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 150)
     table = Table(title=f"{path}, after {result['iteration']:,} iterations; features: {result['network']}")
     table.add_column("metric")
     for heading in ("value", "95% interval", "real images", "95% interval", "best", "n"):
