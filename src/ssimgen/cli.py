@@ -89,7 +89,10 @@ def _defaults() -> dict[str, tuple[Training, Optimiser]]:
     moment_matching = Training(iterations=1500, batch=256)  # a discrepancy of samples needs many in a batch
     adversarial = Optimiser(lr=2e-4, momentum=0.5)
     return {
+        "aae": (Training(), Optimiser()),
         "gan": (Training(ema=0.99), adversarial),
+        "lsgan": (Training(ema=0.99), adversarial),
+        "began": (Training(ema=0.99), adversarial),
         "gmmn": (moment_matching, Optimiser()),
         "code-gmmn": (moment_matching, Optimiser()),
         "cgmmn": (moment_matching, Optimiser()),

@@ -2,10 +2,10 @@
 
 Four functions build them from one description, :class:`Network`; each returns a plain `torch.nn.Sequential`:
 
-    encoder(network, shape, outputs)     (B, C, H, W) -> (B, outputs)    also a discriminator, with outputs = 1
-    decoder(network, inputs, shape)      (B, inputs)  -> (B, C, H, W)    in [0, 1]; also a generator
-    perceptron(network, inputs, outputs) (B, inputs)  -> (B, outputs)    adversaries on codes
-    score_map(network, shape)            (B, C, H, W) -> (B, 1, h, w)    a discriminator of patches
+    encoder(network, shape, outputs)     (B, C, H, W) -> (B, outputs)          also a discriminator, with outputs = 1
+    decoder(network, inputs, shape)      (B, inputs)  -> (B, C, H, W)          in [0, 1]; also a generator
+    perceptron(network, inputs, outputs) (B, inputs)  -> (B, outputs)          adversaries on codes
+    score_map(network, shape, outputs)   (B, C, H, W) -> (B, outputs, h, w)    a discriminator of patches
 """
 
 from __future__ import annotations
@@ -110,13 +110,13 @@ def perceptron(network: Network, inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*_dense(network, (inputs, *network.hidden)), nn.Linear(_last(network.hidden, inputs), outputs))
 
 
-def score_map(network: Network, shape: Shape) -> nn.Sequential:
-    """(B, C, H, W) -> (B, 1, h, w), one score for each patch of the image; convolutional only."""
+def score_map(network: Network, shape: Shape, outputs: int = 1) -> nn.Sequential:
+    """(B, C, H, W) -> (B, outputs, h, w), scores for each patch of the image; convolutional only."""
     if network.kind != "conv":
         raise ValueError("a map of scores needs a convolutional network: set kind='conv'")
     depth, _, _ = _halvings(shape)
     features = network.width * 2 ** (depth - 1)
-    return nn.Sequential(*_halving_layers(network, shape[0], depth), nn.Conv2d(features, 1, 3, padding=1))
+    return nn.Sequential(*_halving_layers(network, shape[0], depth), nn.Conv2d(features, outputs, 3, padding=1))
 
 
 def _dense(network: Network, sizes: tuple[int, ...]) -> list[nn.Module]:

@@ -15,22 +15,35 @@ so that they see the batch of all devices; everything else is a mean over the ba
 To add a model: write its file, add it to `MODELS`; `ssimgen train` then has a command for it.
 """
 
+from ssimgen.models.aae import AAE, AAEConfig
+from ssimgen.models.began import BEGAN, BEGANConfig
 from ssimgen.models.cgmmn import CGMMN, CGMMNConfig
 from ssimgen.models.code_gmmn import CodeGMMN, CodeGMMNConfig
+from ssimgen.models.gan import GAN, GANConfig
 from ssimgen.models.gmmn import GMMN, GMMNConfig
-from ssimgen.models.steps import Autoencoder, Model, Step
+from ssimgen.models.lsgan import LSGAN, LSGANConfig
+from ssimgen.models.steps import Autoencoder, LatentModel, Model, Step
 from ssimgen.models.vae import VAE, VAEConfig
 
 __all__ = [
+    "AAE",
+    "BEGAN",
     "CGMMN",
+    "GAN",
     "GMMN",
+    "LSGAN",
     "MODELS",
     "VAE",
+    "AAEConfig",
     "Autoencoder",
+    "BEGANConfig",
     "CGMMNConfig",
     "CodeGMMN",
     "CodeGMMNConfig",
+    "GANConfig",
     "GMMNConfig",
+    "LSGANConfig",
+    "LatentModel",
     "Model",
     "Step",
     "VAEConfig",
@@ -38,6 +51,10 @@ __all__ = [
 
 MODELS: dict[str, tuple[type[Model], type]] = {
     "vae": (VAE, VAEConfig),
+    "aae": (AAE, AAEConfig),
+    "gan": (GAN, GANConfig),
+    "lsgan": (LSGAN, LSGANConfig),
+    "began": (BEGAN, BEGANConfig),
     "gmmn": (GMMN, GMMNConfig),
     "code-gmmn": (CodeGMMN, CodeGMMNConfig),
     "cgmmn": (CGMMN, CGMMNConfig),

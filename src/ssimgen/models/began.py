@@ -1,0 +1,110 @@
+"""Boundary-equilibrium adversarial network (Berthelot, Schumm, Metz 2017), with classical or structural energies.
+
+The discriminator D is an autoencoder. The energy L(v) of an image is the error of its reconstruction D(v); D learns to
+reconstruct real images and not generated ones, G to be reconstructed:
+
+    D:  min  L(x) - k L(G(z)),      G:  min  L(G(z)),      k <- k + rate (gamma L(x) - L(G(z))), in [0, 1],
+
+so that k holds E L(G(z)) near gamma E L(x). With a structural error for L, both players play on the same structural
+term: the reading of Eq. (5) of Ghojogh, Karray, Crowley (2020) in which it is a game.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ssimgen import networks
+from ssimgen._arguments import choice, is_positive
+from ssimgen.batches import Batch, mean_over_processes
+from ssimgen.models.steps import LatentModel, Step
+from ssimgen.networks import Network, Shape
+from ssimgen.objectives.adversarial import convergence, moved_balance
+from ssimgen.objectives.reconstruction import Reconstruction
+from ssimgen.objectives.structure import Structure
+
+
+@dataclass(frozen=True)
+class BEGANConfig:
+    """Options of the boundary-equilibrium adversarial network.
+
+    Attributes:
+        latent: dimensions of the noise.
+        code: dimensions of the code of the discriminator.
+        energy: error of the discriminator's reconstructions: "l1", "l2", "ssim" of any form, "ms_ssim" or "mix".
+        structure: window, form and constants of a structural energy.
+        gamma: energy of generated images as a fraction of that of real ones; smaller: less diverse, cleaner.
+        rate: how fast k moves.
+        network: generator, and decoder of the discriminator.
+        encoder: encoder of the discriminator.
+    """
+
+    latent: int = 64
+    code: int = 64
+    energy: Literal["l1", "l2", "ssim", "ms_ssim", "mix"] = "l1"
+    structure: Structure = field(default_factory=Structure)
+    gamma: float = 0.5
+    rate: float = 1e-2
+    network: Network = field(default_factory=Network)
+    encoder: Network = field(default_factory=Network)
+
+    def __post_init__(self) -> None:
+        choice("energy", self.energy, ("l1", "l2", "ssim", "ms_ssim", "mix"))
+        if min(self.latent, self.code) < 1:
+            raise ValueError(f"latent and code must be at least 1 dimension, got {self.latent} and {self.code}")
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"gamma must be a fraction in (0, 1], got {self.gamma}")
+        if not is_positive(self.rate):
+            raise ValueError(f"rate must be a positive number, got {self.rate}")
+
+
+class BEGAN(LatentModel):
+    """Boundary-equilibrium adversarial network: an autoencoder as discriminator, with a structural energy if asked."""
+
+    name = "began"
+    averaged = ("generator",)
+    config: BEGANConfig
+    balance: Float[Tensor, ""]
+
+    def __init__(self, config: BEGANConfig, shape: Shape) -> None:
+        super().__init__(config, shape, config.latent)
+        self.error = Reconstruction(config.energy, config.structure)
+        self.generator = networks.decoder(config.network, config.latent, shape)
+        self.discriminator = nn.Sequential(
+            networks.encoder(config.encoder, shape, config.code), networks.decoder(config.network, config.code, shape)
+        )
+        self.register_buffer("balance", torch.zeros(()))  # k
+
+    def draw(self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
+        """Generated images."""
+        images: Tensor = self.generator(z)
+        return images
+
+    def energy(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, ""]:
+        """L: the mean error of the discriminator's reconstructions, with gradients to both it and the images."""
+        return self.error(self.discriminator(images), images).mean()
+
+    def discriminator_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """L(x) and -k L(G(z)); k then moves. "k" and "convergence" are only logged."""
+        generated = self.draw(self.noise(len(batch.images), self.latent)).detach()
+        real, fake, k = self.energy(batch.images), self.energy(generated), self.balance.clone()
+        if self.training:  # of the energies of all devices, so that all have one k
+            means = mean_over_processes(torch.stack([real, fake]).detach())
+            self.balance.copy_(moved_balance(k, means[0], means[1], self.config.gamma, self.config.rate))
+        return {"real": real, "fake": -k * fake, "k": k, "convergence": convergence(real, fake, self.config.gamma)}
+
+    def generator_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """L(G(z))."""
+        return {"energy": self.energy(self.draw(self.noise(len(batch.images), self.latent)))}
+
+    def steps(self) -> list[Step]:
+        """The discriminator, with k, then the generator."""
+        watched = {"k": 0.0, "convergence": 0.0}
+        return [
+            Step("discriminator", (self.discriminator,), self.discriminator_terms, watched),
+            Step("generator", (self.generator,), self.generator_terms),
+        ]

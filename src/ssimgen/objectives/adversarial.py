@@ -1,0 +1,178 @@
+"""Losses of adversarial networks: log loss, distances to labels, equilibrium, and the perceptual terms beside them.
+
+Scores D are those of a discriminator before any sigmoid: (B, 1), one an image, or (B, 1, h, w), one a patch of it.
+
+Ghojogh, Karray, Crowley (2020), Eq. (5), put the structural distance into the game by replacing its second term,
+
+    min_G max_D  E log D(x) + E |x - G(z)|_S^2.
+
+As printed this is no game: D appears in one term only, which D = 1 maximises, and x and z are independent, so that G
+is best at one image, that which is nearest to all real ones on average. :class:`Perceptual` offers it (`literal`) to
+show that, and two terms that are added to the adversarial loss instead: `paired`, the same distance, which draws
+towards the average image as the adversary draws away from it; and `energy`, which has what Eq. (5) lacks, a repulsion
+between generated images,
+
+    2 E D(x, G) - E D(G, G') - E D(x, x'),
+
+the energy distance of the structural distance D: 0 for equal distributions and, with forms "sum" and "product", only
+for them (docs/kernels.md, F3 and F4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ssimgen._arguments import choice
+from ssimgen.batches import gathered
+from ssimgen.discrepancy import energy_distance
+from ssimgen.metrics import Euclidean, Metric, StructuralDistance
+from ssimgen.objectives.reconstruction import Objective, Reconstruction
+from ssimgen.objectives.structure import Structure
+
+Game = Literal["non-saturating", "minimax"]
+
+
+def told_apart(real: Float[Tensor, "B 1 *map"], fake: Float[Tensor, "b 1 *map"]) -> dict[str, Tensor]:
+    """The discriminator's losses -E log sigmoid(D(x)) and -E log(1 - sigmoid(D(G))) (Goodfellow et al. 2014, Eq. 1)."""
+    return {"real": F.softplus(-real).mean(), "fake": F.softplus(fake).mean()}
+
+
+def fooling(fake: Float[Tensor, "b 1 *map"], game: Game) -> Float[Tensor, ""]:
+    """The generator's loss: "minimax" E log(1 - sigmoid(D(G))), or "non-saturating" -E log sigmoid(D(G)), whose
+    gradient does not fade where the discriminator is sure (Goodfellow et al. 2014, section 3)."""
+    return F.softplus(-fake).mean() if game == "non-saturating" else -F.softplus(fake).mean()
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """A term that compares generated images with real ones as images, in the generator's loss.
+
+    Attributes:
+        kind: "none"; "literal", Eq. (5) as printed, alone, without adversary; "paired", the error of each generated
+            image against a real one of the batch, of the same class if the model is conditional, added to the
+            adversarial loss; "energy", the energy distance of the two batches, added likewise, within classes if the
+            model is conditional.
+        weight: of the term; the adversarial loss has weight 1.
+        error: how two images are compared: an objective of :mod:`ssimgen.objectives.reconstruction`, such as "ssim", of
+            any form, or "ms_ssim" (Kancharla, Channappayya 2018); "energy" takes "ssim" and "l2".
+        structure: window, form and constants of the structural ones.
+    """
+
+    kind: Literal["none", "literal", "paired", "energy"] = "none"
+    weight: float = 1.0
+    error: Objective = "ssim"
+    structure: Structure = field(default_factory=lambda: Structure(form="sum", window="uniform", size=8, stride=4))
+
+    def __post_init__(self) -> None:
+        choice("perceptual kind", self.kind, ("none", "literal", "paired", "energy"))
+        Reconstruction(self.error, self.structure)
+        if not self.weight >= 0:
+            raise ValueError(f"the perceptual weight must not be negative, got {self.weight}")
+        if self.kind == "energy" and self.error not in ("ssim", "l2"):
+            raise ValueError(
+                f"the perceptual kind 'energy' needs a metric between all pairs, 'ssim' or 'l2', got {self.error!r}: "
+                "choose one of them, or kind='paired'"
+            )
+
+    def __call__(
+        self,
+        generated: Float[Tensor, "B C H W"],
+        real: Float[Tensor, "B C H W"],
+        labels: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """The term, of images in [0, 1]; with labels, those of both the real and the generated images."""
+        if self.kind != "energy":
+            return Reconstruction(self.error, self.structure)(generated, real).mean()
+        generated, real = gathered(generated), gathered(real)  # all devices' images: it is not a mean over images
+        with torch.autocast(real.device.type, enabled=False):
+            if labels is None:
+                return structural_energy(self.metric(), real.float(), generated.float())
+            return energy_within_classes(self.metric(), real.float(), generated.float(), gathered(labels))
+
+    def metric(self) -> Metric:
+        """The distance whose energy distance is taken."""
+        s = self.structure
+        if self.error == "l2":
+            return Euclidean()
+        return StructuralDistance(1.0, form=s.form, norm=s.norm, window=s.make_window(), k1=s.k1, k2=s.k2)
+
+
+def structural_energy(
+    metric: Metric, real: Float[Tensor, "n C H W"], generated: Float[Tensor, "m C H W"]
+) -> Float[Tensor, ""]:
+    """The energy distance of two samples, as U-statistic; 0 where a sample has one image, which tells nothing.
+
+    The part of the real images among themselves does not move the generator, but makes 0 the mean at equal
+    distributions.
+    """
+    if min(len(real), len(generated)) < 2:
+        return generated.sum() * 0
+    return energy_distance(metric(real), metric(real, generated), metric(generated), unbiased=True)
+
+
+def energy_within_classes(
+    metric: Metric,
+    real: Float[Tensor, "n C H W"],
+    generated: Float[Tensor, "n C H W"],
+    labels: Int[Tensor, " n"],
+) -> Float[Tensor, ""]:
+    """The mean over images of the energy distance of their class; classes of one image count 0."""
+    classes = [labels == label for label in labels.unique()]
+    energies = [mask.sum() * structural_energy(metric, real[mask], generated[mask]) for mask in classes]
+    return torch.stack(energies).sum() / len(labels)
+
+
+@dataclass(frozen=True)
+class LabelDistance:
+    """The distance of scores from the number they should have (Mao et al. 2017), squared or structural.
+
+    "l2" is (D - b)^2 / 2. "structural" is Eq. (2) of Ghojogh, Karray, Crowley (2020): of a map of scores and a constant
+    map of labels, or, of a single score, where there is no variance, its luminance part
+
+        (D - b)^2 / (D^2 + b^2 + c1).
+
+    (The factor q / (q - 1) that the paper gives its covariances is left out: it divides by 0 at q = 1.) It is at most 2
+    and flat far from b. Where b = 0 it is D^2 / (D^2 + c1), flat from |D| > k1 on: k1 must be of the order of
+    the distance between labels, not the 0.01 of images.
+
+    Attributes:
+        kind: "l2" or "structural".
+        structure: window, norm and constants; k1 and k2 are in units of the scores. A single score has only k1.
+    """
+
+    kind: Literal["l2", "structural"] = "l2"
+    structure: Structure = field(
+        default_factory=lambda: Structure(form="sum", window="uniform", size=3, k1=1.0, k2=1.0)
+    )
+
+    def __post_init__(self) -> None:
+        choice("label distance", self.kind, ("l2", "structural"))
+
+    def __call__(self, scores: Float[Tensor, "B 1 *map"], label: float) -> Float[Tensor, ""]:
+        """The mean distance of (B, 1) or (B, 1, h, w) scores from the label."""
+        with torch.autocast(scores.device.type, enabled=False):
+            scores = scores.float()
+            if self.kind == "l2":
+                return (scores - label).square().mean() / 2
+            if scores.ndim == 2:
+                c1 = self.structure.k1**2
+                return ((scores - label).square() / (scores.square() + label**2 + c1)).mean()
+            return self.structure.squared_distance(scores, torch.full_like(scores, label)).mean()
+
+
+def moved_balance(
+    balance: Float[Tensor, ""], real: Float[Tensor, ""], fake: Float[Tensor, ""], gamma: float, rate: float
+) -> Float[Tensor, ""]:
+    """k + rate (gamma L(x) - L(G)), kept in [0, 1] (Berthelot, Schumm, Metz 2017, Eq. 5)."""
+    return (balance + rate * (gamma * real - fake)).clamp(0, 1).detach()
+
+
+def convergence(real: Float[Tensor, ""], fake: Float[Tensor, ""], gamma: float) -> Float[Tensor, ""]:
+    """L(x) + |gamma L(x) - L(G)|, which falls as training goes well (Berthelot, Schumm, Metz 2017, section 3.4.1)."""
+    return (real + (gamma * real - fake).abs()).detach()
