@@ -152,7 +152,7 @@ def test_a_run_can_be_sampled(trained: Path, tmp_path: Path) -> None:
     [
         (["-o", "samples.jpg"], "output samples.jpg must end in .png or .npy"),
         (["-n", "0"], "number must be at least 1, got 0"),
-        (["--classes", "3"], "has no classes: leave out --classes"),
+        (["--class", "3"], "this model was trained without classes: leave out --class"),
         (["-o", "/dev/null/x.png"], "cannot write to the folder /dev/null"),
     ],
 )

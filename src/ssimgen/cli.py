@@ -25,7 +25,9 @@ from ssimgen._options import suggestion
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from torch import Tensor
 
+    from ssimgen.models import Model
     from ssimgen.training import Optimiser, Training
 
 Form = Literal["product", "sum", "centred", "uncentred"]  # that of ssimgen.engine, which imports PyTorch
@@ -236,7 +238,7 @@ def sample(
     output: Annotated[Path, arg(aliases=("-o",))] = Path("samples.png"),
     number: Annotated[int, arg(aliases=("-n",))] = 64,
     seed: int = 0,
-    classes: tuple[int, ...] = (),
+    classes: Annotated[tuple[int, ...], arg(name="class")] = (),
 ) -> None:
     """Draw images from a trained model.
 
@@ -245,13 +247,12 @@ def sample(
         output: .png for a grid, .npy for an array (n, C, H, W) in [0, 1].
         number: how many images.
         seed: the same seed gives the same images.
-        classes: for a conditional model, the classes to draw, in turn; all if not given.
+        classes: for a conditional model, the class to draw, or several, in turn; all if not given.
     """
-    import inspect
-
     import torch
 
     from ssimgen import pictures
+    from ssimgen.models import LatentModel
     from ssimgen.training import load_model
 
     if number < 1:
@@ -259,11 +260,9 @@ def sample(
     model = load_model(run)
     _check_output(output, (".png", ".npy"))
     generator = torch.Generator().manual_seed(seed)
-    if classes:
-        if "labels" not in inspect.signature(model.sample).parameters:
-            raise ValueError(f"the model in {run} has no classes: leave out --classes")
-        labels = torch.tensor([classes[i % len(classes)] for i in range(number)])
-        images = model.sample(number, generator, labels)  # type: ignore[call-arg]
+    labels = _labels(model, classes, number)
+    if isinstance(model, LatentModel):
+        images = model.sample(number, generator, labels)
     else:
         images = model.sample(number, generator)
     if output.suffix == ".npy":
@@ -271,6 +270,60 @@ def sample(
     else:
         pictures.write(output, pictures.grid(images))
     print(f"{number} images of {run} in {output}")
+
+
+def interpolate(
+    run: Annotated[Positional[Path], arg(metavar="RUN")],
+    /,
+    *,
+    output: Annotated[Path, arg(aliases=("-o",))] = Path("interpolation.png"),
+    rows: int = 8,
+    columns: int = 10,
+    path: Literal["spherical", "linear"] = "spherical",
+    ends: Literal["noise", "images"] = "noise",
+    seed: int = 0,
+    classes: Annotated[tuple[int, ...], arg(name="class")] = (),
+) -> None:
+    """Draw a picture of a model's images on the way between codes.
+
+    Args:
+        run: folder of a run, or one of its checkpoints.
+        output: the picture, .png; each row goes from one code to another.
+        rows: how many pairs of codes.
+        columns: images a row, with both ends.
+        path: along a great circle, as far from 0 as noise is, or a straight line.
+        ends: codes of noise or, for a vae or aae, of held-out images; those are shown left and right.
+        seed: the same seed gives the same codes.
+        classes: for a conditional model, the class of each row, in turn; all if not given.
+    """
+    import torch
+
+    from ssimgen import pictures
+    from ssimgen.models import LatentModel
+    from ssimgen.models.interpolation import between
+    from ssimgen.training import load_model
+
+    if rows < 1 or columns < 2:
+        raise ValueError(f"rows must be at least 1 and columns at least 2, got {rows} and {columns}")
+    model = load_model(run)
+    if not isinstance(model, LatentModel):
+        raise ValueError(f"the model in {run} does not draw images from codes: it has nothing to interpolate")
+    _check_output(output, (".png",))
+    labels = model.chosen(rows, _labels(model, classes, rows))
+    with torch.no_grad():
+        if ends == "noise":
+            shown = None
+            codes = model.noise(2 * rows, model.latent, torch.Generator().manual_seed(seed))
+        else:
+            shown, codes = _held_out_codes(model, run, 2 * rows, seed)
+        codes = between(codes[:rows], codes[rows:], columns, path)  # (rows, columns, d)
+        images = model.draw(codes.flatten(0, 1), None if labels is None else labels.repeat_interleave(columns))
+    if shown is not None:
+        images = images.cpu().unflatten(0, (rows, columns))
+        images = torch.cat([shown[:rows, None], images, shown[rows:, None]], 1).flatten(0, 1)
+        columns += 2
+    pictures.write(output, pictures.grid(images, columns))
+    print(f"{rows} interpolations of {run} in {output}")
 
 
 def evaluate(
@@ -487,6 +540,91 @@ def neighbours(
     (nearest.print_json if json else nearest.print_table)(str(query), found, gallery.source)
 
 
+def _study(
+    file: Annotated[Positional[Path | None], arg(metavar="FILE")] = None,
+    /,
+    *,
+    output: Annotated[Path, arg(aliases=("-o",))] = Path("study"),
+    budget: float | None = None,
+    parallel: int = 1,
+    list: bool = False,
+    quick: bool = False,
+    data: str | None = None,
+    size: int | None = None,
+    grey: bool = False,
+    seeds: int = 3,
+) -> None:
+    """Carry out a study: many runs from one file, their tables and a report.
+
+    Runs that are finished are skipped and interrupted ones go on, so that the same command continues a study.
+    docs/study.md describes the file. With --quick there is no file: an autoencoder is trained on your images with l2
+    and with structural errors, as long as the budget allows, and the report says whether structure helps.
+
+    Args:
+        file: the study file (TOML).
+        output: folder of runs, tables (results.csv, summary.csv, matched.csv) and reports.
+        budget: minutes; then running ones write a checkpoint and stop. None: no limit, with --quick 20.
+        parallel: processes that train at the same time.
+        list: only list the runs and whether they are finished.
+        quick: does structure help on the images of --data?
+        data: with --quick: the images, as for ssimgen train.
+        size: with --quick: scale and crop all images to this side in pixels.
+        grey: with --quick: turn colours into grey first.
+        seeds: with --quick: how often each is repeated.
+    """
+    from ssimgen.data import Source
+    from ssimgen.study import read_plan
+    from ssimgen.study.command import list_runs, run_and_report
+    from ssimgen.study.quick import quick_study
+
+    if quick:
+        if data is None or file is not None:
+            raise ValueError(
+                "--quick takes its images from --data, and no study file: ssimgen study --quick --data FOLDER"
+            )
+        quick_study(
+            Source(data, size=size, grey=grey),
+            output,
+            budget=20.0 if budget is None else budget,
+            parallel=parallel,
+            seeds=seeds,
+        )
+        return
+    if file is None:
+        raise ValueError("name a study file, or ask for --quick --data FOLDER; docs/study.md describes the file")
+    if data is not None or size is not None or grey:
+        raise ValueError("--data, --size and --grey belong to --quick: a study file names its images itself")
+    plan = read_plan(file, _defaults())
+    if list:
+        list_runs(plan, output)
+    else:
+        run_and_report(plan, output, budget=budget, parallel=parallel)
+
+
+def report(
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUNS")],
+    /,
+    *,
+    output: Annotated[Path, arg(aliases=("-o",))] = Path("report"),
+    title: str = "",
+    baseline: str = "",
+) -> None:
+    """Write a report of runs on the same images: one HTML file, which needs no network.
+
+    Runs must have been evaluated (ssimgen evaluate). Those that differ only by their seed are taken together.
+
+    Args:
+        runs: folders of runs, or folders with runs somewhere below them.
+        output: folder; the report is index.html in it.
+        title: of the report.
+        baseline: name, or part of it, of the runs with which others are compared.
+    """
+    from ssimgen.report import write_report
+
+    path = write_report(runs, output, title=title, baseline=baseline)
+    print(f"the report is {path}")
+
+
 def demo(
     *, output: Annotated[Path, arg(aliases=("-o",))] = Path("demo"), iterations: int = 3000, seed: int = 0
 ) -> None:
@@ -500,6 +638,39 @@ def demo(
     from ssimgen.demo import run
 
     run(output, iterations=iterations, seed=seed)
+
+
+def _labels(model: Model, classes: tuple[int, ...], number: int) -> Tensor | None:
+    """The classes in turn, as many as asked for; None if none are named."""
+    import torch
+
+    if not classes:
+        return None
+    if not getattr(model, "num_classes", 0):
+        raise ValueError("this model was trained without classes: leave out --class")
+    return torch.tensor([classes[i % len(classes)] for i in range(number)])
+
+
+def _held_out_codes(model: Model, run: Path, number: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Held-out images of a run, drawn at random, and their codes."""
+    import torch
+
+    from ssimgen.data import load_images
+    from ssimgen.models import LatentAutoencoder
+    from ssimgen.run_evaluation import source_of
+    from ssimgen.training import RunFolder
+
+    if not isinstance(model, LatentAutoencoder):
+        raise ValueError(f"the model in {run} does not encode images: leave out --ends images")
+    if model.num_classes:
+        raise ValueError(f"the codes of {run} do not hold the class of an image: leave out --ends images")
+    folder = RunFolder(run if run.is_dir() else run.parent.parent)
+    splits = load_images(source_of(folder.read_config(), folder.path), report=lambda line: print(line, file=sys.stderr))
+    if len(splits.held_out) < number:
+        raise ValueError(f"{splits.held_out.source} has {len(splits.held_out)} images, fewer than {number}: fewer rows")
+    order = torch.randperm(len(splits.held_out), generator=torch.Generator().manual_seed(seed))
+    images = splits.held_out.select(order[:number]).images
+    return images, model.code(images.to(model.device))
 
 
 def _check_output(path: Path, suffixes: tuple[str, ...]) -> None:
@@ -525,10 +696,13 @@ def _progress() -> Progress:
 COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "train": train,
     "sample": _command(sample),
+    "interpolate": _command(interpolate),
     "evaluate": _command(evaluate),
     "compare": _command(compare),
     "test-samples": _command(_test_samples),
     "neighbours": _command(neighbours),
+    "study": _command(_study),
+    "report": _command(report),
     "demo": _command(demo),
 }
 

@@ -4,6 +4,7 @@ A model is a :class:`~ssimgen.models.steps.Model`: a `torch.nn.Module` made as `
 is a frozen dataclass of its options and `shape` is (channels, height, width) of its images. It offers
 
 - `sample(n, generator)`: n images in [0, 1], (n, C, H, W);
+- `draw(z, labels)`: the images of given noise, if it is a :class:`~ssimgen.models.steps.LatentModel` (all are);
 - `reconstruct(images)`, if it is an :class:`~ssimgen.models.steps.Autoencoder`;
 - `steps()`: how to train it, as a list of :class:`~ssimgen.models.steps.Step`, each with a name, the sub-modules
   that move, and a function from a batch to named loss terms.
@@ -22,7 +23,7 @@ from ssimgen.models.code_gmmn import CodeGMMN, CodeGMMNConfig
 from ssimgen.models.gan import GAN, GANConfig
 from ssimgen.models.gmmn import GMMN, GMMNConfig
 from ssimgen.models.lsgan import LSGAN, LSGANConfig
-from ssimgen.models.steps import Autoencoder, LatentModel, Model, Step
+from ssimgen.models.steps import Autoencoder, LatentAutoencoder, LatentModel, Model, Step
 from ssimgen.models.vae import VAE, VAEConfig
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "GANConfig",
     "GMMNConfig",
     "LSGANConfig",
+    "LatentAutoencoder",
     "LatentModel",
     "Model",
     "Step",

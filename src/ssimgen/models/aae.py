@@ -23,7 +23,7 @@ from torch import Tensor
 from ssimgen import networks
 from ssimgen.batches import Batch
 from ssimgen.models.classes import labels_of, of_class, with_class
-from ssimgen.models.steps import Autoencoder, LatentModel, Step
+from ssimgen.models.steps import LatentAutoencoder, Step
 from ssimgen.networks import Network, Shape
 from ssimgen.objectives.adversarial import fooling, told_apart
 from ssimgen.objectives.reconstruction import Objective, Reconstruction
@@ -64,7 +64,7 @@ class AAEConfig:
         return Reconstruction(self.objective, self.structure, self.alpha)
 
 
-class AAE(LatentModel, Autoencoder):
+class AAE(LatentAutoencoder):
     """Adversarial autoencoder, with any reconstruction error, conditional with --num-classes."""
 
     name = "aae"
@@ -83,12 +83,17 @@ class AAE(LatentModel, Autoencoder):
         images: Tensor = self.decoder(with_class(z, labels, self.num_classes))
         return images
 
+    def code(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B d"]:
+        """The code of an image, whatever its class."""
+        codes: Tensor = self.encoder(images)
+        return codes
+
     @torch.no_grad()
     def reconstruct(
         self, images: Float[Tensor, "B C H W"], labels: Int[Tensor, " B"] | None = None
     ) -> Float[Tensor, "B C H W"]:
         """Decoded codes; of a conditional model without labels, as images of the class that fits best."""
-        codes = self.encoder(images)
+        codes = self.code(images)
         if labels is not None or not self.num_classes:
             return self.draw(codes, labels)
         best, errors = torch.empty_like(images), images.new_full((len(images),), torch.inf)

@@ -127,3 +127,11 @@ class LatentModel(Model):
                 raise ValueError("this model knows no classes: leave labels out")
             return None
         return torch.arange(n, device=self.device) % self.num_classes if labels is None else labels.to(self.device)
+
+
+class LatentAutoencoder(LatentModel, Autoencoder):
+    """A model that draws images from the very codes that it encodes images in."""
+
+    @abstractmethod
+    def code(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B d"]:
+        """The codes of images, without noise; `draw` takes them back."""

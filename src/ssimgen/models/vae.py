@@ -21,7 +21,7 @@ from torch import Tensor
 from ssimgen import networks
 from ssimgen._arguments import is_positive
 from ssimgen.batches import Batch
-from ssimgen.models.steps import Autoencoder, LatentModel, Step
+from ssimgen.models.steps import LatentAutoencoder, Step
 from ssimgen.networks import Network, Shape
 from ssimgen.objectives.reconstruction import Objective, Reconstruction
 from ssimgen.objectives.structure import Structure
@@ -72,7 +72,7 @@ class VAEConfig:
         return Reconstruction(self.objective, self.structure, self.alpha)
 
 
-class VAE(LatentModel, Autoencoder):
+class VAE(LatentAutoencoder):
     """Variational autoencoder: minimises KL + reconstruction / tau; images are (B, C, H, W) in [0, 1]."""
 
     name = "vae"
@@ -89,6 +89,10 @@ class VAE(LatentModel, Autoencoder):
         """Mean and log-variance of q(z|x)."""
         mean, log_variance = self.encoder(images).float().chunk(2, dim=1)
         return mean, log_variance
+
+    def code(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B d"]:
+        """The mean of q(z|x)."""
+        return self.encode(images)[0]
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """KL (nats an image) and reconstruction error, both means over the batch."""
@@ -111,9 +115,7 @@ class VAE(LatentModel, Autoencoder):
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Decoded means of q(z|x)."""
-        mean, _ = self.encode(images)
-        reconstructions: Tensor = self.decoder(mean)
-        return reconstructions
+        return self.draw(self.code(images))
 
 
 def kl_to_standard_normal(mean: Float[Tensor, "B d"], log_variance: Float[Tensor, "B d"]) -> Float[Tensor, " B"]:

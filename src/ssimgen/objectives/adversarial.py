@@ -92,8 +92,8 @@ class Perceptual:
         generated, real = gathered(generated), gathered(real)  # all devices' images: it is not a mean over images
         with torch.autocast(real.device.type, enabled=False):
             if labels is None:
-                return structural_energy(self.metric(), real.float(), generated.float())
-            return energy_within_classes(self.metric(), real.float(), generated.float(), gathered(labels))
+                return unbiased_energy(self.metric(), real.float(), generated.float())
+            return energy_distance_within_classes(self.metric(), real.float(), generated.float(), gathered(labels))
 
     def metric(self) -> Metric:
         """The distance whose energy distance is taken."""
@@ -103,7 +103,7 @@ class Perceptual:
         return StructuralDistance(1.0, form=s.form, norm=s.norm, window=s.make_window(), k1=s.k1, k2=s.k2)
 
 
-def structural_energy(
+def unbiased_energy(
     metric: Metric, real: Float[Tensor, "n C H W"], generated: Float[Tensor, "m C H W"]
 ) -> Float[Tensor, ""]:
     """The energy distance of two samples, as U-statistic; 0 where a sample has one image, which tells nothing.
@@ -116,7 +116,7 @@ def structural_energy(
     return energy_distance(metric(real), metric(real, generated), metric(generated), unbiased=True)
 
 
-def energy_within_classes(
+def energy_distance_within_classes(
     metric: Metric,
     real: Float[Tensor, "n C H W"],
     generated: Float[Tensor, "n C H W"],
@@ -124,7 +124,7 @@ def energy_within_classes(
 ) -> Float[Tensor, ""]:
     """The mean over images of the energy distance of their class; classes of one image count 0."""
     classes = [labels == label for label in labels.unique()]
-    energies = [mask.sum() * structural_energy(metric, real[mask], generated[mask]) for mask in classes]
+    energies = [mask.sum() * unbiased_energy(metric, real[mask], generated[mask]) for mask in classes]
     return torch.stack(energies).sum() / len(labels)
 
 
