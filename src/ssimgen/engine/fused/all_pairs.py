@@ -270,7 +270,7 @@ class _Group:
         lanes, across, dtype = pairs.lanes, pairs.across, pairs.dtype
         self.arrays = kernels.Group(
             _empty(panel.height, pairs.width, lanes, dtype=dtype),
-            _empty(panel.down, across, kernels.GROUP_STATISTICS, lanes, dtype=dtype),
+            _empty(across, panel.down, kernels.GROUP_STATISTICS, lanes, dtype=dtype),
             0,
             0,
             _empty(panel.height, pairs.columns, lanes, dtype=dtype),
@@ -299,7 +299,7 @@ class _GroupWithGradient(_Group):
         lanes, across, slopes, dtype = pairs.lanes, pairs.across, kernels.SLOPES, pairs.dtype
         self.sums = kernels.Sums(
             _empty(panel.height, pairs.width, lanes, dtype=dtype),
-            _empty(panel.down, across, slopes, lanes, dtype=dtype),
+            _empty(across, panel.down, slopes, lanes, dtype=dtype),
         )
         self.room = kernels.GradientRoom(
             _empty(lanes, dtype=dtype),
@@ -332,7 +332,7 @@ class _Singles:
     def __init__(self, pairs: _AllPairs, panel: _Panel, start: int, end: int, groups: _Spares[_Group]) -> None:
         self.start, self.count = start, end - start
         pixels = _empty(self.count, panel.height, pairs.width, dtype=pairs.dtype)
-        statistics = _empty(self.count, panel.down, pairs.across, kernels.SINGLE_STATISTICS, dtype=pairs.dtype)
+        statistics = _empty(self.count, pairs.across, panel.down, kernels.SINGLE_STATISTICS, dtype=pairs.dtype)
         self.arrays = kernels.Singles(pixels.reshape(-1), statistics.reshape(-1), start)
 
         def task(part: int) -> None:

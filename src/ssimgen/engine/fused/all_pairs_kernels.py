@@ -70,8 +70,9 @@ class Singles(NamedTuple):
 class Group(NamedTuple):
     """A group of the second set, from number `first` on, and room for the pairs with one image.
 
-    pixels (H, W, lanes), statistics (h, w, GROUP_STATISTICS, lanes); only `members` lanes count. The strip keeps the
-    filtered rows of a tile, (H, columns, lanes), `differences` a column of a block.
+    pixels (H, W, lanes), statistics (w, h, GROUP_STATISTICS, lanes): column by column, as they are read; only
+    `members` lanes count. The strip keeps the filtered rows of a tile, (H, columns, lanes), `differences` a column
+    of a block.
     """
 
     pixels: _Array
@@ -160,7 +161,7 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
         low, scale, beta, flat, taps = units.low, units.scale, units.beta, units.flat, units.taps
         pixels, ring, means, variances = room.pixels, room.ring, room.means, room.variances
         y, statistics = group.pixels, group.statistics
-        down, across = statistics.shape[0], statistics.shape[1]
+        across, down = statistics.shape[0], statistics.shape[1]
         norm = 0.0
         for k in range(SIZE):
             norm += taps[k]
@@ -212,25 +213,25 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
                 offset = low + shifts[k] / (norm * scale)
                 for c in range(width):
                     y[r, c, k] = root * scale * (row[c] - offset)
-        for p in range(down):
-            for q in range(across):
+        for q in range(across):
+            for p in range(down):
                 for k in range(LANES):
-                    statistics[p, q, 0, k] = root / np.sqrt(norm) * (means[p, q, k] - shifts[k])
-                    statistics[p, q, 1, k] = means[p, q, k] / norm
+                    statistics[q, p, 0, k] = root / np.sqrt(norm) * (means[p, q, k] - shifts[k])
+                    statistics[q, p, 1, k] = means[p, q, k] / norm
                     variance = variances[p, q, k]
-                    statistics[p, q, 2, k] = 0 if variance <= flat else 2 * variance
+                    statistics[q, p, 2, k] = 0 if variance <= flat else 2 * variance
 
     @no_type_check
     def finish(group, sums, taps, scale, spread_rows, spread_pixels, out):
         """out[k] = scale ( y' F^T(sum B) + F^T(A - F(y') sum B) - sums ); the sums are used up."""
         y, gradient_y, slopes_y = group.pixels, sums.pixels, sums.slopes
         height, width = y.shape[0], y.shape[1]
-        down, across = group.statistics.shape[0], group.statistics.shape[1]
+        across, down = group.statistics.shape[0], group.statistics.shape[1]
         factor = spread(y, y.dtype.type(scale))
         spread_rows[:] = 0
         for p in range(down):
             for q in range(across):
-                at = p * across + q
+                at = q * down + p
                 b = load(slopes_y, (at * SLOPES + 1) * LANES)
                 a = load(slopes_y, at * SLOPES * LANES) - load(group.statistics, at * GROUP_STATISTICS * LANES) * b
                 for t in range(SIZE):
@@ -269,19 +270,19 @@ def separate_kernel() -> Callable[..., None]:
         """The images of a group and their statistics, each on its own."""
         y, statistics = group.pixels, group.statistics
         height, width = y.shape[0], y.shape[1]
-        down, across = statistics.shape[0], statistics.shape[1]
+        across, down = statistics.shape[0], statistics.shape[1]
         for k in range(group.members):
             for r in range(height):
                 for c in range(width):
                     x[k, r, c] = y[r, c, k]
-            for p in range(down):
-                for q in range(across):
-                    mean, variance = statistics[p, q, 1, k], statistics[p, q, 2, k]
-                    single[k, p, q, 0] = statistics[p, q, 0, k]
-                    single[k, p, q, 1] = mean
-                    single[k, p, q, 2] = variance
-                    single[k, p, q, 3] = mean * mean + c1
-                    single[k, p, q, 4] = np.inf if variance == 0 else 0
+            for q in range(across):
+                for p in range(down):
+                    mean, variance = statistics[q, p, 1, k], statistics[q, p, 2, k]
+                    single[k, q, p, 0] = statistics[q, p, 0, k]
+                    single[k, q, p, 1] = mean
+                    single[k, q, p, 2] = variance
+                    single[k, q, p, 3] = mean * mean + c1
+                    single[k, q, p, 4] = np.inf if variance == 0 else 0
 
     return compiled(separate)
 
@@ -294,7 +295,7 @@ def interleave_kernel() -> Callable[..., None]:
     def interleave(single_sums, first, members, group_sums):
         """Sums of the single images first, ..., first + members - 1, laid out as those of a group."""
         height, width = group_sums.pixels.shape[0], group_sums.pixels.shape[1]
-        down, across = group_sums.slopes.shape[0], group_sums.slopes.shape[1]
+        across, down = group_sums.slopes.shape[0], group_sums.slopes.shape[1]
         for k in range(members):
             for r in range(height):
                 for c in range(width):
@@ -303,7 +304,7 @@ def interleave_kernel() -> Callable[..., None]:
                 for p in range(down):
                     for s in range(SLOPES):
                         at = (((first + k) * across + q) * down + p) * SLOPES + s
-                        group_sums.slopes[p, q, s, k] = single_sums.slopes[at]
+                        group_sums.slopes[q, p, s, k] = single_sums.slopes[at]
 
     return compiled(interleave)
 
@@ -312,7 +313,7 @@ def interleave_kernel() -> Callable[..., None]:
 @no_type_check
 def _statistics(singles, image, group, place, lanes):
     """F, mu, 2 v, mu^2 + c1 and the mark of a flat patch of a single image; F, mu, 2 v of those in the group."""
-    across, down = group.statistics.shape[1], group.statistics.shape[0]
+    across, down = group.statistics.shape[0], group.statistics.shape[1]
     at_x, at_y = (image * down * across + place) * SINGLE_STATISTICS, place * GROUP_STATISTICS * lanes
     x, y, like = singles.statistics, group.statistics, group.pixels
     return (
@@ -337,7 +338,7 @@ def values_kernel(size: int, stride: int, form: Form, columns: int, rows: int, l
     def values(singles, begin, end, group, request, total, matrix):
         """Add d^2 to the matrix, for the images begin, ..., end - 1 of `singles` and all of the group."""
         height, width = group.pixels.shape[0], group.pixels.shape[1]
-        down, across = group.statistics.shape[0], group.statistics.shape[1]
+        across, down = group.statistics.shape[0], group.statistics.shape[1]
         x, y, taps, strip = singles.pixels, group.pixels, request.taps, group.strip
         constants = request.constants
         c1, two_c2, two_beta = spread(y, constants[0]), spread(y, constants[1]), spread(y, constants[2])
@@ -361,7 +362,7 @@ def values_kernel(size: int, stride: int, form: Form, columns: int, rows: int, l
                         filter_column(strip, at, taps, group.differences, SIZE, STRIDE, COLUMNS, ROWS)
                         column_sum = zero
                         for p in range(block - top, ROWS):
-                            place = (top + p) * across + left + q
+                            place = (left + q) * down + top + p
                             fx, mx, vx, ex, flat, fy, my, vy = _statistics(singles, i, group, place, LANES)
                             v, f = vx + vy, fx - fy
                             N, D = fma(negative(f), f, load(group.differences, p * LANES)), v + two_c2
@@ -408,7 +409,7 @@ def gradients_kernel(
         Those of single images are flat, their slopes ordered by (image, column, row, slope).
         """
         height, width = group.pixels.shape[0], group.pixels.shape[1]
-        down, across = group.statistics.shape[0], group.statistics.shape[1]
+        across, down = group.statistics.shape[0], group.statistics.shape[1]
         x, y, taps, strip = singles.pixels, group.pixels, request.taps, group.strip
         constants, slopes_y = request.constants, group_sums.slopes
         c1, two_c2, two_beta = spread(y, constants[0]), spread(y, constants[1]), spread(y, constants[2])
@@ -448,7 +449,7 @@ def gradients_kernel(
                         at = (top * STRIDE * COLUMNS + q) * LANES
                         filter_column(strip, at, taps, group.differences, SIZE, STRIDE, COLUMNS, ROWS)
                         for p in range(block - top, ROWS):
-                            place = (top + p) * across + left + q
+                            place = (left + q) * down + top + p
                             fx, mx, vx, ex, _, fy, my, vy = _statistics(singles, i, group, place, LANES)
                             D, f = vx + vy + two_c2, fx - fy
                             C = D - fma(negative(f), f, load(group.differences, p * LANES))  # s2 = C / D
