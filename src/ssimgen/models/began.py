@@ -39,8 +39,8 @@ class BEGANConfig:
         structure: window, form and constants of a structural energy.
         gamma: energy of generated images as a fraction of that of real ones; smaller: less diverse, cleaner.
         rate: how fast k moves.
-        network: generator, and decoder of the discriminator.
-        encoder: encoder of the discriminator.
+        network: generator.
+        discriminator: encoder and decoder of the discriminator.
     """
 
     latent: int = 64
@@ -49,8 +49,8 @@ class BEGANConfig:
     structure: Structure = field(default_factory=Structure)
     gamma: float = 0.5
     rate: float = 1e-2
-    network: Network = field(default_factory=Network)
-    encoder: Network = field(default_factory=Network)
+    network: Network = field(default_factory=lambda: Network(norm="batch"))
+    discriminator: Network = field(default_factory=Network)
 
     def __post_init__(self) -> None:
         choice("energy", self.energy, ("l1", "l2", "ssim", "ms_ssim", "mix"))
@@ -75,7 +75,8 @@ class BEGAN(LatentModel):
         self.error = Reconstruction(config.energy, config.structure)
         self.generator = networks.decoder(config.network, config.latent, shape)
         self.discriminator = nn.Sequential(
-            networks.encoder(config.encoder, shape, config.code), networks.decoder(config.network, config.code, shape)
+            networks.encoder(config.discriminator, shape, config.code),
+            networks.decoder(config.discriminator, config.code, shape),
         )
         self.register_buffer("balance", torch.zeros(()))  # k
 
