@@ -11,8 +11,8 @@ SOURCE = Path(ssimgen.__file__).parent
 # From the bottom to the top. A subpackage is one name: its own files may import each other. "ssimgen" stands for
 # ssimgen/__init__.py, which gathers the functions of image pairs.
 LAYERS = [
-    ["_files", "_numbers", "_options", "batches", "streaming"],
-    ["windows", "distributed", "pictures"],
+    ["_files", "_numbers", "_options", "batches", "statistics", "streaming", "trained_on"],
+    ["windows", "distributed", "pictures", "report"],
     ["_arguments", "engine"],
     ["similarity", "networks"],
     ["pairwise", "presets", "features", "data"],
@@ -23,6 +23,7 @@ LAYERS = [
     ["models"],
     ["training"],
     ["run_evaluation"],
+    ["study"],
     ["demo"],
     ["cli"],
 ]

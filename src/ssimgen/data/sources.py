@@ -33,6 +33,7 @@ class Source:
         grey: turn colours into grey.
         strict: refuse a folder with a damaged picture, instead of leaving it out and saying so.
         held_out: fraction that is held out, where the source has no split of its own.
+        limit: at most so many training and so many held-out images, the same random ones every time; None: all.
     """
 
     data: str = "mnist5k"
@@ -40,8 +41,11 @@ class Source:
     grey: bool = False
     strict: bool = False
     held_out: float = 0.2
+    limit: int | None = None
 
     def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be at least 1 image, got {self.limit}")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size must be at least 1 pixel, got {self.size}")
         if not 0 < self.held_out < 1:
@@ -63,9 +67,8 @@ def load_images(source: Source | str, report: Callable[[str], None] = print) -> 
     if isinstance(source, str):
         source = Source(source)
     parts = _read(source, report)
-    if len(parts) == 1:
-        return split(parts[0], source.held_out)
-    return Splits(*parts)
+    splits = split(parts[0], source.held_out) if len(parts) == 1 else Splits(*parts)
+    return Splits(*(_limited(part, source.limit) for part in splits))
 
 
 def open_gallery(source: Source | str) -> Gallery:
@@ -111,6 +114,14 @@ def _read(source: Source, report: Callable[[str], None]) -> list[Images]:
         return [folders.read(path, lambda image: _fitted(image, source), strict=source.strict, report=report)]
     parts = idx.read(path) if path.is_dir() or idx.looks_like(path) else arrays.read(path)
     return [_fit(part, source) for part in parts]
+
+
+def _limited(images: Images, limit: int | None) -> Images:
+    """At most so many of the images."""
+    if limit is None or len(images) <= limit:
+        return images
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images.subset(order[:limit], f"{images.source}, {limit} of {len(images)} images")
 
 
 def _fit(images: Images, source: Source) -> Images:

@@ -1,0 +1,148 @@
+"""Run folders as a report sees them: configuration, evaluation, loss terms, pictures. Reads files only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+RATE = "KL, nats"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_NO_MATTER = ("seed", "log_every", "picture_every", "checkpoint_every", "keep", "tensorboard")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluated run.
+
+    Attributes:
+        path: its folder.
+        config: content of config.json.
+        evaluation: content of evaluation.json.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return int(self.config["training"]["seed"])
+
+    @property
+    def study(self) -> Mapping[str, Any]:
+        """The place of the run in a study; empty if it is of none."""
+        place: Mapping[str, Any] = self.config.get("study", {})
+        return place
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Everything that can make runs differ, but for the seed: dotted name -> value."""
+        flat = {"model": self.config["model"]}
+        for section in ("config", "training", "optimiser"):
+            flat |= _flat(self.config[section], "" if section == "config" else f"{section}.")
+        return {key: value for key, value in flat.items() if key.removeprefix("training.") not in _NO_MATTER}
+
+    @cached_property
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of metrics.jsonl."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def picture(self, name: str) -> bytes | None:
+        """A PNG: "samples" and "reconstructions" are the latest of their folders; None where there is none."""
+        inside = sorted((self.path / name).glob("*.png"))
+        path = inside[-1] if inside else self.path / f"{name}.png"
+        content = path.read_bytes() if path.exists() else b""
+        return content if content.startswith(_PNG) else None
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """The runs in `paths`, each a run folder or a folder with runs somewhere below it.
+
+    Raises:
+        ValueError: no run; one that is damaged or not evaluated; runs of different images, or evaluated differently.
+    """
+    runs = [_read(folder) for folder in _folders(paths)]
+    first = runs[0]
+    for run in runs[1:]:
+        if run.config["data"]["hash"] != first.config["data"]["hash"]:
+            raise ValueError(
+                f"runs of different images cannot stand in one report: {first.path} was trained on {_data(first)}, "
+                f"{run.path} on {_data(run)}: write a report of each"
+            )
+        for what in ("options", "network", "data"):
+            if run.evaluation[what] != first.evaluation[what]:
+                raise ValueError(
+                    f"{first.path} and {run.path} were evaluated differently ({_difference(first, run, what)}), and "
+                    "their values do not compare: evaluate them again in one way"
+                )
+    return runs
+
+
+def _folders(paths: Sequence[Path]) -> list[Path]:
+    if not paths:
+        raise ValueError("name one or more folders of runs")
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"{path} is not a folder: name folders of runs")
+        inside = [path] if (path / "config.json").exists() else sorted(p.parent for p in path.rglob("config.json"))
+        if not inside:
+            raise ValueError(f"{path} holds no run: no config.json in it or below it")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def _read(folder: Path) -> Run:
+    if not (folder / "evaluation.json").exists():
+        raise ValueError(f"{folder} has not been evaluated: ssimgen evaluate {folder}")
+    config, evaluation = (_json(folder / name) for name in ("config.json", "evaluation.json"))
+    if evaluation.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder}/evaluation.json has format {evaluation.get('format')!r}, this version of ssimgen reads "
+            f"{FORMAT}: evaluate the run again"
+        )
+    for name, content, keys in (
+        ("config.json", config, ("model", "config", "training", "optimiser", "data")),
+        ("evaluation.json", evaluation, ("iteration", "options", "network", "data", "rows")),
+    ):
+        if missing := [key for key in keys if key not in content]:
+            raise ValueError(f"{folder / name} is damaged: it has no {missing[0]!r}")
+    return Run(folder, config, evaluation)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: not a JSON object")
+    return content
+
+
+def _data(run: Run) -> str:
+    data = run.config["data"]
+    return f"{data['images']} images of {data['source']} (content hash {data['hash'][:12]})"
+
+
+def _difference(a: Run, b: Run, what: str) -> str:
+    old, new = a.evaluation[what], b.evaluation[what]
+    if isinstance(old, dict) and isinstance(new, dict):
+        key = next(key for key in {**old, **new} if old.get(key) != new.get(key))
+        what, old, new = key, old.get(key), new.get(key)
+    return f"{what}: {old!r} and {new!r}"
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

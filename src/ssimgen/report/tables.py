@@ -1,0 +1,229 @@
+"""What runs say together: every number, means over seeds against a baseline, and models at matched rate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ssimgen import statistics
+from ssimgen.report.folders import RATE, Run
+from ssimgen.trained_on import trained_on
+
+Record = dict[str, Any]
+
+
+RESULTS = (
+    "study", "data", "group", "model", "variant", "point", "arm", "seed", "baseline", "iterations", "train_seconds",
+    "evaluation_seconds", "kind", "metric", "value", "low", "high", "reference", "reference_low", "reference_high", "n",
+    "better", "trained_on", "note", "folder",
+)  # fmt: skip
+SUMMARY = (
+    "study", "data", "group", "model", "variant", "point", "arm", "kind", "metric", "better", "trained_on", "seeds",
+    "value", "low", "high", "interval", "reference", "baseline", "difference", "difference_low", "difference_high",
+    "p_value", "p_adjusted", "verdict",
+)  # fmt: skip
+MATCHED = (
+    "study", "data", "group", "model", "variant", "rate", "metric", "better", "trained_on", "seeds", "value", "low",
+    "high", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_adjusted", "verdict",
+)  # fmt: skip
+
+
+def names_of(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+    """Group, variant and point of each run: those of the study, or made of the options in which runs differ."""
+    differing = differing_options([run for run in runs if not run.study])
+    names = []
+    for run in runs:
+        if run.study:
+            point = run.study["point"]
+            names.append((run.study["group"], run.study["variant"], json.dumps(point) if point else ""))
+        else:
+            parts = [f"{key.split('.')[-1]}={short(run.options.get(key))}" for key in differing if key != "model"]
+            names.append((run.config["model"], " ".join(parts) or run.config["model"], ""))
+    return names
+
+
+def differing_options(runs: Sequence[Run]) -> list[str]:
+    """Names of the options in which runs differ."""
+    keys = dict.fromkeys(key for run in runs for key in run.options)
+    return [key for key in keys if len({json.dumps(run.options.get(key)) for run in runs}) > 1]
+
+
+def records_of(runs: Sequence[Run], baseline: str = "") -> list[Record]:
+    """One record a run and metric; `baseline` is a part of the name of a variant, in the place of the study's."""
+    names = names_of(runs)
+    if baseline and not any(baseline in variant for _, variant, _ in names):
+        known = ", ".join(dict.fromkeys(variant for _, variant, _ in names))
+        raise ValueError(f"no run is called {baseline!r}, as the baseline should be: there are {known}")
+    records = []
+    for run, (group, variant, point) in zip(runs, names, strict=True):
+        of_group = [v for g, v, _ in names if g == group]
+        chosen = next((v for v in of_group if baseline in v), "") if baseline else run.study.get("baseline", "")
+        same = {
+            "study": "",
+            "data": run.study.get("data", run.config["data"]["source"]),
+            "group": group,
+            "model": run.config["model"],
+            "variant": variant,
+            "point": point,
+            "arm": run.study.get("arm", variant),
+            "seed": run.seed,
+            "baseline": chosen,
+            "iterations": run.evaluation["iteration"],
+            "train_seconds": run.metrics[-1]["seconds"] if run.metrics else None,
+            "evaluation_seconds": run.evaluation.get("seconds"),
+            "folder": str(run.path),
+        }
+        for row in run.evaluation["rows"]:
+            records.append({**same, **row, "trained_on": trained_on(row["metric"], run.config["config"])})
+    return records
+
+
+def summary(records: Sequence[Record]) -> list[Record]:
+    """Means over seeds, and differences from the baseline of the group seed by seed.
+
+    The baseline at the same point of the sweep where it has that point, otherwise none: at different points models have
+    different rates. P-values are adjusted (Holm) for all variants and points that are compared in a metric.
+    """
+    keys = ("study", "data", "group", "kind", "metric")
+    found = []
+    for _, of_metric in _grouped(records, keys):
+        arms = _grouped(of_metric, ("variant", "point"))
+        seeds = {key: _by_seed(part) for key, part in arms}
+        block = []
+        for (variant, point), part in arms:
+            values = seeds[variant, point]
+            if not values:
+                continue
+            first = part[0]
+            baseline = first["baseline"]
+            difference = None
+            if baseline and variant != baseline and (baseline, point) in seeds:
+                difference = statistics.paired(values, seeds[baseline, point])
+            row = {key: first.get(key, "") for key in SUMMARY}
+            block.append(
+                {
+                    **row,
+                    **_mean(values),
+                    **_interval(part),
+                    "reference": _mean_of(part, "reference"),
+                    **_difference(difference),
+                }
+            )
+        found += _judged(block)
+    return found
+
+
+def matched(records: Sequence[Record], rates: Sequence[float] = ()) -> list[Record]:
+    """Variational models at equal KL: every metric interpolated between the points of a variant's sweep, seed by seed.
+
+    Args:
+        records: from :func:`results`.
+        rates: nats at which to compare; empty: three, evenly spread over the rates that all variants and seeds of a
+            group reach. Beyond the ends of its curve a variant has no value.
+    """
+    found = []
+    for _, of_group in _grouped(records, ("study", "data", "group")):
+        kl: dict[Hashable, float] = {
+            (r["variant"], r["point"], r["seed"]): r["value"] for r in of_group if r["metric"] == RATE
+        }
+        at = [r for r in of_group if (r["variant"], r["point"], r["seed"]) in kl and r["metric"] != RATE]
+        chosen = list(rates) or statistics.common_rates(_curves(at, kl))
+        for rate in chosen:
+            for _, of_metric in _grouped(at, ("kind", "metric")):
+                found += _judged(_at_rate(of_metric, kl, rate))
+    return found
+
+
+def _curves(records: Sequence[Record], kl: Mapping[Hashable, float]) -> list[list[tuple[float, float]]]:
+    """The rates of each variant and seed that was swept: two points or more."""
+    curves: dict[Hashable, dict[float, float]] = {}
+    for r in records:
+        curves.setdefault((r["variant"], r["seed"]), {})[kl[r["variant"], r["point"], r["seed"]]] = 0.0
+    return [list(curve.items()) for curve in curves.values() if len(curve) > 1]
+
+
+def _at_rate(records: Sequence[Record], kl: Mapping[Hashable, float], rate: float) -> list[Record]:
+    """One metric of the variants of a group, at a rate."""
+    values: dict[str, dict[Hashable, float]] = {}
+    first: dict[str, Record] = {}
+    for (variant, seed), part in _grouped(records, ("variant", "seed")):
+        curve = [(kl[variant, r["point"], seed], r["value"]) for r in part if r["value"] is not None]
+        value = statistics.at_rate(curve, rate)
+        first.setdefault(variant, part[0])
+        if value is not None:
+            values.setdefault(variant, {})[seed] = value
+    block = []
+    for variant, of_variant in values.items():
+        baseline = first[variant]["baseline"]
+        difference = None
+        if baseline and variant != baseline and baseline in values:
+            difference = statistics.paired(of_variant, values[baseline])
+        row = {key: first[variant].get(key, "") for key in MATCHED}
+        block.append({**row, "rate": rate, **_mean(of_variant), **_difference(difference)})
+    return block
+
+
+def _judged(block: list[Record]) -> list[Record]:
+    """P-values adjusted for the comparisons of the block, and what they say."""
+    for row, p in zip(block, statistics.holm([row["p_value"] for row in block]), strict=True):
+        row["p_adjusted"] = p
+        row["verdict"] = _verdict(row)
+    return block
+
+
+def _verdict(row: Record) -> str:
+    if row["difference"] is None:
+        return ""
+    if row["p_adjusted"] is None:
+        return "one seed"
+    if row["p_adjusted"] > 0.05 or row["better"] == "reference":
+        return "no difference shown" if row["p_adjusted"] > 0.05 else "differs"
+    return "better" if (row["difference"] > 0) == (row["better"] == "higher") else "worse"
+
+
+def _interval(records: Sequence[Record]) -> Record:
+    """What the interval of a mean is over: seeds; of a single seed, the images of its evaluation."""
+    if len(records) > 1:
+        return {"interval": "seeds"}
+    return {"interval": "images", "low": records[0]["low"], "high": records[0]["high"]}
+
+
+def _mean(values: Mapping[Hashable, float]) -> Record:
+    mean = statistics.mean(list(values.values()))
+    return {"seeds": mean.n, "value": mean.value, "low": mean.low, "high": mean.high}
+
+
+def _difference(difference: statistics.Difference | None) -> Record:
+    if difference is None:
+        return {"difference": None, "difference_low": None, "difference_high": None, "p_value": None}
+    return {
+        "difference": difference.value,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "p_value": difference.p_value,
+    }
+
+
+def _mean_of(records: Sequence[Record], key: str) -> float | None:
+    values = [r[key] for r in records if r.get(key) is not None]
+    return statistics.mean(values).value if values else None
+
+
+def _by_seed(records: Iterable[Record]) -> dict[Hashable, float]:
+    return {r["seed"]: r["value"] for r in records if r["value"] is not None}
+
+
+def _grouped(records: Iterable[Record], keys: Sequence[str]) -> list[tuple[Any, list[Record]]]:
+    """Records by the values of some keys, in the order of their first appearance."""
+    groups: dict[Any, list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(record[key] for key in keys), []).append(record)
+    return list(groups.items())
+
+
+def short(value: Any) -> str:
+    """A value of an option in a name."""
+    if isinstance(value, (list, tuple)):
+        return "-".join(map(short, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

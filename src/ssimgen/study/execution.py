@@ -1,0 +1,319 @@
+"""Carrying out a study: worker processes that train and evaluate, a time budget, and going on where one stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ssimgen._files import writable_folder
+from ssimgen.data import Source, Splits, load_images
+from ssimgen.models import MODELS
+from ssimgen.run_evaluation import FILE, EvaluationOptions, evaluate_run
+from ssimgen.study.plan import Plan, PlannedRun
+from ssimgen.training import Interrupted, NotFiniteError, RunFolder, train
+
+Status = Literal["finished", "skipped", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: finished now, skipped as it was finished before, stopped half-way, or failed, and why."""
+
+    run: PlannedRun
+    status: Status
+    message: str = ""
+
+
+def run_study(
+    plan: Plan,
+    output: Path,
+    *,
+    budget: float | None = None,
+    parallel: int = 1,
+    report: Callable[[Outcome], object] = lambda _: None,
+) -> list[Outcome]:
+    """Train and evaluate every run of `plan` that is not finished in `output`; returns what became of each.
+
+    A run that was interrupted goes on from its latest checkpoint. When the budget is used up, or a signal comes,
+    running ones write a checkpoint and stop, and the remaining ones are not begun and not in the list.
+
+    Args:
+        plan: the study.
+        output: its folder.
+        budget: minutes; None: no limit.
+        parallel: worker processes, among which the threads of this one are divided.
+        report: called with each outcome as it comes.
+
+    Raises:
+        ValueError: a budget or a number of processes that is not positive; images that cannot be read or are too few;
+            a run in the folder that has other options than the study.
+        OSError: images are missing, or the folder cannot be written.
+    """
+    if budget is not None and not budget > 0:
+        raise ValueError(f"budget must be a positive number of minutes, got {budget}")
+    if parallel < 1:
+        raise ValueError(f"parallel must be at least 1 process, got {parallel}")
+    deadline = None if budget is None else time.monotonic() + 60 * budget
+    hashes = _checked_data(plan)
+    for run in plan.runs:
+        _check_before(run, output, hashes[run.data])
+    writable_folder(output)
+    outcomes = []
+    waiting = []
+    for run in plan.runs:
+        if is_finished(run, output, plan.evaluation):
+            outcomes.append(Outcome(run, "skipped"))
+            report(outcomes[-1])
+        else:
+            waiting.append(run)
+    for outcome in _carried_out(waiting, output, plan.evaluation, min(parallel, len(waiting)), deadline):
+        outcomes.append(outcome)
+        report(outcome)
+    return outcomes
+
+
+def is_finished(run: PlannedRun, output: Path, evaluation: EvaluationOptions) -> bool:
+    """Whether a run is trained to its end and evaluated as the study asks."""
+    folder = RunFolder(output / run.folder)
+    if not folder.config.exists() or folder.latest_iteration() < run.training.iterations:
+        return False
+    try:
+        done = json.loads((folder.path / FILE).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return bool(
+        done["iteration"] == folder.latest_iteration() and done["options"] == _as_json(dataclasses.asdict(evaluation))
+    )
+
+
+def _checked_data(plan: Plan) -> dict[str, str]:
+    """Read all images once, so that what is wrong with them is known before hours have passed; their hashes."""
+    hashes: dict[str, str] = {}
+    for run in plan.runs:
+        if run.data not in hashes:
+            images = load_images(run.source, report=lambda line: print(line, file=sys.stderr)).train
+            hashes[run.data] = images.digest
+            images.batches(run.training.batch, 0, 0)  # refuses if there are too few
+    return hashes
+
+
+def _check_before(run: PlannedRun, output: Path, digest: str) -> None:
+    """Refuse a run folder of other options or images; fewer iterations than wanted are no hindrance."""
+    folder = RunFolder(output / run.folder)
+    if not folder.config.exists():
+        return
+    before = folder.read_config()
+    wanted = _as_json(
+        {
+            "model": run.model,
+            "config": dataclasses.asdict(run.config),
+            "optimiser": dataclasses.asdict(run.optimiser),
+            "training": {key: getattr(run.training, key) for key in ("batch", "seed", "ema")},
+            "data": {"hash": digest},
+        }
+    )
+    for section, values in wanted.items():
+        for key, value in values.items() if isinstance(values, dict) else [("", values)]:
+            old = before.get(section, {}).get(key) if key else before.get(section)
+            if old != value:
+                name = f"{section}.{key}" if key else section
+                raise ValueError(
+                    f"{folder.path} holds a run with {name} = {old!r}, but the study says {value!r}: "
+                    "choose another folder for the study, or remove that run"
+                )
+    if before["training"]["iterations"] > run.training.iterations:
+        raise ValueError(
+            f"{folder.path} holds a run of {before['training']['iterations']} iterations, more than the "
+            f"{run.training.iterations} of the study: choose another folder for the study, or remove that run"
+        )
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+# --- worker processes -------------------------------------------------------------------------------------------
+
+
+def _carried_out(
+    runs: Sequence[PlannedRun], output: Path, evaluation: EvaluationOptions, parallel: int, deadline: float | None
+) -> Iterator[Outcome]:
+    """The runs, by `parallel` processes; until they are done, the deadline has passed, or a signal comes."""
+    waiting = list(runs)
+    threads = max(1, torch.get_num_threads() // max(1, parallel))
+    with _signals() as received, _Workers(output, evaluation, threads) as workers:
+        while True:
+            over = bool(received) or (deadline is not None and time.monotonic() >= deadline)
+            if over:
+                waiting.clear()
+                workers.stop()
+            while waiting and len(workers.busy) < parallel:
+                workers.start(waiting.pop(0))
+            if not workers.busy:
+                break
+            left = 1.0 if deadline is None or over else min(1.0, max(0.0, deadline - time.monotonic()))
+            yield from workers.outcomes(left)
+    if received:
+        print(f"stopped by {signal.Signals(received[0]).name}", file=sys.stderr)
+
+
+class _Workers:
+    """Processes that each carry out one run at a time; idle ones wait for the next."""
+
+    def __init__(self, output: Path, evaluation: EvaluationOptions, threads: int) -> None:
+        self._arguments = (str(output), evaluation, threads, os.getpid())
+        self._idle: list[tuple[Any, Connection]] = []
+        self.busy: dict[Connection, tuple[Any, PlannedRun]] = {}
+        self._stopping = False
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process, connection in [*self._idle, *((p, c) for c, (p, _) in self.busy.items())]:
+            connection.close()
+            process.terminate()
+            process.join()
+
+    def start(self, run: PlannedRun) -> None:
+        """Have an idle process carry out a run, or a new one."""
+        process, connection = self._idle.pop() if self._idle else self._made()
+        connection.send(run)
+        self.busy[connection] = (process, run)
+
+    def stop(self) -> None:
+        """Ask running ones to write a checkpoint and stop; once."""
+        if not self._stopping:
+            self._stopping = True
+            for process, _ in self.busy.values():
+                process.terminate()
+
+    def outcomes(self, seconds: float) -> Iterator[Outcome]:
+        """What came in by then."""
+        for connection in wait(list(self.busy), timeout=seconds):
+            assert isinstance(connection, Connection)
+            process, run = self.busy.pop(connection)
+            try:
+                status, message = connection.recv()
+                self._idle.append((process, connection))
+            except (EOFError, ConnectionResetError):  # it died
+                process.join()
+                status, message = ("stopped", "") if self._stopping else ("failed", _death(process.exitcode))
+            yield Outcome(run, status, message)
+
+    def _made(self) -> tuple[Any, Connection]:
+        context = multiprocessing.get_context("spawn")  # forks inherit threads that no longer run
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, *self._arguments), daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"its process was ended by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+    return f"its process ended with code {code}"
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list to which SIGINT and SIGTERM are added; the second SIGINT ends the process as usual."""
+    received: list[int] = []
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(signum: int, _: object) -> None:
+        received.append(signum)
+        signal.signal(signum, before[signal.Signals(signum)])
+
+    for s in before:
+        signal.signal(s, note)
+    try:
+        yield received
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+class _Stop(BaseException):
+    """A signal came outside of training."""
+
+
+def _work(connection: Connection, output: str, evaluation: EvaluationOptions, threads: int, parent: int) -> None:
+    """Carry out the runs that come, until the connection closes or a signal comes."""
+
+    def stop(*_: object) -> None:
+        raise _Stop
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the parent tells us
+    torch.set_num_threads(threads)
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - progress bars of several runs would overwrite each other
+    sources: dict[Source, Splits] = {}
+    try:
+        while True:
+            while not connection.poll(1.0):
+                if os.getppid() != parent:  # it was killed, and left us behind
+                    return
+            run = connection.recv()
+            connection.send(_outcome(run, Path(output), evaluation, sources))
+    except (_Stop, EOFError):
+        return
+
+
+def _outcome(
+    run: PlannedRun, output: Path, evaluation: EvaluationOptions, sources: dict[Source, Splits]
+) -> tuple[Status, str]:
+    try:
+        if run.source not in sources:
+            sources[run.source] = load_images(run.source, report=lambda _: None)
+        carry_out(run, output, evaluation, sources[run.source])
+    except (Interrupted, _Stop) as stop:
+        return "stopped", str(stop)
+    except (ValueError, OSError, NotFiniteError, ModuleNotFoundError) as error:
+        return "failed", str(error)
+    return "finished", ""
+
+
+def carry_out(run: PlannedRun, output: Path, evaluation: EvaluationOptions, splits: Splits) -> None:
+    """Train a run to its end, going on if it was begun, and evaluate it."""
+    folder = output / run.folder
+    make, _ = MODELS[run.model]
+    torch.manual_seed(run.seed)
+    train(
+        make(run.config, splits.train.shape),
+        splits.train,
+        folder,
+        training=run.training,
+        optimiser=run.optimiser,
+        held_out=splits.held_out,
+        resume=RunFolder(folder).config.exists(),
+        notes={"source": dataclasses.asdict(run.source), "study": about(run)},
+    )
+    evaluate_run(folder, evaluation, splits=splits)
+
+
+def about(run: PlannedRun) -> Mapping[str, Any]:
+    """What the configuration of a run says of its place in the study."""
+    return {
+        "data": run.data,
+        "group": run.group,
+        "variant": run.variant,
+        "point": dict(run.point),
+        "arm": run.arm,
+        "baseline": run.baseline,
+    }

@@ -1,0 +1,305 @@
+"""The study file: a grid of models, options, data and seeds, written down in TOML. See docs/study.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssimgen._options import from_mapping, suggestion
+from ssimgen.data import Source
+from ssimgen.models import MODELS
+from ssimgen.run_evaluation import EvaluationOptions
+from ssimgen.training import Optimiser, Training
+
+Defaults = Mapping[str, tuple[Training, Optimiser]]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a study.
+
+    Attributes:
+        data: name of its images in the study file.
+        source: where they come from.
+        group: name of the table `models.GROUP`, within which variants are compared.
+        model: its kind, as `ssimgen train` calls it.
+        variant: name of its options.
+        point: where it stands in the sweep of the variant, option -> value.
+        config: options of the model.
+        training, optimiser: those of the run, its seed included.
+        baseline: the variant that others of the group are compared with; "" for none.
+    """
+
+    data: str
+    source: Source
+    group: str
+    model: str
+    variant: str
+    point: Mapping[str, Any]
+    config: Any
+    training: Training
+    optimiser: Optimiser
+    baseline: str
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.training.seed
+
+    @property
+    def arm(self) -> str:
+        """Variant and point: what runs that differ only by their seed share."""
+        return " ".join([self.variant, *(f"{key}={_short(value)}" for key, value in self.point.items())])
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept, below the folder of the study."""
+        return Path("runs", self.data, self.group, self.arm.replace(" ", "_").replace("/", "-"), f"seed-{self.seed}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study.
+
+    Attributes:
+        name: of the study.
+        runs: all of them, the first seed of everything first.
+        evaluation: how they are judged.
+        rates: nats at which variational models are compared; empty: chosen where their curves overlap.
+    """
+
+    name: str
+    runs: tuple[PlannedRun, ...]
+    evaluation: EvaluationOptions
+    rates: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _File:
+    """The keys at the top."""
+
+    data: Mapping[str, Any]
+    models: Mapping[str, Any]
+    name: str = ""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rates: tuple[float, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    optimiser: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The keys of a table `models.NAME`."""
+
+    variants: Mapping[str, Any]
+    model: str = ""
+    data: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    baseline: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sweep: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    optimiser: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """The keys of a table `models.NAME.variants.NAME`."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sweep: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    optimiser: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_plan(path: Path, defaults: Defaults) -> Plan:
+    """The study in a file; `defaults` are training and optimiser of models that do not have the usual ones.
+
+    Raises:
+        ValueError: not TOML; an unknown or missing key, named with a suggestion; a value that its option refuses.
+        OSError: the file cannot be read.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return make_plan(content, path.stem, defaults)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def make_plan(content: Mapping[str, Any], name: str, defaults: Defaults) -> Plan:
+    """The study that the content of a file describes; as :func:`read_plan`."""
+    file = _table(_File, content, "")
+    sources = {
+        key: from_mapping(Source, _mapping(value, f"data.{key}"), f"data.{key}.") for key, value in file.data.items()
+    }
+    for key, values in (("data", file.data), ("models", file.models)):
+        if not values:
+            raise ValueError(f"{key} is empty: name at least one, as [{key}.NAME]")
+    runs = [
+        run
+        for group_name, table in file.models.items()
+        for run in _runs_of_group(
+            file,
+            group_name,
+            _table(_Group, _mapping(table, f"models.{group_name}"), f"models.{group_name}."),
+            sources,
+            defaults,
+        )
+    ]
+    _check_folders(runs)
+    seeds = list(dict.fromkeys(run.seed for run in runs))
+    ordered = tuple(
+        sorted(runs, key=lambda run: seeds.index(run.seed))
+    )  # stable: an early stop leaves whole comparisons
+    evaluation = from_mapping(EvaluationOptions, file.evaluation, "evaluation.")
+    return Plan(file.name or name, ordered, evaluation, file.rates)
+
+
+def _runs_of_group(
+    file: _File, name: str, group: _Group, sources: Mapping[str, Source], defaults: Defaults
+) -> Iterator[PlannedRun]:
+    where = f"models.{name}"
+    model = group.model or name
+    if model not in MODELS:
+        raise ValueError(f"{where}: unknown model {model!r}{suggestion(model, MODELS)}")
+    for data in group.data:
+        if data not in sources:
+            raise ValueError(f"{where}.data: unknown data {data!r}{suggestion(data, sources)}")
+    if not group.variants:
+        raise ValueError(f"{where}.variants is empty: name at least one, as [{where}.variants.NAME]")
+    if group.baseline and group.baseline not in group.variants:
+        raise ValueError(
+            f"{where}.baseline: unknown variant {group.baseline!r}{suggestion(group.baseline, group.variants)}"
+        )
+    usual = defaults.get(model, (Training(), Optimiser()))
+    for seed in group.seeds or file.seeds:
+        for data in group.data or tuple(sources):
+            for key, table in group.variants.items():
+                place = f"{where}.variants.{key}"
+                variant = _table(_Variant, _mapping(table, place), f"{place}.")
+                training = {**dataclasses.asdict(usual[0]), **file.training, **group.training, **variant.training}
+                optimiser = {**dataclasses.asdict(usual[1]), **file.optimiser, **group.optimiser, **variant.optimiser}
+                for point in _points({**group.sweep, **variant.sweep}, place):
+                    options = _merged(_merged(group.options, variant.options), _nested(point))
+                    try:
+                        config: Any = from_mapping(MODELS[model][1], options, "")
+                        yield PlannedRun(
+                            data,
+                            sources[data],
+                            name,
+                            model,
+                            key,
+                            point,
+                            config,
+                            from_mapping(Training, {**training, "seed": seed}, "training."),
+                            from_mapping(Optimiser, optimiser, "optimiser."),
+                            group.baseline,
+                        )
+                    except ValueError as error:
+                        raise ValueError(f"{place}: {error}") from error
+
+
+def _check_folders(runs: Sequence[PlannedRun]) -> None:
+    """Names become folders: they must be able to, and no two runs may share one."""
+    for run in runs:
+        for name in (run.data, run.group, run.variant):
+            if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", name):
+                raise ValueError(f"name {name!r} must be of letters, digits and . _ + -, as it names a folder")
+    folders = [run.folder for run in runs]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ValueError(f"two runs would share the folder {folder}: a sweep names a value twice")
+
+
+def _points(sweep: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
+    """Every combination of the values of a sweep."""
+    for key, values in sweep.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"{where}.sweep.{key} must be a list of values, got {values!r}")
+    for values in itertools.product(*sweep.values()):
+        yield dict(zip(sweep, values, strict=True))
+
+
+def _table(record: type[Any], content: Mapping[str, Any], where: str) -> Any:
+    """A record of the file, with every key checked; tables in it stay as they are."""
+    fields = {f.name: f for f in dataclasses.fields(record)}
+    for key in content:
+        if key not in fields:
+            raise ValueError(f"unknown key {where}{key}{suggestion(key, fields)}")
+    values: dict[str, Any] = {}
+    for key, f in fields.items():
+        if key not in content:
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+                raise ValueError(f"{where}{key} is missing: name at least one, as [{where}{key}.NAME]")
+            continue
+        value = content[key]
+        if key == "training" and "seed" in value:
+            raise ValueError(f"{where}training.seed: seeds of a study are listed under seeds")
+        kind = str(f.type)
+        if kind.startswith("Mapping"):
+            values[key] = _mapping(value, where + key)
+        elif kind.startswith("tuple"):
+            values[key] = _several(
+                value, {"tuple[int, ...]": int, "tuple[float, ...]": float}.get(kind, str), where + key
+            )
+        elif not isinstance(value, str):
+            raise ValueError(f"{where}{key} must be a text, got {value!r}")
+        else:
+            values[key] = value
+    return record(**values)
+
+
+def _several(value: Any, kind: type, where: str) -> tuple[Any, ...]:
+    accepted = (int, float) if kind is float else kind
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(v, accepted) and type(v) is not bool for v in value)
+    ):
+        raise ValueError(f"{where} must be a list of {kind.__name__} values, got {value!r}")
+    if len(set(value)) < len(value):
+        raise ValueError(f"{where} names something twice: {value!r}")
+    return tuple(kind(v) for v in value)
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} must be a table, got {value!r}")
+    return value
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`under`, with what `over` says instead, table by table."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _nested(point: Mapping[str, Any]) -> dict[str, Any]:
+    """{"structure.k2": 0.1} as {"structure": {"k2": 0.1}}."""
+    nested: dict[str, Any] = {}
+    for key, value in point.items():
+        *tables, last = key.split(".")
+        place = nested
+        for table in tables:
+            place = place.setdefault(table, {})
+        place[last] = value
+    return nested
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "-".join(_short(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,338 @@
+"""Does structure help on one's own images? A small study of a VAE, cut to a time budget, ends in a recommendation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssimgen._files import writable_folder, write_atomically
+from ssimgen.data import Source, Splits, load_images
+from ssimgen.models import VAE
+from ssimgen.models.vae import SUGGESTED_TAU
+from ssimgen.report import Verdict, write_report
+from ssimgen.report.tables import Record, matched
+from ssimgen.study.command import carry_on, complain
+from ssimgen.study.execution import is_finished
+from ssimgen.study.plan import Plan, make_plan
+from ssimgen.study.tables import write_tables
+
+JUDGE = "feature distance"  # no objective is trained on it
+
+_FACTORS = {3: (4.0, 1.0, 0.25), 2: (2.5, 0.4)}  # of the suggested temperatures
+_SIZES: tuple[tuple[tuple[str, ...], int], ...] = (  # what to leave out when time is short: objectives, points
+    (("l2", "ssim", "ssim_sum", "ms_ssim", "mix"), 3),
+    (("l2", "ssim", "ms_ssim", "mix"), 3),
+    (("l2", "ssim", "mix"), 3),
+    (("l2", "ssim"), 3),
+    (("l2", "ssim"), 2),
+)
+_ENOUGH, _LEAST, _MOST = 400, 60, 4000  # iterations of a run
+_FILE = "quick.json"
+_SHARE = 0.85  # of the budget, which is planned for
+_LEAST_IMAGES = 100
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds, measured on this machine with these images."""
+
+    iteration: Mapping[str, float]
+    evaluation: float
+
+
+def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 1, seeds: int = 3) -> Verdict:
+    """Train VAEs with l2 and with structural errors on the images of `source`, and say whether structure helps.
+
+    How many objectives, temperatures and iterations there are follows from the budget and from what an iteration
+    costs here; it is kept in quick.json, so that the same command goes on with an interrupted study.
+
+    Args:
+        source: the images.
+        output: folder of runs, tables and report.
+        budget: minutes.
+        parallel: processes that train at the same time.
+        seeds: how often each is repeated, 2 or more.
+
+    Raises:
+        ValueError: fewer than 100 images, images of less than 7 px, a budget too small for them, or a folder that
+            holds a study of other images.
+    """
+    if not budget > 0:
+        raise ValueError(f"budget must be a positive number of minutes, got {budget}")
+    if seeds < 2:
+        raise ValueError(f"seeds must be at least 2, or nothing can be said of chance, got {seeds}")
+    if parallel < 1:
+        raise ValueError(f"parallel must be at least 1 process, got {parallel}")
+    began = time.monotonic()
+    splits = load_images(source)
+    _check_images(splits)
+    content = _kept(output, source)
+    if content is None:
+        print("measuring what an iteration costs")
+        costs = measure(splits)
+        spent = time.monotonic() - began
+        content = planned(source, splits, costs, seconds=60 * budget - spent, parallel=parallel, seeds=seeds)
+        text = json.dumps(content, indent=2) + "\n"
+        write_atomically(writable_folder(output) / _FILE, lambda file: file.write(text.encode()))
+    plan = make_plan(content, "quick", {})
+    print(f"{len(plan.runs)} runs of {plan.runs[0].training.iterations} iterations")
+    left = max(0.05, budget - (time.monotonic() - began) / 60)
+    outcomes = carry_on(plan, output, budget=left, parallel=parallel)
+    verdict = _concluded(plan, output)
+    complain(plan, outcomes)
+    return verdict
+
+
+def _concluded(plan: Plan, output: Path) -> Verdict:
+    """Tables, report and recommendation of what is finished."""
+    tables = write_tables(plan, output)
+    verdict = recommendation(tables["results"], plan.runs[0].training.iterations)
+    print(f"\n{verdict.heading}")
+    for sentence in verdict.sentences:
+        print(sentence)
+    finished = [output / run.folder for run in plan.runs if is_finished(run, output, plan.evaluation)]
+    if finished:
+        title = f"Does structure help on {plan.runs[0].source.data}?"
+        path = write_report(finished, output / "report", title=title, verdict=verdict)
+        print(f"report: {path}")
+    return verdict
+
+
+def _check_images(splits: Splits) -> None:
+    if len(splits.train) + len(splits.held_out) < _LEAST_IMAGES:
+        raise ValueError(
+            f"{splits.train.source} and held-out images are {len(splits.train) + len(splits.held_out)} together: "
+            f"an answer needs at least {_LEAST_IMAGES}, and a thousand are better"
+        )
+    _, height, width = splits.train.shape
+    if min(height, width) < 7:
+        raise ValueError(f"images are {width} x {height} px: structure needs at least 7 x 7 px")
+
+
+def _kept(output: Path, source: Source) -> dict[str, Any] | None:
+    """The study in the folder, if there is one."""
+    path = output / _FILE
+    if not path.exists():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        before = content["data"]["images"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it or choose another folder") from error
+    if before != _given(source):
+        raise ValueError(f"{output} holds a study of {before}, not of {_given(source)}: choose another folder")
+    return content
+
+
+def _given(source: Source) -> dict[str, Any]:
+    """A source as a study file has it."""
+    return {key: value for key, value in dataclasses.asdict(source).items() if value is not None}
+
+
+# --- planning ---------------------------------------------------------------------------------------------------
+
+
+def measure(splits: Splits, iterations: int = 8) -> Costs:
+    """What an iteration of each objective costs, and about what an evaluation does."""
+    variants = _variants(splits)
+    seconds = {}
+    for name in _SIZES[0][0]:
+        plan = make_plan(_content("", splits, [name], 1, iterations=1, seeds=1, variants=variants), "", {})
+        run = plan.runs[0]
+        torch.manual_seed(0)
+        model = VAE(run.config, splits.train.shape)
+        optimiser = run.optimiser.make(list(model.parameters()), 1.0)
+        (step,) = model.steps()
+        batches = splits.train.batches(run.training.batch, 0)
+        times = []
+        for _ in range(iterations):
+            started = time.perf_counter()
+            optimiser.zero_grad()
+            terms = step.terms(next(batches))
+            torch.stack([step.weights.get(key, 1.0) * value for key, value in terms.items()]).sum().backward()
+            optimiser.step()
+            times.append(time.perf_counter() - started)
+        seconds[name] = sorted(times[2:])[len(times[2:]) // 2] + 5e-4  # the first ones compile; the loop's own share
+    return Costs(seconds, _evaluation_seconds(splits))
+
+
+def _evaluation_seconds(splits: Splits) -> float:
+    """Features of reconstructions and samples, measured, and about as much again for all the rest."""
+    from ssimgen.run_evaluation import shared_network
+
+    network, images = shared_network(_RESOLUTION), splits.train.first(64).images
+    network(images[:8])
+    started = time.perf_counter()
+    network(1 - images)
+    each = (time.perf_counter() - started) / len(images)
+    return 2 * each * 2 * min(_IMAGES, len(splits.held_out)) + 3.0
+
+
+_RESOLUTION, _IMAGES = 64, 300
+
+
+def planned(
+    source: Source, splits: Splits, costs: Costs, *, seconds: float, parallel: int, seeds: int
+) -> dict[str, Any]:
+    """The largest study that fits into so many seconds, as the content of a study file.
+
+    Raises:
+        ValueError: even the smallest does not fit.
+    """
+    available = _SHARE * seconds * parallel
+    best = (0, _SIZES[-1])
+    for size in _SIZES:
+        objectives, points = size
+        runs = len(objectives) * points * seeds
+        iteration = sum(costs.iteration[name] for name in objectives) * points * seeds
+        possible = int((available - runs * costs.evaluation) / iteration)
+        if possible >= _ENOUGH:
+            best = (possible, size)
+            break
+        if possible > best[0]:
+            best = (possible, size)
+    iterations, (objectives, points) = best
+    if iterations < _LEAST:
+        runs = len(objectives) * points * seeds
+        needed = _LEAST * sum(costs.iteration[name] for name in objectives) * points * seeds + runs * costs.evaluation
+        raise ValueError(
+            f"a budget of {seconds / 60:.1f} minutes is too small for these images: give at least "
+            f"{needed / _SHARE / parallel / 60 + 0.5:.0f} minutes, or scale the images down with --size"
+        )
+    variants = _variants(splits)
+    return _content(
+        source, splits, objectives, points, iterations=min(iterations, _MOST), seeds=seeds, variants=variants
+    )
+
+
+def _content(
+    source: Source | str,
+    splits: Splits,
+    objectives: Sequence[str],
+    points: int,
+    *,
+    iterations: int,
+    seeds: int,
+    variants: Mapping[str, Any],
+) -> dict[str, Any]:
+    given = Source(source) if isinstance(source, str) else source
+    factors = _FACTORS.get(points, (1.0,))
+    return {
+        "name": "quick",
+        "seeds": list(range(seeds)),
+        "training": {
+            "iterations": iterations,
+            "batch": min(64, len(splits.train) // 2),
+            "picture_every": iterations,
+            "checkpoint_every": max(1, iterations // 2),
+            "keep": 1,
+        },
+        "optimiser": {"lr": 2e-3, "schedule": "cosine"},
+        "evaluation": {
+            "images": _IMAGES,
+            "resolution": _RESOLUTION,
+            "tested": 100,
+            "permutations": 99,
+            "window": _window(splits),
+        },
+        "data": {"images": _given(given)},
+        "models": {
+            "vae": {
+                "baseline": "l2",
+                "options": {"network": {"width": 16, "activation": "silu"}},
+                "variants": {
+                    name: {
+                        "options": variants[name]["options"],
+                        "sweep": {"tau": [float(f"{variants[name]['tau'] * factor:.3g}") for factor in factors]},
+                    }
+                    for name in objectives
+                },
+            }
+        },
+    }
+
+
+def _variants(splits: Splits) -> dict[str, dict[str, Any]]:
+    """Options and middle temperature of each objective."""
+    structure = {"size": _window(splits)}
+    return {
+        "l2": {"options": {"objective": "l2"}, "tau": SUGGESTED_TAU["l2"]},
+        "ssim": {"options": {"objective": "ssim", "structure": structure}, "tau": SUGGESTED_TAU["ssim"]},
+        "ssim_sum": {
+            "options": {"objective": "ssim", "structure": {**structure, "form": "sum"}},
+            "tau": SUGGESTED_TAU["ssim"],
+        },
+        "ms_ssim": {"options": {"objective": "ms_ssim", "structure": structure}, "tau": SUGGESTED_TAU["ms_ssim"]},
+        "mix": {"options": {"objective": "mix", "structure": structure}, "tau": SUGGESTED_TAU["mix"]},
+    }
+
+
+def _window(splits: Splits) -> int:
+    """11 px, or the largest odd side that fits."""
+    _, height, width = splits.train.shape
+    side = min(11, height, width)
+    return side if side % 2 else side - 1
+
+
+# --- concluding -------------------------------------------------------------------------------------------------
+
+
+def recommendation(records: Sequence[Record], iterations: int) -> Verdict:
+    """What the study says: whether a structural error brings reconstructions closer than l2 at equal rate.
+
+    Judged by the feature distance, on which no objective was trained, at the middle of the rates that all models
+    reach: better or worse if the p-value of the paired comparison, adjusted for the number of objectives, is at most
+    0.05.
+    """
+    rows = matched(records)
+    rates = sorted({row["rate"] for row in rows})
+    rate = rates[len(rates) // 2] if rates else None
+    judged = {row["variant"]: row for row in rows if row["rate"] == rate and row["metric"].startswith(JUDGE)}
+    baseline = judged.pop("l2", None)
+    compared = {name: row for name, row in judged.items() if row["difference"] is not None}
+    if baseline is None or not compared:
+        return Verdict(
+            "No conclusion",
+            (
+                "Too few runs are finished, or the rates of the models do not overlap, so that they cannot be compared "
+                "at equal rate. Give a larger budget, or continue with the same command.",
+            ),
+        )
+    better = [name for name, row in compared.items() if row["verdict"] == "better"]
+    worse = [name for name, row in compared.items() if row["verdict"] == "worse"]
+    best = min(better or compared, key=lambda name: compared[name]["difference"])
+    if better:
+        heading = f"Structure helps on these images: train with {best}"
+    elif len(worse) == len(compared):
+        heading = "Structure does not help on these images: train with l2"
+    else:
+        heading = "No difference is shown on these images: there is no reason to leave l2"
+    sentences = [_sentence(name, row, baseline) for name, row in compared.items()]
+    left_out = sorted({r["variant"] for r in records} - {"l2", *compared})
+    return Verdict(
+        heading,
+        (
+            f"Compared at a KL of {rate:.3g} nats by the distance of reconstructions from held-out images in a feature "
+            "network, on which none of the models was trained; smaller is better.",
+            *sentences,
+            *([f"Not compared, as their rates do not reach that far: {', '.join(left_out)}."] if left_out else []),
+            f"The uncertainty is that of {baseline['seeds']} seeds. Each model was trained for {iterations} iterations "
+            "with one small network: longer training, another network or other weights can turn the order round.",
+        ),
+    )
+
+
+def _sentence(name: str, row: Record, baseline: Record) -> str:
+    change = 100 * row["difference"] / baseline["value"]
+    text = f"{name}: {row['value']:.3g} instead of {baseline['value']:.3g} ({change:+.0f}%"
+    if row["difference_low"] is not None:
+        ends = sorted(100 * row[key] / baseline["value"] for key in ("difference_low", "difference_high"))
+        text += f", 95% interval {ends[0]:+.0f}% to {ends[1]:+.0f}%"
+    return text + (f"; p = {row['p_adjusted']:.2g})" if row["p_adjusted"] is not None else ")") + f": {row['verdict']}."

@@ -1,0 +1,168 @@
+"""The report: one file that refers to nothing outside, holds its pictures whole, and refuses what does not compare."""
+
+import base64
+import io
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_runs import DISTANCE, FRECHET, KL, PSNR, SSIM, place, sweep, write_run
+from PIL import Image
+
+from ssimgen.cli import main
+from ssimgen.report import Verdict, write_report
+
+REFERRING = ("src", "href", "srcset", "action", "data", "poster", "background", "xlink:href")
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """The elements of a page; raises where tags do not match."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html = html
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {key: value or "" for key, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {key: value or "" for key, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> at line {self.getpos()[0]}"
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    folder = tmp_path_factory.mktemp("study")
+    sweep(folder / "runs")
+    verdict = Verdict("Structure helps", ("by a <lot>",))
+    path = write_report([folder / "runs"], folder / "report", title="A & B", verdict=verdict)
+    assert [p.name for p in path.parent.iterdir()] == ["index.html"]
+    return Page(path.read_text())
+
+
+def test_nothing_outside_is_referred_to(page: Page) -> None:
+    for tag, attributes in page.elements:
+        for name in REFERRING:
+            target = attributes.get(name, "#")
+            assert target.startswith(("#", "data:")), f"<{tag} {name}={target[:60]!r}>"
+    assert "url(" not in page.html
+    assert "@import" not in page.html
+    assert "fetch(" not in page.html
+    assert re.findall(r"https?://", page.html) == []
+    policies = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policies[0].startswith("default-src 'none'")
+
+
+def test_every_picture_decodes(page: Page) -> None:
+    sources = [attributes["src"] for attributes in page.all("img")]
+    assert len(sources) == 1 + 2 * 4 + 1  # real images, four of each of two variants, and what the dialog begins with
+    for source in sources:
+        kind, _, content = source.partition(";base64,")
+        with Image.open(io.BytesIO(base64.b64decode(content, validate=True))) as picture:
+            picture.load()
+            assert picture.size == ((34, 34) if kind == "data:image/png" else (1, 1))
+    assert all(attributes.get("alt") is not None for attributes in page.all("img"))
+
+
+def test_anchors_exist(page: Page) -> None:
+    identifiers = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(set(identifiers)) == len(identifiers)
+    links = {a["href"][1:] for a in page.all("a")}
+    assert links <= set(identifiers)
+    assert {"verdict", "reconstruction", "samples", "matched", "rates", "losses", "pictures", "options"} <= links
+
+
+def test_text_is_escaped(page: Page) -> None:
+    assert "A &amp; B" in page.html
+    assert "by a &lt;lot&gt;" in page.html
+
+
+def test_the_table_is_ranked_and_marks_what_was_trained_on(page: Page) -> None:
+    table = page.html.split('id="reconstruction"')[1].split("</table>")[0]
+    body = re.sub(r"<[^>]*>", " ", table.split("<tbody>")[1].split("</tbody>")[0])
+    order = re.findall(r"(l2|ssim) tau=(\d+)", body)
+    # feature distance, mean over seeds 0, 1, 2: 11 - kl / 10, with ssim less 2.1
+    assert order == [("ssim", "40"), ("ssim", "20"), ("l2", "30"), ("l2", "10")]
+    assert "4.9" in body.split("ssim tau=20")[0]
+    assert body.count("‡") == 2 * 2  # PSNR of l2, SSIM of ssim, at two points each
+    assert "nearest training image" in table
+
+
+def test_options_that_differ_are_shown(page: Page) -> None:
+    options = page.html.split('id="options"')[1].split("<details>")[0]
+    assert re.findall(r'<th scope="row" class="name">([^<]*)</th>', options) == ["tau", "objective"]
+    assert "<mark>" in options
+
+
+def test_one_run_makes_a_report(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {FRECHET: 3.0})
+    page = Page(write_report([run], tmp_path / "report").read_text())
+    assert "Runs on noise" in page.html
+    assert 'id="matched"' not in page.html
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {PSNR: 3.0}, study=place("<script>alert(1)</script>"))
+    html = write_report([run], tmp_path / "report").read_text()
+    assert html.count("<script>") == 1
+
+
+def test_pytorch_is_not_needed() -> None:
+    code = "import sys, ssimgen.report; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    assert main(["report", *map(str, words)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def test_runs_of_different_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write_run(tmp_path / "a", {PSNR: 1.0})
+    b = write_run(tmp_path / "b", {PSNR: 1.0}, data_hash="e" * 64)
+    error = refused(capsys, a, b, "-o", tmp_path / "report")
+    assert "runs of different images cannot stand in one report" in error
+    assert f"content hash {'e' * 12}" in error
+    assert not (tmp_path / "report").exists()
+
+
+def test_runs_evaluated_differently(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write_run(tmp_path / "a", {PSNR: 1.0})
+    b = write_run(tmp_path / "b", {PSNR: 1.0}, images=50)
+    assert "were evaluated differently (images: 100 and 50)" in refused(capsys, a, b, "-o", tmp_path / "report")
+
+
+def test_what_is_no_evaluated_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", {KL: 1.0, PSNR: 1.0, SSIM: 1.0, DISTANCE: 1.0})
+    (tmp_path / "empty").mkdir()
+    assert "holds no run" in refused(capsys, tmp_path / "empty")
+    assert "is not a folder" in refused(capsys, tmp_path / "none")
+    assert "name one or more folders" in refused(capsys)
+    (run / "evaluation.json").write_text("{")
+    assert "evaluation.json is damaged" in refused(capsys, run)
+    (run / "evaluation.json").write_text('{"format": 7}')
+    assert "has format 7, this version of ssimgen reads 1" in refused(capsys, run)
+    (run / "evaluation.json").write_text('{"format": 1}')
+    assert "evaluation.json is damaged: it has no 'iteration'" in refused(capsys, run)
+    (run / "evaluation.json").unlink()
+    assert f"has not been evaluated: ssimgen evaluate {run}" in refused(capsys, run)

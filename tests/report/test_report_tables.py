@@ -1,0 +1,73 @@
+"""Tables of runs made by hand, against numbers worked out by hand."""
+
+from pathlib import Path
+
+import pytest
+from made_runs import DISTANCE, KL, PSNR, SSIM, place, sweep, write_run
+
+from ssimgen.report.folders import read_runs
+from ssimgen.report.tables import MATCHED, RESULTS, SUMMARY, matched, records_of, summary
+
+
+def test_records_hold_every_number(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", {PSNR: 20.0, SSIM: 0.5}, seed=3, study=place("l2"))
+    records = records_of(read_runs([run]))
+    assert [(r["metric"], r["value"], r["trained_on"]) for r in records] == [(PSNR, 20.0, "yes"), (SSIM, 0.5, "no")]
+    first = records[0]
+    assert (first["variant"], first["seed"], first["iterations"], first["train_seconds"]) == ("l2", 3, 20, 2.0)
+    assert set(RESULTS) <= first.keys() | {"study"}
+
+
+def test_seeds_are_taken_together_and_compared_in_pairs(tmp_path: Path) -> None:
+    for seed, (ours, theirs) in enumerate([(1.0, 2.0), (2.0, 4.0), (3.0, 6.0)]):
+        write_run(tmp_path / f"a{seed}", {DISTANCE: theirs}, seed=seed, study=place("l2"))
+        write_run(tmp_path / f"b{seed}", {DISTANCE: ours}, seed=seed, study=place("ssim"))
+    rows = {row["variant"]: row for row in summary(records_of(read_runs([tmp_path])))}
+    assert (rows["l2"]["value"], rows["l2"]["seeds"], rows["l2"]["difference"]) == (4.0, 3, None)
+    assert (rows["ssim"]["value"], rows["ssim"]["difference"]) == (2.0, -2.0)
+    assert rows["ssim"]["low"] == pytest.approx(2 - 4.302653 / 3**0.5, rel=1e-6)  # Student, s = 1
+    assert rows["ssim"]["p_value"] == pytest.approx(1 - (12 / 14) ** 0.5)  # t = -2 sqrt 3 with 2 degrees of freedom
+    assert rows["ssim"]["verdict"] == "no difference shown"
+    assert set(rows["ssim"]) >= set(SUMMARY)
+
+
+def test_a_single_seed_keeps_the_interval_over_images(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {DISTANCE: 2.0}, study=place("l2"))
+    write_run(tmp_path / "b", {DISTANCE: 1.0}, study=place("ssim"))
+    rows = {row["variant"]: row for row in summary(records_of(read_runs([tmp_path])))}
+    assert (rows["l2"]["interval"], rows["l2"]["low"], rows["l2"]["high"]) == ("images", 1.8, 2.2)
+    assert (rows["ssim"]["difference"], rows["ssim"]["p_value"], rows["ssim"]["verdict"]) == (-1.0, None, "one seed")
+
+
+def test_models_are_compared_at_equal_rate(tmp_path: Path) -> None:
+    """Rates of all reach from 20 to 30, where the lines of both are known: see `sweep`."""
+    rows = [r for r in matched(records_of(read_runs(sweep(tmp_path)))) if r["metric"] == DISTANCE]
+    assert sorted({row["rate"] for row in rows}) == [22.5, 25.0, 27.5]
+    at = {row["variant"]: row for row in rows if row["rate"] == 25.0}
+    assert at["l2"]["value"] == pytest.approx(10 - 2.5 + 1)
+    assert at["ssim"]["value"] == pytest.approx(10 - 2.5 + 1 - 2.1)
+    assert at["ssim"]["difference"] == pytest.approx(-2.1)
+    assert at["ssim"]["verdict"] == "better"  # t = -2.1 / (0.1 / sqrt 3) = -36
+    assert at["ssim"]["p_value"] == pytest.approx(1 - 36.3731 / (36.3731**2 + 2) ** 0.5, rel=1e-3)
+    assert set(at["ssim"]) >= set(MATCHED)
+
+
+def test_rates_can_be_chosen_and_nothing_is_extrapolated(tmp_path: Path) -> None:
+    rows = matched(records_of(read_runs(sweep(tmp_path))), [15.0])
+    assert {row["variant"] for row in rows} == {"l2"}
+    assert KL not in {row["metric"] for row in rows}
+
+
+def test_runs_without_a_study_are_named_by_what_differs(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {PSNR: 1.0})
+    write_run(tmp_path / "b", {PSNR: 2.0}, options={"objective": "ssim", "structure": {"form": "sum", "k2": 0.03}})
+    records = records_of(read_runs([tmp_path]), baseline="objective=l2")
+    assert [r["variant"] for r in records] == ["objective=l2 form=product", "objective=ssim form=sum"]
+    assert {r["baseline"] for r in records} == {"objective=l2 form=product"}
+    with pytest.raises(ValueError, match=r"no run is called 'l3', as the baseline should be: there are objective=l2"):
+        records_of(read_runs([tmp_path]), baseline="l3")
+
+
+def test_infinite_values_are_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {PSNR: None, SSIM: 1.0}, study=place("l2"))
+    assert [row["metric"] for row in summary(records_of(read_runs([tmp_path])))] == [SSIM]
