@@ -21,6 +21,7 @@ from ssimgen.report.folders import RATE, Run, read_runs
 from ssimgen.report.tables import Record
 
 RANKED_BY = {"reconstruction": "feature distance", "samples": "Frechet distance"}
+_NONE = "-"
 _MOST_PICTURES = 24  # variants with pictures
 _CURVES = ("PSNR, dB", "SSIM", "MS-SSIM", "feature distance")
 
@@ -82,7 +83,8 @@ def page(runs: Sequence[Run], *, title: str = "", baseline: str = "", verdict: V
             ],
             matched=[row for row in tables.matched(records) if not row["metric"].startswith("p-value")],
             legend=[(swatch_of(i), _name(*key, arms)) for key, i in styles.items()],
-            rates=_rate_charts(summary, records, styles, first),
+            rated=[(swatch_of(i), _name(*key, arms)) for key, i in styles.items() if key in _rated(summary)],
+            rates=_rate_charts(summary, styles, first),
             losses=_loss_charts(shown, styles),
             pictures=[_pictures(arm) for arm in shown],
             left_out=len(arms) - len(shown),
@@ -143,7 +145,7 @@ def _ranking(kind: str, summary: Sequence[Record], arms: Sequence[Arm], first: R
         columns.append(
             {
                 "metric": metric,
-                "short": metric.replace(f" ({first.evaluation['network']})", ""),
+                "short": metric.replace(f" ({first.evaluation['network']})", "").replace("^2", "²"),
                 "better": of_metric[0]["better"] if metric != RATE else "",
                 "best": _best(of_metric) if metric != RATE else None,
                 "reference": next((row["reference"] for row in of_metric if row["reference"] is not None), None),
@@ -180,7 +182,10 @@ def _goodness(cell: Record) -> float:
 
 def _best(rows: Sequence[Record]) -> float | None:
     known = [row for row in rows if row["value"] is not None]
-    return min(known, key=_goodness)["value"] if len(known) > 1 else None
+    if len({row["value"] for row in known}) < 2:  # nothing to choose from
+        return None
+    best: float = min(known, key=_goodness)["value"]
+    return best
 
 
 # --- charts -----------------------------------------------------------------------------------------------------
@@ -191,9 +196,12 @@ def swatch_of(style: int) -> Markup:
     return Markup(swatch(style))
 
 
-def _rate_charts(
-    summary: Sequence[Record], records: Sequence[Record], styles: Mapping[tuple[str, str], int], first: Run
-) -> list[dict[str, Any]]:
+def _rated(summary: Sequence[Record]) -> set[tuple[str, str]]:
+    """Groups and variants that have a rate."""
+    return {(r["group"], r["variant"]) for r in summary if r["metric"] == RATE}
+
+
+def _rate_charts(summary: Sequence[Record], styles: Mapping[tuple[str, str], int], first: Run) -> list[dict[str, Any]]:
     """Quality against KL, a chart a metric: means over seeds, with their intervals."""
     rate = {(r["group"], r["variant"], r["point"]): r["value"] for r in summary if r["metric"] == RATE}
     if len(rate) < 2:
@@ -225,7 +233,8 @@ def _loss_charts(arms: Sequence[Arm], styles: Mapping[tuple[str, str], int]) -> 
                     terms.setdefault(key, []).append(Point(line["iteration"], value))
         for key, points in terms.items():
             style = styles[arm.group, arm.variant]
-            series.setdefault(key, []).append(Series(arm.label, tuple(points), style, marks=False))
+            marks = len(points) == 1  # a line of one point is none
+            series.setdefault(key, []).append(Series(arm.label, tuple(points), style, marks))
     charts = []
     for key, lines in series.items():
         values = [p.y for s in lines for p in s.points]
@@ -280,15 +289,16 @@ def _differences(arms: Sequence[Arm]) -> dict[str, Any]:
     rows = []
     for key in keys:
         values = [_shown(run.options.get(key)) for run in runs]
-        usual = max(set(values), key=values.count)
-        rows.append({"option": key, "cells": [(value, value != usual) for value in values]})
+        given = [value for value in values if value != _NONE] or values
+        usual = max(dict.fromkeys(given), key=given.count)
+        rows.append({"option": key, "cells": [(value, value not in (usual, _NONE)) for value in values]})
     shared = {key: _shown(value) for key, value in runs[0].options.items() if key not in keys}
     return {"rows": rows, "shared": shared, "labels": [arm.label for arm in arms]}
 
 
 def _shown(value: Any) -> str:
     if value is None:
-        return "-"
+        return _NONE
     return value if isinstance(value, str) else json.dumps(value)
 
 
