@@ -1,8 +1,11 @@
 """The threads of the compiled kernels."""
 
+import multiprocessing
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +18,13 @@ def _restored_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=["OpenMP", "pool"], autouse=True)
+def _each_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On PyTorch's threads, where they can be had, and on our own."""
+    if request.param == "pool":
+        monkeypatch.setattr(workers, "_parallel", None)
 
 
 def threads_of(chunks: int) -> list[int]:
@@ -82,4 +92,22 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
     monkeypatch.setattr(workers, "_pool", pool)
+    monkeypatch.setattr(workers, "_parallel", None)
     assert set(threads_of(5)) == {threading.get_ident()}
+
+
+def test_pytorch_lends_its_threads_where_it_runs_on_gnu_openmp() -> None:
+    maps = Path("/proc/self/maps")
+    loaded = maps.exists() and "/libgomp" in maps.read_text()
+    assert (workers._openmp() is not None) == loaded
+
+
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    torch.set_num_threads(2)
+    threads_of(4)
+    child = multiprocessing.get_context("fork").Process(target=threads_of, args=(4,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads: what is tested
+        child.start()
+    child.join(30)
+    assert child.exitcode == 0
