@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from pathlib import Path
@@ -31,22 +32,31 @@ def read(path: Path) -> Float[Tensor, "C H W"]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
+    return _read(path, str(path))
+
+
+def decode(content: bytes, name: str) -> Float[Tensor, "C H W"]:
+    """A picture from the content of its file, as :func:`read`; `name` is what errors call it."""
+    return _read(io.BytesIO(content), name)
+
+
+def _read(file: Path | io.BytesIO, name: str) -> Float[Tensor, "C H W"]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            picture = Image.open(path, formats=FORMATS)
+            picture = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} declares too many pixels ({error}): crop or scale it down") from error
+        raise ValueError(f"{name} declares too many pixels ({error}): crop or scale it down") from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not a picture in a known format ({', '.join(FORMATS)})") from error
+        raise ValueError(f"{name} is not a picture in a known format ({', '.join(FORMATS)})") from error
     with picture:
         width, height = picture.size
         if width * height > LARGEST:
-            raise ValueError(f"{path} is {width} x {height} px, more than {LARGEST:,} pixels: crop or scale it down")
+            raise ValueError(f"{name} is {width} x {height} px, more than {LARGEST:,} pixels: crop or scale it down")
         try:
             picture.load()
         except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is damaged or incomplete: {error}") from error
+            raise ValueError(f"{name} is damaged or incomplete: {error}") from error
         return _as_tensor(ImageOps.exif_transpose(picture))
 
 

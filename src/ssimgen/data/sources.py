@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ssimgen import pictures
 from ssimgen._options import suggestion
-from ssimgen.data import arrays, folders, gallery, idx, photos
+from ssimgen.data import arrays, folders, gallery, hub, idx, photos
 from ssimgen.data.gallery import Gallery
 from ssimgen.data.images import Images
 
@@ -27,7 +27,8 @@ class Source:
 
     Attributes:
         data: "mnist5k"; "photos", colour patches of `size` px (32 where None); or a path: a folder of pictures
-            (subfolders are classes), a folder of IDX files as MNIST comes, one IDX file, an .npz or an .npy file.
+            (subfolders are classes), a folder of IDX files as MNIST comes, one IDX file, an .npz or an .npy file, a
+            .parquet file or a folder of them; or "hf:" and the id of a Hugging Face data set.
         size: side in pixels; the shorter side is scaled to it (bicubic, antialiased), the longer one cropped about
             its centre. None: as they are; then all must have one size.
         grey: turn colours into grey.
@@ -79,7 +80,7 @@ def open_gallery(source: Source | str) -> Gallery:
     if isinstance(source, str):
         source = Source(source)
     folder = Path(source.data).expanduser()
-    if source.data not in _NAMED and folder.is_dir() and not idx.image_files(folder):
+    if source.data not in _NAMED and folder.is_dir() and not idx.image_files(folder) and not hub.parquet_files(folder):
         return gallery.of_folder(folder, lambda image: _fitted(image, source))
     return gallery.of_sets(_read(source, print))
 
@@ -106,6 +107,16 @@ def _read(source: Source, report: Callable[[str], None]) -> list[Images]:
     if source.data in _NAMED:
         return [_fit(part, source) for part in _NAMED[source.data](source)]
     path = Path(source.data).expanduser()
+    if source.data.startswith(hub.PREFIX) or hub.parquet_files(path):
+        name = source.data if source.data.startswith(hub.PREFIX) else str(path)
+        return hub.read(
+            name,
+            lambda image: _fitted(image, source),
+            held_out=source.held_out,
+            limit=source.limit,
+            strict=source.strict,
+            report=report,
+        )
     if not path.exists():
         known = ", ".join(_NAMED)
         hint = suggestion(source.data, _NAMED)

@@ -141,11 +141,9 @@ def _given(source: Source) -> dict[str, Any]:
 
 def measure(splits: Splits, iterations: int = 8) -> Costs:
     """What an iteration of each objective costs, and about what an evaluation does."""
-    variants = _variants(splits)
+    content = _content(Source(), splits, _SIZES[0][0], 1, iterations=1, seeds=1)
     seconds = {}
-    for name in _SIZES[0][0]:
-        plan = make_plan(_content("", splits, [name], 1, iterations=1, seeds=1, variants=variants), "", {})
-        run = plan.runs[0]
+    for run in make_plan(content, "measured", {}).runs:
         torch.manual_seed(0)
         model = VAE(run.config, splits.train.shape)
         optimiser = run.optimiser.make(list(model.parameters()), 1.0)
@@ -159,7 +157,9 @@ def measure(splits: Splits, iterations: int = 8) -> Costs:
             torch.stack([step.weights.get(key, 1.0) * value for key, value in terms.items()]).sum().backward()
             optimiser.step()
             times.append(time.perf_counter() - started)
-        seconds[name] = sorted(times[2:])[len(times[2:]) // 2] + 5e-4  # the first ones compile; the loop's own share
+        seconds[run.variant] = (
+            sorted(times[2:])[len(times[2:]) // 2] + 5e-4
+        )  # the first ones compile; the loop's own share
     return Costs(seconds, _evaluation_seconds(splits))
 
 
@@ -213,16 +213,10 @@ def planned(
 
 
 def _content(
-    source: Source | str,
-    splits: Splits,
-    objectives: Sequence[str],
-    points: int,
-    *,
-    iterations: int,
-    seeds: int,
-    variants: Mapping[str, Any],
+    source: Source, splits: Splits, objectives: Sequence[str], points: int, *, iterations: int, seeds: int
 ) -> dict[str, Any]:
-    given = Source(source) if isinstance(source, str) else source
+    """The content of a study file."""
+    variants = _variants(splits)
     factors = _FACTORS.get(points, (1.0,))
     return {
         "name": "quick",
@@ -242,7 +236,7 @@ def _content(
             "permutations": 99,
             "window": _window(splits),
         },
-        "data": {"images": _given(given)},
+        "data": {"images": _given(source)},
         "models": {
             "vae": {
                 "baseline": "l2",

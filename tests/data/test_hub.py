@@ -1,0 +1,115 @@
+"""Hugging Face data sets, as Parquet files on this machine; nothing is fetched."""
+
+import builtins
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssimgen.cli import main
+from ssimgen.data import Source, load_images
+
+datasets = pytest.importorskip("datasets")
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
+def pixels(n: int, *shape: int) -> np.ndarray:
+    """Random bytes."""
+    return np.random.default_rng(0).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+def write(path: Path, images: list[bytes], labels: list[int] | None = None, *, declared: bool = True) -> Path:
+    """A Parquet file as the Hub has them: encoded pictures, and class numbers."""
+    columns: dict[str, Any] = {"image": [{"bytes": content, "path": None} for content in images]}
+    kinds: dict[str, Any] = {
+        "image": datasets.Image() if declared else {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    }
+    if labels is not None:
+        columns["label"] = labels
+        kinds["label"] = datasets.ClassLabel(num_classes=max(labels) + 1) if declared else datasets.Value("int64")
+    frame = datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
+    path.parent.mkdir(exist_ok=True, parents=True)
+    frame.to_parquet(str(path))
+    return path
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "plain columns"])
+def test_images_and_classes(tmp_path: Path, declared: bool) -> None:
+    drawn = pixels(20, 8, 9)
+    path = write(tmp_path / "set.parquet", [png(x) for x in drawn], [i % 3 for i in range(20)], declared=declared)
+    train, held_out = load_images(str(path))
+    assert (len(train), len(held_out), train.shape, train.classes) == (16, 4, (1, 8, 9), 3)
+    known = {x.tobytes(): i % 3 for i, x in enumerate(drawn)}
+    for part in (train, held_out):
+        for image, label in zip(part.pixels, part.labels, strict=True):  # type: ignore[arg-type]
+            assert known[image.numpy().tobytes()] == label
+
+
+def test_images_are_made_to_fit(tmp_path: Path) -> None:
+    images = [png(pixels(1, 10, 20, 3)[0]), png(pixels(1, 16, 12)[0])] * 5
+    train, _ = load_images(Source(str(write(tmp_path / "set.parquet", images)), size=8, grey=True))
+    assert (train.shape, train.labels) == ((1, 8, 8), None)
+
+
+def test_a_limit_reads_as_many_as_are_wanted(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "a.parquet", [png(x) for x in pixels(30, 8, 8)])
+    write(tmp_path / "set" / "b.parquet", [png(255 - x) for x in pixels(30, 8, 8)])
+    whole = load_images(str(tmp_path / "set"))
+    assert len(whole.train) + len(whole.held_out) == 60
+    few = load_images(Source(str(tmp_path / "set"), limit=8))
+    assert (len(few.train), len(few.held_out)) == (8, 2)
+    assert few.train.digest == load_images(Source(str(tmp_path / "set"), limit=8)).train.digest
+
+
+def test_damaged_pictures_are_left_out_or_refused(tmp_path: Path) -> None:
+    good = [png(x) for x in pixels(12, 8, 8)]
+    path = write(tmp_path / "set.parquet", [*good, good[0][:50], b"not a picture"])
+    told: list[str] = []
+    train, held_out = load_images(str(path), report=told.append)
+    assert len(train) + len(held_out) == 12
+    assert "left out 2 of 14 images: image 12 of" in told[0]
+    assert "is damaged or incomplete" in told[0]
+    with pytest.raises(ValueError, match=r"image 12 of .* is damaged or incomplete.*\(strict\)"):
+        load_images(Source(str(path), strict=True))
+
+
+def test_different_sizes_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.parquet", [png(pixels(1, 8, 8)[0]), png(pixels(1, 8, 9)[0])])
+    with pytest.raises(ValueError, match="has 8 x 8 px and 9 x 8 px: give a size to scale to"):
+        load_images(str(path))
+
+
+def test_sets_without_images_are_refused(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": ["a"], "label": [1]}).to_parquet(str(tmp_path / "set.parquet"))
+    with pytest.raises(ValueError, match="has no column of images, only text, label"):
+        load_images(str(tmp_path / "set.parquet"))
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(OSError, match=r"cannot open the data set .*bad\.parquet"):
+        load_images(str(tmp_path / "bad.parquet"))
+
+
+def test_the_package_is_optional(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = builtins.__import__
+
+    def without(name: str, *rest: Any, **named: Any) -> Any:
+        if name == "datasets":
+            raise ModuleNotFoundError(name)
+        return original(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert main(["train", "vae", "--tau", "1", "--data", "hf:someone/something", "-o", str(tmp_path / "run")]) == 2
+    assert (
+        "reading hf:someone/something needs an optional dependency: pip install 'ssimgen[hf]'"
+        in capsys.readouterr().err
+    )
+    assert not (tmp_path / "run").exists()
