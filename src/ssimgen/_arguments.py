@@ -108,6 +108,10 @@ def feature_sets(x: Tensor, y: Tensor, names: tuple[str, str], least: int, purpo
     return x, y
 
 
+class NonFiniteResultError(ValueError):
+    """A result that is NaN or infinite, which is never returned."""
+
+
 def finite(name: str, x: Tensor) -> None:
     """Raise if x holds NaN or infinite values."""
     good = x.isfinite().flatten(1).all(1)

@@ -344,7 +344,9 @@ def _finite(value: Tensor, function: str, matrices: tuple[Tensor, ...], names: t
         return value
     bad = [name for name, matrix in zip(names, matrices, strict=True) if not matrix.isfinite().all()]
     cause = f"{', '.join(bad)} held values that are not finite" if bad else "the sums overflowed"
-    raise ValueError(f"{function} is {value.item()}: {cause}; look for NaN or infinite pixels or weights")
+    raise arguments.NonFiniteResultError(
+        f"{function} is {value.item()}: {cause}; look for NaN or infinite pixels or weights"
+    )
 
 
 def _regularised_factor(name: str, gram: Tensor, regularisation: float) -> Tensor:

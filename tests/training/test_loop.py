@@ -19,6 +19,7 @@ from toys import Toy, ToyConfig, images
 from ssimgen import _files, pictures
 from ssimgen.batches import Batch
 from ssimgen.data import Images
+from ssimgen.discrepancy import mmd2
 from ssimgen.models import MODELS
 from ssimgen.models.steps import Step
 from ssimgen.training import (
@@ -473,6 +474,17 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(NotFiniteError, match="the gradient of step 'autoencoder' is nan in iteration 1"):
         fit(tmp_path, model)
     assert same_weights(model.decoder, Toy().decoder)
+
+
+def test_a_discrepancy_that_refuses_to_be_nan_stops_the_run(tmp_path: Path) -> None:
+    """It raises before there is a term to look at."""
+    model = Toy()
+    k = torch.eye(3)
+    model.poison = lambda name, t: mmd2(k / (len(model.calls) <= 2 * 7), k, k) if name == "error" else t
+    text = r"a term of step 'autoencoder' is not finite \(mmd2 is nan: .* in iteration 8: the last checkpoint is kept"
+    with pytest.raises(NotFiniteError, match=text):
+        fit(tmp_path, model)
+    assert latest(tmp_path).name == "00000005.safetensors"
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

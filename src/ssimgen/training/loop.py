@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import ssimgen
 from ssimgen import pictures
+from ssimgen._arguments import NonFiniteResultError
 from ssimgen.batches import Batch, mean_over_processes, own_share, processes
 from ssimgen.models.steps import Autoencoder, Model, Step
 from ssimgen.networks import Shape
@@ -234,8 +235,11 @@ class _Loop:
             group["lr"] = self.optimiser.lr * step.lr_scale * self.optimiser.rate(progress)
         _only(parameters, self.model)
         optimiser.zero_grad()
-        with self.fabric.autocast():
-            terms = step.terms(batch)
+        try:
+            with self.fabric.autocast():
+                terms = step.terms(batch)
+        except NonFiniteResultError as error:  # a discrepancy that refuses to be NaN
+            raise NotFiniteError(self._not_finite("a term", step, f"not finite ({error})")) from error
         if unknown := step.weights.keys() - terms.keys():
             raise ValueError(f"step {step.name!r} weighs {sorted(unknown)}, but its terms are {sorted(terms)}")
         loss = torch.stack([step.weights.get(n, 1.0) * t for n, t in terms.items() if step.weights.get(n, 1.0)]).sum()
@@ -270,7 +274,7 @@ class _Loop:
         if self.optimiser.clip:
             nn.utils.clip_grads_with_norm_(parameters, self.optimiser.clip, norm)
 
-    def _not_finite(self, what: str, step: Step, value: float) -> str:
+    def _not_finite(self, what: str, step: Step, value: float | str) -> str:
         return (
             f"{what} of step {step.name!r} is {value} in iteration {self.iteration + 1}: "
             "the last checkpoint is kept; try a lower learning rate or gradient clipping"
