@@ -1,5 +1,7 @@
 """The study file: what its grid is, and that every key and value is checked before anything runs."""
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +142,15 @@ def test_a_file_that_is_not_toml(file: Path) -> None:
     file.write_text(FILE.replace("baseline", "base_line"))
     with pytest.raises(ValueError, match=r"study\.toml: unknown key models\.vae\.base_line: did you mean 'baseline'"):
         read_plan(file, {})
+
+
+@pytest.mark.parametrize("path", ["docs/study.md", "studies/main.toml"])
+def test_studies_of_this_repository(path: str) -> None:
+    text = (Path(__file__).parents[2] / path).read_text()
+    if path.endswith(".md"):
+        (text,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    plan = make_plan(tomllib.loads(text), "study", {})
+    folders = {run.folder for run in plan.runs}
+    assert len(folders) == len(plan.runs)
+    # (2 + 2 x 2) x 3 seeds; (7 x 3 + 2 + 4 + 2 + 2 + 4 + 4 on three sets of images, 2 on two) x 3 seeds
+    assert len(plan.runs) == (18 if path.endswith(".md") else 3 * (3 * 39 + 2 * 2))
