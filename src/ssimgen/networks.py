@@ -36,8 +36,6 @@ class Network:
         norm: "none", "batch" or "group" (groups of about 8 channels, an "mlp" takes layer normalisation).
             Batch statistics tie the images of a batch together and differ between devices; "group" does neither.
         dropout: probability of dropping a hidden unit (of an "mlp") or channel (of a "conv").
-        dense: units of a dense layer between the coarsest map of a "conv" and its vector; 0: none. Without it an
-            encoder is a sum of what it sees in each place, which judges the strokes of a digit but not the whole.
     """
 
     kind: Literal["mlp", "conv"] = "conv"
@@ -46,7 +44,6 @@ class Network:
     activation: Literal["relu", "leaky_relu", "silu"] = "relu"
     norm: Literal["none", "batch", "group"] = "none"
     dropout: float = 0.0
-    dense: int = 0
 
     def __post_init__(self) -> None:
         choice("kind", self.kind, ("mlp", "conv"))
@@ -56,8 +53,6 @@ class Network:
             raise ValueError(f"width and hidden must be at least 1, got width={self.width}, hidden={self.hidden}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be a probability in [0, 1), got {self.dropout}")
-        if self.dense < 0:
-            raise ValueError(f"dense must be a number of units, or 0 for no dense layer, got {self.dense}")
 
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -81,8 +76,7 @@ def encoder(network: Network, shape: Shape, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         *_halving_layers(network, channels, depth),  # (B, features, h, w)
         nn.Flatten(),  # (B, features h w)
-        *(_dense(network, (features * h * w, network.dense)) if network.dense else ()),
-        nn.Linear(network.dense or features * h * w, outputs),
+        nn.Linear(features * h * w, outputs),
     )
 
 
@@ -100,8 +94,7 @@ def decoder(network: Network, inputs: int, shape: Shape) -> nn.Sequential:
     depth, h, w = _halvings(shape)
     features = network.width * 2 ** (depth - 1)
     layers: list[nn.Module] = [
-        *(_dense(network, (inputs, network.dense)) if network.dense else ()),
-        nn.Linear(network.dense or inputs, features * h * w),
+        nn.Linear(inputs, features * h * w),
         nn.Unflatten(1, (features, h, w)),  # (B, features, h, w)
         *_finish(network, features, image=True),
     ]

@@ -207,6 +207,7 @@ def diversity(images: Tensor) -> float:
     return images.flatten(1).var(0).mul(2).sum().sqrt().item()
 
 
+@pytest.mark.usefixtures("no_shape_checks")  # they would take most of the time
 def test_equation_5_as_printed_collapses_and_the_energy_does_not(digits: Tensor) -> None:
     """Without a repulsion, and x independent of z, one image is best; the energy distance is 0 for equal
     distributions only."""
