@@ -16,8 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ssimgen import ms_ssim, ssim
+from ssimgen import demo, ms_ssim, ssim
 from ssimgen.cli import COMMANDS, main
+from ssimgen.run_evaluation import EvaluationOptions
 from ssimgen.training import load_model, read_metrics
 
 SMALL = ["--network.kind", "mlp", "--network.hidden", "8", "--iterations", "6", "--batch", "16", "--latent", "2"]
@@ -400,7 +401,10 @@ def test_large_pictures_are_refused_before_they_are_decoded(
 # --- demo ---------------------------------------------------------------------------------------------------------
 
 
-def test_demo_leaves_picture_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_leaves_picture_table_and_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "EVALUATION", EvaluationOptions(20, 32, 20, 19))  # the least there is
     for _ in range(2):  # a second demonstration replaces the first
         assert run("demo", "-o", tmp_path / "demo", "--iterations", "3") == 0
     rows = json.loads((tmp_path / "demo" / "table.json").read_text())
@@ -412,6 +416,9 @@ def test_demo_leaves_picture_and_table(tmp_path: Path, capsys: pytest.CaptureFix
     assert "PSNR" in text
     assert f"{rows['l2']['SSIM']:.4g}" in text
     assert "held-out digits" in capsys.readouterr().out
+    report = (tmp_path / "demo" / "report" / "index.html").read_text()
+    assert "objective=l2" in report
+    assert "objective=ssim" in report
     with Image.open(tmp_path / "demo" / "demo.png") as picture:
         assert picture.width >= 1000
     configs = [json.loads((tmp_path / "demo" / "runs" / name / "config.json").read_text()) for name in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import shutil
@@ -16,12 +17,14 @@ from torch import Tensor
 
 from ssimgen import pictures
 from ssimgen._files import writable_folder, write_atomically
-from ssimgen.data import Images, load_images
+from ssimgen.data import Images, Source, load_images
 from ssimgen.evaluation.reconstruction import psnr
 from ssimgen.models import VAE, VAEConfig
 from ssimgen.models.vae import SUGGESTED_TAU
 from ssimgen.networks import Network
 from ssimgen.objectives.reconstruction import Objective
+from ssimgen.report import write_report
+from ssimgen.run_evaluation import EvaluationOptions, evaluate_run
 from ssimgen.similarity import ms_ssim, ssim
 from ssimgen.training import Optimiser, RunFolder, Training, train
 
@@ -29,8 +32,12 @@ OBJECTIVES: tuple[Objective, ...] = ("l2", "ssim")
 """Trained at their suggested temperatures, which give about equal KL: models are compared at equal rate."""
 
 
+EVALUATION = EvaluationOptions(images=300, resolution=64, tested=200, permutations=199)
+"""Of the report."""
+
+
 def run(folder: Path, *, iterations: int, seed: int) -> None:
-    """Train, judge on held-out digits, and leave `demo.png`, `table.txt`, `table.json` and the runs in `folder`."""
+    """Train, judge on held-out digits, and leave a picture, a table, a report and the runs in `folder`."""
     writable_folder(folder)
     digits = load_images("mnist5k")
     training = Training(iterations=iterations, seed=seed, picture_every=iterations, checkpoint_every=iterations)
@@ -50,13 +57,19 @@ def run(folder: Path, *, iterations: int, seed: int) -> None:
             training=training,
             optimiser=Optimiser(lr=2e-3, schedule="cosine"),
             held_out=digits.held_out,
+            notes={"source": dataclasses.asdict(Source("mnist5k"))},
         )
         models[objective].eval()
     rows = {objective: judge(model, digits.held_out) for objective, model in models.items()}
     _write_table(folder, rows)
     originals = digits.held_out.first(10).images
     _draw(folder / "demo.png", originals, models, seed)
-    print(f"picture, table and runs are in {folder}/")
+    print("evaluating both for the report")
+    paths = [folder / "runs" / objective for objective in OBJECTIVES]
+    for path in paths:
+        evaluate_run(path, EVALUATION, splits=digits)
+    report = write_report(paths, folder / "report", title="VAE on digits, with l2 and with SSIM", baseline="l2")
+    print(f"picture, table and runs are in {folder}/, the report is {report}")
 
 
 @torch.no_grad()

@@ -206,10 +206,7 @@ def planned(
             f"a budget of {seconds / 60:.1f} minutes is too small for these images: give at least "
             f"{needed / _SHARE / parallel / 60 + 0.5:.0f} minutes, or scale the images down with --size"
         )
-    variants = _variants(splits)
-    return _content(
-        source, splits, objectives, points, iterations=min(iterations, _MOST), seeds=seeds, variants=variants
-    )
+    return _content(source, splits, objectives, points, iterations=min(iterations, _MOST), seeds=seeds)
 
 
 def _content(

@@ -1,0 +1,220 @@
+"""Carrying out a study: what is left on disk, what is skipped, resumed, refused, and how it stops."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssimgen.cli import main
+from ssimgen.data import load_images
+from ssimgen.study import make_plan, results, run_study
+from ssimgen.study.execution import is_finished
+from ssimgen.training import RunFolder, read_metrics
+
+EVALUATION = {"images": 20, "tested": 20, "permutations": 19, "resolution": 32, "resamples": 20}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 small noise images in a file."""
+    path = tmp_path_factory.mktemp("images") / "noise.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (120, 12, 12), dtype=np.uint8))
+    return path
+
+
+def content(images: Path, iterations: int = 4, **changes: Any) -> dict[str, Any]:
+    """A study of two tiny VAEs with two seeds."""
+    network = {"kind": "mlp", "hidden": [8]}
+    return {
+        "seeds": [0, 1],
+        "training": {"iterations": iterations, "batch": 16},
+        "evaluation": EVALUATION,
+        "data": {"noise": {"data": str(images)}},
+        "models": {
+            "vae": {
+                "baseline": "l2",
+                "options": {"tau": 0.1, "latent": 2, "network": network},
+                "variants": {"l2": {"options": {"objective": "l2"}}, "ssim": {}},
+            }
+        },
+        **changes,
+    }
+
+
+def toml(path: Path, images: Path, iterations: int) -> Path:
+    """The same as a file."""
+    evaluation = "\n".join(f"{key} = {value}" for key, value in EVALUATION.items())
+    path.write_text(
+        f'''seeds = [0, 1]
+[training]
+iterations = {iterations}
+batch = 16
+log_every = 1
+[evaluation]
+{evaluation}
+[data.noise]
+data = "{images}"
+[models.vae]
+baseline = "l2"
+options = {{ tau = 0.1, latent = 2, network = {{ kind = "mlp", hidden = [8] }} }}
+[models.vae.variants.l2]
+options = {{ objective = "l2" }}
+[models.vae.variants.ssim]
+'''
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that was carried out by two processes."""
+    folder = tmp_path_factory.mktemp("finished")
+    file = toml(folder / "tiny.toml", images, 4)
+    assert main(["study", str(file), "-o", str(folder / "out"), "--parallel", "2"]) == 0
+    return folder / "out"
+
+
+def test_runs_are_trained_and_evaluated(finished: Path, images: Path) -> None:
+    plan = make_plan(content(images), "tiny", {})
+    for run in plan.runs:
+        folder = RunFolder(finished / run.folder)
+        assert folder.latest_iteration() == 4
+        config = folder.read_config()
+        assert config["study"]["variant"] == run.variant
+        assert config["data"]["hash"] == load_images(str(images)).train.digest
+        assert json.loads((folder.path / "evaluation.json").read_text())["iteration"] == 4
+        assert is_finished(run, finished, plan.evaluation)
+
+
+def test_finished_runs_are_skipped(finished: Path, images: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    # the same study, written down in another way
+    outcomes = run_study(make_plan(content(images), "tiny", {}), finished)
+    assert {outcome.status for outcome in outcomes} == {"skipped"}
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_tables_hold_every_run(finished: Path, images: Path) -> None:
+    plan = make_plan(content(images), "tiny", {})
+    records = results(plan, finished)
+    for run in plan.runs:
+        rows = json.loads((finished / run.folder / "evaluation.json").read_text())["rows"]
+        mine = [r for r in records if r["folder"] == str(run.folder)]
+        assert [(r["metric"], r["value"]) for r in mine] == [(r["metric"], r["value"]) for r in rows]
+        assert {(r["study"], r["variant"], r["seed"]) for r in mine} == {("tiny", run.variant, run.seed)}
+    with (finished / "results.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [float(r["value"]) for r in written] == [r["value"] for r in records]
+    assert {r["trained_on"] for r in written if r["metric"] == "SSIM"} == {"no", "yes"}
+    with (finished / "summary.csv").open() as file:
+        compared = [r for r in csv.DictReader(file) if r["variant"] == "ssim" and r["metric"] == "SSIM"]
+    values = {(r["variant"], r["seed"]): r["value"] for r in records if r["metric"] == "SSIM"}
+    expected = sum(values["ssim", seed] - values["l2", seed] for seed in (0, 1)) / 2
+    assert float(compared[0]["difference"]) == pytest.approx(expected)
+
+
+def test_other_options_in_the_folder_are_refused(finished: Path, images: Path) -> None:
+    other = content(images)
+    other["models"]["vae"]["options"]["tau"] = 0.2
+    with pytest.raises(ValueError, match=r"holds a run with config\.tau = 0\.1, but the study says 0\.2"):
+        run_study(make_plan(other, "tiny", {}), finished)
+    with pytest.raises(ValueError, match="holds a run of 4 iterations, more than the 2 of the study"):
+        run_study(make_plan(content(images, 2), "tiny", {}), finished)
+
+
+def test_failures_do_not_stop_the_others(images: Path, tmp_path: Path) -> None:
+    broken = content(images, seeds=[0])
+    broken["models"]["vae"]["variants"] = {"wide": {"options": {"structure": {"size": 13}}}, "l2": {}}
+    outcomes = run_study(make_plan(broken, "tiny", {}), tmp_path / "study")
+    assert [(o.run.variant, o.status) for o in outcomes] == [("wide", "failed"), ("l2", "finished")]
+    assert "window of 13 x 13 px does not fit images of 12 x 12" in outcomes[0].message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"noise": {"data": "nowhere"}}}, "no such data: 'nowhere'"),
+        ({"training": {"batch": 1000}}, "fewer than a batch of 1000"),
+    ],
+    ids=["missing images", "fewer images than a batch"],
+)
+def test_data_are_checked_before_anything_is_written(
+    images: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ValueError, OSError), match=message):
+        run_study(make_plan(content(images, **changes), "tiny", {}), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_budget_and_processes_are_checked(images: Path, tmp_path: Path) -> None:
+    plan = make_plan(content(images), "tiny", {})
+    with pytest.raises(ValueError, match="budget must be a positive number of minutes, got 0"):
+        run_study(plan, tmp_path, budget=0)
+    with pytest.raises(ValueError, match="parallel must be at least 1 process, got 0"):
+        run_study(plan, tmp_path, parallel=0)
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_begins_when_the_budget_is_used_up(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = toml(tmp_path / "study.toml", images, 3)
+    assert main(["study", str(file), "-o", str(tmp_path / "out"), "--budget", "1e-9"]) == 0
+    assert "0 of 4 runs are finished; the same command goes on with the others" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_the_command_leaves_a_report_and_lists_runs(
+    finished: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "tiny: noise" in (finished / "report" / "noise" / "index.html").read_text()
+    file = toml(tmp_path / "tiny.toml", images, 4)
+    assert main(["study", str(file), "-o", str(finished), "--list"]) == 0
+    assert "finished  runs/noise/vae/l2/seed-0\n" in capsys.readouterr().out
+    assert main(["study", str(file), "-o", str(tmp_path), "--list"]) == 0
+    assert "0 of 4 runs are finished" in capsys.readouterr().out
+
+
+def test_a_stopped_study_goes_on(images: Path, tmp_path: Path) -> None:
+    file = toml(tmp_path / "study.toml", images, 500)
+    file.write_text(file.read_text().replace("[0, 1]", "[0]").replace("[models.vae.variants.ssim]\n", ""))
+    command = [sys.executable, "-m", "ssimgen.cli", "study", str(file), "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    run = RunFolder(tmp_path / "out" / "runs" / "noise" / "vae" / "l2" / "seed-0")
+    until = time.monotonic() + 60
+    while not run.metrics.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert "stopped by SIGTERM" in error
+    assert "stopped   runs/noise/vae/l2/seed-0" in error
+    assert process.returncode == 0
+    assert 0 < run.latest_iteration() < 500
+    assert main(["study", str(file), "-o", str(tmp_path / "out")]) == 0
+    assert run.latest_iteration() == 500
+    assert [line["iteration"] for line in read_metrics(run.path)] == list(range(1, 501))  # none twice, none missing
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name a study file, or ask for --quick --data FOLDER"),
+        (["--quick"], "--quick takes its images from --data"),
+        (["nowhere.toml"], "No such file or directory: 'nowhere.toml'"),
+        (["a.toml", "--data", "x"], "--data, --size and --grey belong to --quick"),
+    ],
+    ids=["nothing", "quick without data", "no file", "data with a file"],
+)
+def test_bad_words(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", *words]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,172 @@
+"""The small study of one's own images: what it plans, what it concludes, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssimgen.cli import main
+from ssimgen.data import Images, Source, Splits, load_images
+from ssimgen.study import make_plan, quick
+from ssimgen.study.quick import Costs, planned, recommendation
+
+NAMES = ("l2", "ssim", "ssim_sum", "ms_ssim", "mix")
+COSTS = Costs(dict.fromkeys(NAMES, 0.01), 5.0)
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    path = tmp_path_factory.mktemp("images") / "noise.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (120, 12, 12), dtype=np.uint8))
+    return load_images(str(path))
+
+
+def plan(splits: Splits, minutes: float, **changes: Any) -> dict[str, Any]:
+    options = {"seconds": 60 * minutes, "parallel": 1, "seeds": 3, **changes}
+    return planned(Source("mine", size=12), splits, COSTS, **options)
+
+
+# --- planning -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("minutes", "objectives", "points"),
+    [(60, 5, 3), (7, 4, 3), (1.6, 2, 2)],
+    ids=["all", "without the sum form", "too short for 400 iterations"],
+)
+def test_the_study_fits_into_the_budget(splits: Splits, minutes: float, objectives: int, points: int) -> None:
+    content = plan(splits, minutes)
+    runs = make_plan(content, "quick", {}).runs
+    seconds = sum(run.training.iterations * 0.01 + 5.0 for run in runs)
+    assert seconds <= 0.85 * 60 * minutes
+    variants = content["models"]["vae"]["variants"]
+    if minutes > 2:
+        assert (len(variants), len(variants["l2"]["sweep"]["tau"])) == (objectives, points)
+        assert runs[0].training.iterations >= 400
+    else:  # not even the smallest has room for them: the most that there is room for
+        assert runs[0].training.iterations < 400
+        assert list(variants) == ["l2", "ssim"]
+    assert content["models"]["vae"]["baseline"] == "l2"
+    assert content["data"]["images"] == {"data": "mine", "size": 12, "grey": False, "strict": False, "held_out": 0.2}
+
+
+def test_two_processes_do_more(splits: Splits) -> None:
+    one, two = (plan(splits, 60, parallel=n)["training"]["iterations"] for n in (1, 2))
+    assert two > 1.9 * one or two == 4000
+
+
+def test_windows_fit_small_images(splits: Splits) -> None:
+    small = Images(splits.train.pixels[:, :, :8, :8], None, "small")
+    content = plan(Splits(small, small), 60)
+    assert content["evaluation"]["window"] == 7
+    assert content["models"]["vae"]["variants"]["mix"]["options"]["structure"] == {"size": 7}
+
+
+def test_too_short_a_budget_says_how_much_is_needed(splits: Splits) -> None:
+    with pytest.raises(
+        ValueError, match=r"a budget of 1\.0 minutes is too small for these images: give at least (\d) "
+    ):
+        plan(splits, 1)
+
+
+# --- concluding ---------------------------------------------------------------------------------------------------
+
+
+def records(differences: dict[str, list[float]], rates: tuple[float, float] = (10.0, 20.0)) -> list[dict[str, Any]]:
+    """Of variants at two rates and several seeds: a feature distance of 2 plus the difference of variant and seed."""
+    found = []
+    for variant, by_seed in {"l2": [0.0] * 3, **differences}.items():
+        for seed, difference in enumerate(by_seed):
+            for rate in rates if variant != "far" else (100.0, 200.0):
+                same = {"study": "", "data": "d", "group": "vae", "model": "vae", "variant": variant, "seed": seed}
+                same |= {"point": str(rate), "baseline": "l2", "trained_on": "no", "better": "lower"}
+                found.append({**same, "kind": "rate", "metric": "KL, nats", "value": rate})
+                value = 2 + difference
+                found.append({**same, "kind": "reconstruction", "metric": "feature distance (x)", "value": value})
+    return found
+
+
+def test_a_steady_difference_is_a_recommendation() -> None:
+    verdict = recommendation(records({"ssim": [-0.5, -0.51, -0.49], "mix": [-0.2, -0.2, -0.21]}), 400)
+    assert verdict.heading == "Structure helps on these images: train with ssim"
+    text = " ".join(verdict.sentences)
+    assert "Compared at a KL of 15 nats" in text
+    assert "ssim: 1.5 instead of 2 (-25%, 95% interval -26% to -24%" in text
+    assert "400 iterations" in text
+
+
+def test_chance_is_called_chance() -> None:
+    verdict = recommendation(records({"ssim": [-0.5, 0.4, -0.2]}), 400)
+    assert verdict.heading.startswith("No difference is shown")
+    assert "no difference shown" in verdict.sentences[1]
+
+
+def test_a_negative_result_is_a_result() -> None:
+    verdict = recommendation(records({"ssim": [0.5, 0.51, 0.49]}), 400)
+    assert verdict.heading == "Structure does not help on these images: train with l2"
+
+
+def test_several_comparisons_count(splits: Splits) -> None:
+    """One of p = 0.03 is not enough beside another: times two."""
+    alone = records({"ssim": [-0.3, -0.4, -0.25]})  # t = 7.3, p = 0.018
+    assert recommendation(alone, 1).heading.startswith("Structure helps")
+    many = records({"ssim": [-0.3, -0.4, -0.25], "mix": [0.1, -0.1, 0.0], "ms_ssim": [0.1, -0.1, 0.1]})
+    assert recommendation(many, 1).heading.startswith("No difference")
+
+
+def test_rates_that_do_not_meet_allow_no_conclusion() -> None:
+    assert recommendation(records({"far": [0.0, 0.0, 0.0]}), 1).heading == "No conclusion"
+    assert recommendation([], 1).heading == "No conclusion"
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_quick_study(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With as little as there can be: two objectives, two temperatures, two seeds, two iterations."""
+    data = splits.train.source.removesuffix(", images, training")
+    monkeypatch.setattr(quick, "measure", lambda _: Costs(dict.fromkeys(NAMES, 1.0), 0.1))
+    monkeypatch.setattr(quick, "_LEAST", 1)
+    monkeypatch.setattr(quick, "_MOST", 2)
+    monkeypatch.setattr(quick, "_SIZES", ((("l2", "ssim"), 2),))
+    monkeypatch.setattr(quick, "_RESOLUTION", 32)
+    words = ["study", "--quick", "--data", data, "-o", str(tmp_path / "out"), "--budget", "5", "--seeds", "2"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "8 runs of 2 iterations" in printed
+    html = (tmp_path / "out" / "report" / "index.html").read_text()
+    heading = next(line for line in printed.splitlines() if line.startswith(("Structure", "No ")))
+    assert heading in html
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) > 8
+    kept = json.loads((tmp_path / "out" / "quick.json").read_text())
+    assert main([*words, "--size", "10"]) == 2
+    assert "holds a study of" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "quick.json").read_text()) == kept
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--budget", "0"], "budget must be a positive number of minutes, got 0"),
+        (["--seeds", "1"], "seeds must be at least 2, or nothing can be said of chance, got 1"),
+        (["--size", "5"], "images are 5 x 5 px: structure needs at least 7 x 7 px"),
+        (["--data", "nowhere"], "no such data: 'nowhere'"),
+    ],
+    ids=["budget", "seeds", "size", "data"],
+)
+def test_bad_input_leaves_nothing(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", "--quick", "--data", "mnist5k", "-o", str(tmp_path / "out"), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_few_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "few.npy", np.zeros((50, 12, 12), np.uint8))
+    assert main(["study", "--quick", "--data", str(tmp_path / "few.npy"), "-o", str(tmp_path / "out")]) == 2
+    assert "an answer needs at least 100, and a thousand are better" in capsys.readouterr().err
