@@ -89,12 +89,12 @@ def _defaults() -> dict[str, tuple[Training, Optimiser]]:
     from ssimgen.training import Optimiser, Training
 
     moment_matching = Training(iterations=1500, batch=256)  # a discrepancy of samples needs many in a batch
-    adversarial = Optimiser(lr=2e-4, momentum=0.5)
+    adversarial = Training(iterations=3500, ema=0.99), Optimiser(lr=1e-3, momentum=0.5)
     return {
-        "aae": (Training(), Optimiser()),
-        "gan": (Training(ema=0.99), adversarial),
-        "lsgan": (Training(ema=0.99), adversarial),
-        "began": (Training(ema=0.99), adversarial),
+        "aae": (Training(iterations=2500), Optimiser()),
+        "gan": adversarial,
+        "lsgan": adversarial,
+        "began": (Training(iterations=1500, ema=0.99), Optimiser(lr=5e-4, momentum=0.5)),
         "gmmn": (moment_matching, Optimiser()),
         "code-gmmn": (moment_matching, Optimiser()),
         "cgmmn": (moment_matching, Optimiser()),

@@ -109,7 +109,7 @@ def test_every_energy_learns(energy: str) -> None:
     ("options", "message"),
     [
         ({"energy": "bce"}, "energy must be one of 'l1', 'l2', 'ssim', 'ms_ssim', 'mix', got 'bce'"),
-        ({"code": 0}, "latent and code must be at least 1 dimension, got 64 and 0"),
+        ({"code": 0}, "latent and code must be at least 1 dimension, got 32 and 0"),
         ({"gamma": 0.0}, r"gamma must be a fraction in \(0, 1\], got 0.0"),
         ({"rate": 0.0}, "rate must be a positive number, got 0.0"),
     ],

@@ -49,7 +49,7 @@ class AAEConfig:
     objective: Objective = "ssim"
     structure: Structure = field(default_factory=Structure)
     alpha: float = 0.84
-    network: Network = field(default_factory=Network)
+    network: Network = field(default_factory=lambda: Network(width=16))
     adversary: Network = field(default_factory=lambda: Network("mlp", hidden=(256, 256), activation="leaky_relu"))
 
     def __post_init__(self) -> None:

@@ -38,19 +38,19 @@ class BEGANConfig:
         energy: error of the discriminator's reconstructions: "l1", "l2", "ssim" of any form, "ms_ssim" or "mix".
         structure: window, form and constants of a structural energy.
         gamma: energy of generated images as a fraction of that of real ones; smaller: less diverse, cleaner.
-        rate: how fast k moves.
+        rate: how fast k moves; the 0.001 of Berthelot et al. is for runs a hundred times longer.
         network: generator.
         discriminator: encoder and decoder of the discriminator.
     """
 
-    latent: int = 64
-    code: int = 64
-    energy: Literal["l1", "l2", "ssim", "ms_ssim", "mix"] = "l1"
+    latent: int = 32
+    code: int = 32
+    energy: Literal["l1", "l2", "ssim", "ms_ssim", "mix"] = "ssim"
     structure: Structure = field(default_factory=Structure)
-    gamma: float = 0.5
-    rate: float = 1e-2
-    network: Network = field(default_factory=lambda: Network(norm="batch"))
-    discriminator: Network = field(default_factory=Network)
+    gamma: float = 0.8
+    rate: float = 0.1
+    network: Network = field(default_factory=lambda: Network(width=16, norm="batch"))
+    discriminator: Network = field(default_factory=lambda: Network(width=16))
 
     def __post_init__(self) -> None:
         choice("energy", self.energy, ("l1", "l2", "ssim", "ms_ssim", "mix"))

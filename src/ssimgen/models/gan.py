@@ -40,12 +40,12 @@ class GANConfig:
         discriminator: discriminator; with classes, it has one output for each.
     """
 
-    latent: int = 64
+    latent: int = 32
     num_classes: int = 0
     game: Game = "non-saturating"
     perceptual: Perceptual = field(default_factory=Perceptual)
-    network: Network = field(default_factory=lambda: Network(norm="batch"))
-    discriminator: Network = field(default_factory=lambda: Network(activation="leaky_relu"))
+    network: Network = field(default_factory=lambda: Network(width=16, norm="batch"))
+    discriminator: Network = field(default_factory=lambda: Network(width=16, activation="leaky_relu", dropout=0.3))
 
     def __post_init__(self) -> None:
         choice("game", self.game, ("non-saturating", "minimax"))

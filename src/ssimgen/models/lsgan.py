@@ -45,13 +45,13 @@ class LSGANConfig:
         discriminator: discriminator; with classes, it has one output for each.
     """
 
-    latent: int = 64
+    latent: int = 32
     num_classes: int = 0
     labels: Literal["0,1,1", "-1,1,0"] = "0,1,1"
     distance: LabelDistance = field(default_factory=LabelDistance)
     scores: Literal["image", "patches"] = "image"
-    network: Network = field(default_factory=lambda: Network(norm="batch"))
-    discriminator: Network = field(default_factory=lambda: Network(activation="leaky_relu"))
+    network: Network = field(default_factory=lambda: Network(width=16, norm="batch"))
+    discriminator: Network = field(default_factory=lambda: Network(width=16, activation="leaky_relu", dropout=0.3))
 
     def __post_init__(self) -> None:
         choice("labels", self.labels, CODES)
