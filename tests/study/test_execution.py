@@ -1,6 +1,8 @@
 """Carrying out a study: what is left on disk, what is skipped, resumed, refused, and how it stops."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import signal
@@ -16,7 +18,7 @@ import pytest
 from ssimgen.cli import main
 from ssimgen.data import load_images
 from ssimgen.study import make_plan, results, run_study
-from ssimgen.study.execution import is_finished
+from ssimgen.study.execution import carry_out, is_finished
 from ssimgen.training import RunFolder, read_metrics
 
 EVALUATION = {"images": 20, "tested": 20, "permutations": 19, "resolution": 32, "resamples": 20}
@@ -35,7 +37,7 @@ def content(images: Path, iterations: int = 4, **changes: Any) -> dict[str, Any]
     network = {"kind": "mlp", "hidden": [8]}
     return {
         "seeds": [0, 1],
-        "training": {"iterations": iterations, "batch": 16},
+        "training": {"iterations": iterations, "batch": 16, "log_every": 1},
         "evaluation": EVALUATION,
         "data": {"noise": {"data": str(images)}},
         "models": {
@@ -73,13 +75,38 @@ options = {{ objective = "l2" }}
     return path
 
 
+BROKEN = """
+[models.broken]
+model = "vae"
+seeds = [0]
+options = { tau = 0.1, network = { kind = "mlp", hidden = [8] } }
+variants = { wide = { options = { structure = { size = 13 } } } }
+"""
+
+
 @pytest.fixture(scope="module")
-def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study that was carried out by two processes."""
+def carried_out(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a study that two processes carried out, one run of which must fail, and what it complained."""
     folder = tmp_path_factory.mktemp("finished")
     file = toml(folder / "tiny.toml", images, 4)
-    assert main(["study", str(file), "-o", str(folder / "out"), "--parallel", "2"]) == 0
-    return folder / "out"
+    file.write_text(file.read_text() + BROKEN)
+    complaints = io.StringIO()
+    with contextlib.redirect_stderr(complaints):
+        assert main(["study", str(file), "-o", str(folder / "out"), "--parallel", "2"]) == 2
+    return folder / "out", complaints.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(carried_out: tuple[Path, str]) -> Path:
+    return carried_out[0]
+
+
+def test_a_failure_does_not_stop_the_others(carried_out: tuple[Path, str]) -> None:
+    output, complaints = carried_out
+    last = complaints.splitlines()[-1]
+    assert last.startswith("ssimgen: 1 runs failed, the first, runs/noise/broken/wide/seed-0, because ")
+    assert "window of 13 x 13 px does not fit images of 12 x 12" in last
+    assert not (output / "runs/noise/broken/wide/seed-0/config.json").exists()
 
 
 def test_runs_are_trained_and_evaluated(finished: Path, images: Path) -> None:
@@ -128,14 +155,6 @@ def test_other_options_in_the_folder_are_refused(finished: Path, images: Path) -
         run_study(make_plan(other, "tiny", {}), finished)
     with pytest.raises(ValueError, match="holds a run of 4 iterations, more than the 2 of the study"):
         run_study(make_plan(content(images, 2), "tiny", {}), finished)
-
-
-def test_failures_do_not_stop_the_others(images: Path, tmp_path: Path) -> None:
-    broken = content(images, seeds=[0])
-    broken["models"]["vae"]["variants"] = {"wide": {"options": {"structure": {"size": 13}}}, "l2": {}}
-    outcomes = run_study(make_plan(broken, "tiny", {}), tmp_path / "study")
-    assert [(o.run.variant, o.status) for o in outcomes] == [("wide", "failed"), ("l2", "finished")]
-    assert "window of 13 x 13 px does not fit images of 12 x 12" in outcomes[0].message
 
 
 @pytest.mark.parametrize(
@@ -200,7 +219,9 @@ def test_a_stopped_study_goes_on(images: Path, tmp_path: Path) -> None:
     assert "stopped   runs/noise/vae/l2/seed-0" in error
     assert process.returncode == 0
     assert 0 < run.latest_iteration() < 500
-    assert main(["study", str(file), "-o", str(tmp_path / "out")]) == 0
+    study = content(images, 500, seeds=[0])
+    (planned, *_) = make_plan(study, "study", {}).runs
+    carry_out(planned, tmp_path / "out", make_plan(study, "study", {}).evaluation, load_images(str(images)))
     assert run.latest_iteration() == 500
     assert [line["iteration"] for line in read_metrics(run.path)] == list(range(1, 501))  # none twice, none missing
 
