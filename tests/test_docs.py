@@ -29,7 +29,11 @@ def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
         exec(compile(block, page.name, "exec"), names)
 
 
-SHORTER = {"train": ["--iterations", "2", "--batch", "16"], "demo": ["--iterations", "2"]}
+SHORTER = {
+    "train": ["--iterations", "2", "--batch", "16"],
+    "demo": ["--iterations", "2"],
+    "evaluate": ["--images", "20", "--resolution", "32", "--tested", "20", "--permutations", "19"],
+}
 """What is added to a command so that it ends soon."""
 
 

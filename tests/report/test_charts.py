@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ssimgen.report.charts import Point, Series, line_chart, ticks
+from ssimgen.report.charts import Point, Series, line_chart, swatch, ticks
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,11 @@ def test_names_are_escaped_and_intervals_drawn() -> None:
     assert root.get("aria-label") == '"y" against x < 1: <b>&'
     groups = [node for node in root if node.get("class") == "s1"]
     assert len([node for node in groups[0] if node.tag == "line"]) == 1
+
+
+def test_many_lines_can_be_told_apart() -> None:
+    swatches = [swatch(style) for style in range(32)]
+    assert len(set(swatches)) == 32
 
 
 def test_no_points() -> None:

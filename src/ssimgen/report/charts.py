@@ -10,7 +10,7 @@ from html import escape
 STYLES = 8  # colours in the style sheet; marks and dashes differ too, so that colour is not needed
 
 _WIDTH, _HEIGHT = 420, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 44
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Series:
 def line_chart(series: Sequence[Series], *, x_label: str, y_label: str, log: bool = False) -> str:
     """An SVG of lines; with `log`, a logarithmic vertical axis, which needs positive values.
 
+    What the vertical axis shows is for the heading of the chart to say, and for those who do not see it.
+
     Raises:
         ValueError: no points.
     """
@@ -45,7 +47,9 @@ def line_chart(series: Sequence[Series], *, x_label: str, y_label: str, log: boo
     xs = _Axis([p.x for p in points], _LEFT, _WIDTH - _RIGHT)
     ends = [v for p in points for v in (p.y, p.low, p.high) if v is not None and (not log or v > 0)]
     ys = _Axis(ends, _HEIGHT - _BOTTOM, _TOP, log=log)
-    parts = [*_grid(xs, ys), *_labels(x_label, y_label)]
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    caption = f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>'
+    parts = [*_grid(xs, ys), caption]
     parts += [part for s in series for part in _line(s, xs, ys)]
     label = escape(f"{y_label} against {x_label}: {', '.join(s.name for s in series)}", quote=True)
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
@@ -104,20 +108,12 @@ def _grid(xs: _Axis, ys: _Axis) -> list[str]:
     return parts
 
 
-def _labels(x_label: str, y_label: str) -> list[str]:
-    middle = (_TOP + _HEIGHT - _BOTTOM) / 2
-    return [
-        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>',
-        f'<text x="13" y="{middle}" text-anchor="middle" transform="rotate(-90 13 {middle})">{escape(y_label)}</text>',
-    ]
-
-
 def _line(series: Series, xs: _Axis, ys: _Axis) -> list[str]:
     places = [(xs(p.x), ys(p.y), p) for p in sorted(series.points, key=lambda p: p.x)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
     parts = [f'<g class="s{series.style % STYLES}"><title>{escape(series.name)}</title>']
     if len(places) > 1:
-        parts.append(f'<polyline points="{path}"/>')
+        parts.append(f'<polyline points="{path}"{_dash(series.style)}/>')
     if series.marks:
         for x, y, p in places:
             if p.low is not None and p.high is not None:
@@ -126,15 +122,22 @@ def _line(series: Series, xs: _Axis, ys: _Axis) -> list[str]:
     return [*parts, "</g>"]
 
 
+def _dash(style: int) -> str:
+    """Lines of a second round of colours are dashed, of a third dotted."""
+    pattern = ("", "7 4", "2 3", "9 3 2 3")[style // STYLES % 4]
+    return f' stroke-dasharray="{pattern}"' if pattern else ""
+
+
 def _mark(style: int, x: float, y: float) -> str:
-    """One of four shapes."""
-    if style % 4 == 0:
+    """One of four shapes, another one for each round of colours."""
+    shape = (style + style // STYLES) % 4
+    if shape == 0:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
     corners = {
         1: ((-3.5, -3.5), (3.5, -3.5), (3.5, 3.5), (-3.5, 3.5)),
         2: ((0, -4.5), (4.5, 3.5), (-4.5, 3.5)),
         3: ((0, -5), (5, 0), (0, 5), (-5, 0)),
-    }[style % 4]
+    }[shape]
     return f'<polygon points="{" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)}"/>'
 
 
@@ -143,7 +146,7 @@ def swatch(style: int) -> str:
     mark = _mark(style, 14, 7)
     return (
         f'<svg class="swatch" viewBox="0 0 28 14" aria-hidden="true"><g class="s{style % STYLES}">'
-        f'<polyline points="0,7 28,7"/>{mark}</g></svg>'
+        f'<polyline points="0,7 28,7"{_dash(style)}/>{mark}</g></svg>'
     )
 
 

@@ -22,7 +22,7 @@ from ssimgen.report.tables import Record
 
 RANKED_BY = {"reconstruction": "feature distance", "samples": "Frechet distance"}
 _NONE = "-"
-_MOST_PICTURES = 24  # variants with pictures
+_MOST_PICTURES = 40  # variants with pictures
 _CURVES = ("PSNR, dB", "SSIM", "MS-SSIM", "feature distance")
 
 
@@ -224,7 +224,7 @@ def _rate_charts(summary: Sequence[Record], styles: Mapping[tuple[str, str], int
 
 def _loss_charts(arms: Sequence[Arm], styles: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
     """Loss terms during training, a chart a term, of the first seed of each arm."""
-    series: dict[str, list[Series]] = {}
+    series: dict[tuple[str, str], list[Series]] = {}
     for arm in arms:
         terms: dict[str, list[Point]] = {}
         for line in arm.runs[0].metrics:
@@ -232,15 +232,17 @@ def _loss_charts(arms: Sequence[Arm], styles: Mapping[tuple[str, str], int]) -> 
                 if "/" in key and not key.endswith("/lr"):
                     terms.setdefault(key, []).append(Point(line["iteration"], value))
         for key, points in terms.items():
-            style = styles[arm.group, arm.variant]
-            marks = len(points) == 1  # a line of one point is none
-            series.setdefault(key, []).append(Series(arm.label, tuple(points), style, marks))
+            lone = len(points) == 1  # a line of one point is none
+            drawn = Series(arm.label, tuple(points), styles[arm.group, arm.variant], marks=lone)
+            series.setdefault((arm.group, key), []).append(drawn)
+    many_groups = len({arm.group for arm in arms}) > 1
     charts = []
-    for key, lines in series.items():
+    for (group, key), lines in series.items():
         values = [p.y for s in lines for p in s.points]
         log = min(values) > 0 and max(values) > 30 * min(values)
-        svg = line_chart(lines, x_label="iteration", y_label=key + (", logarithmic" if log else ""), log=log)
-        charts.append({"title": key, "svg": Markup(svg)})
+        title = (f"{group}: {key}" if many_groups else key) + (", logarithmic" if log else "")
+        svg = line_chart(lines, x_label="iteration", y_label=title, log=log)
+        charts.append({"title": title, "svg": Markup(svg)})
     return charts
 
 
