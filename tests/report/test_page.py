@@ -109,6 +109,13 @@ def test_options_that_differ_are_shown(page: Page) -> None:
     assert "<mark>" in options
 
 
+def test_rates_can_be_chosen(tmp_path: Path) -> None:
+    html = write_report(sweep(tmp_path / "runs"), tmp_path / "report", rates=[26.0]).read_text()
+    matched = html.split('id="matched"')[1].split("</table>")[0]
+    assert set(re.findall(r"<td data-value=\"([^\"]*)\">26</td>", matched)) == {"26.0"}
+    assert "27.5" not in matched
+
+
 def test_one_run_makes_a_report(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", {FRECHET: 3.0})
     page = Page(write_report([run], tmp_path / "report").read_text())

@@ -148,6 +148,19 @@ def test_tables_hold_every_run(finished: Path, images: Path) -> None:
     assert float(compared[0]["difference"]) == pytest.approx(expected)
 
 
+def test_tables_are_parquet_too(finished: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    for name in ("results", "summary", "matched"):
+        with (finished / f"{name}.csv").open() as file:
+            written = csv.DictReader(file)
+            columns, rows = written.fieldnames, list(written)
+        frame = pandas.read_parquet(finished / f"{name}.parquet")
+        assert (list(frame.columns), len(frame)) == (columns, len(rows))
+        if rows:
+            assert list(frame["value"]) == [float(row["value"]) for row in rows]
+
+
 def test_other_options_in_the_folder_are_refused(finished: Path, images: Path) -> None:
     other = content(images)
     other["models"]["vae"]["options"]["tau"] = 0.2
@@ -208,16 +221,19 @@ def test_a_stopped_study_goes_on(images: Path, tmp_path: Path) -> None:
     file = toml(tmp_path / "study.toml", images, 500)
     file.write_text(file.read_text().replace("[0, 1]", "[0]").replace("[models.vae.variants.ssim]\n", ""))
     command = [sys.executable, "-m", "ssimgen.cli", "study", str(file), "-o", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )
     run = RunFolder(tmp_path / "out" / "runs" / "noise" / "vae" / "l2" / "seed-0")
     until = time.monotonic() + 60
     while not run.metrics.exists() and time.monotonic() < until:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
     _, error = process.communicate(timeout=60)
-    assert "stopped by SIGTERM" in error
+    assert "stopped by SIGINT" in error
     assert "stopped   runs/noise/vae/l2/seed-0" in error
-    assert process.returncode == 0
+    assert process.returncode == 130
+    assert (tmp_path / "out" / "results.csv").exists()
     assert 0 < run.latest_iteration() < 500
     study = content(images, 500, seeds=[0])
     (planned, *_) = make_plan(study, "study", {}).runs

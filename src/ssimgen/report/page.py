@@ -35,7 +35,13 @@ class Verdict:
 
 
 def write_report(
-    paths: Sequence[Path], output: Path, *, title: str = "", baseline: str = "", verdict: Verdict | None = None
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    title: str = "",
+    baseline: str = "",
+    verdict: Verdict | None = None,
+    rates: Sequence[float] = (),
 ) -> Path:
     """Write index.html, which holds all that it shows, to `output`; returns its path.
 
@@ -45,26 +51,35 @@ def write_report(
         title: of the page.
         baseline: name of a variant, or part of it, with which others are compared; otherwise that of the study.
         verdict: what stands first.
+        rates: nats at which variational models are compared; empty: chosen where their curves overlap.
 
     Raises:
         ValueError: no runs; runs that are damaged, not evaluated, evaluated differently, or of different images.
         OSError: the folder cannot be written.
     """
     runs = read_runs(paths)
-    html = page(runs, title=title, baseline=baseline, verdict=verdict)
+    html = page(runs, title=title, baseline=baseline, verdict=verdict, rates=rates)
     target = writable_folder(output) / "index.html"
     write_atomically(target, lambda file: file.write(html.encode()))
     return target
 
 
-def page(runs: Sequence[Run], *, title: str = "", baseline: str = "", verdict: Verdict | None = None) -> str:
+def page(
+    runs: Sequence[Run],
+    *,
+    title: str = "",
+    baseline: str = "",
+    verdict: Verdict | None = None,
+    rates: Sequence[float] = (),
+) -> str:
     """The HTML of a report."""
     records = tables.records_of(runs, baseline)
+    matched = tables.matched(records, rates)
     arms = _arms(runs, records)
     summary = tables.summary(records)
     styles = {key: i for i, key in enumerate(dict.fromkeys((arm.group, arm.variant) for arm in arms))}
     first = runs[0]
-    shown = _pictured(arms, records)
+    shown = _pictured(arms, records, matched)
     return (
         _environment()
         .from_string(_resource("report.html"))
@@ -81,7 +96,7 @@ def page(runs: Sequence[Run], *, title: str = "", baseline: str = "", verdict: V
             compared=[
                 row for row in summary if row["difference"] is not None and not row["metric"].startswith("p-value")
             ],
-            matched=[row for row in tables.matched(records) if not row["metric"].startswith("p-value")],
+            matched=[row for row in matched if not row["metric"].startswith("p-value")],
             legend=[(swatch_of(i), _name(*key, arms)) for key, i in styles.items()],
             rated=[(swatch_of(i), _name(*key, arms)) for key, i in styles.items() if key in _rated(summary)],
             rates=_rate_charts(summary, styles, first),
@@ -249,11 +264,11 @@ def _loss_charts(arms: Sequence[Arm], styles: Mapping[tuple[str, str], int]) -> 
 # --- pictures and options ---------------------------------------------------------------------------------------
 
 
-def _pictured(arms: Sequence[Arm], records: Sequence[Record]) -> list[Arm]:
+def _pictured(arms: Sequence[Arm], records: Sequence[Record], matched: Sequence[Record]) -> list[Arm]:
     """One arm a variant: of a sweep, that whose rate is nearest to the middle of the common rates."""
     rate = {r["folder"]: r["value"] for r in records if r["metric"] == RATE}
     middle: dict[str, list[float]] = {}
-    for row in tables.matched(records):
+    for row in matched:
         middle.setdefault(row["group"], []).append(row["rate"])
     chosen: dict[tuple[str, str], Arm] = {}
     for arm in arms:

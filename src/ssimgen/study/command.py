@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ssimgen.report import write_report
 from ssimgen.report.tables import Record
-from ssimgen.study.execution import Outcome, is_finished, run_study
+from ssimgen.study.execution import Outcome, Stopped, is_finished, run_study
 from ssimgen.study.plan import Plan
 from ssimgen.study.tables import write_tables
 
@@ -29,13 +29,20 @@ def run_and_report(plan: Plan, output: Path, *, budget: float | None, parallel: 
 
     Raises:
         ValueError: runs failed; tables and reports of the others are written all the same.
+        Stopped: a signal came; likewise.
     """
-    outcomes = carry_on(plan, output, budget=budget, parallel=parallel)
+    stopped = None
+    try:
+        outcomes = carry_on(plan, output, budget=budget, parallel=parallel)
+    except Stopped as stop:
+        stopped, outcomes = stop, stop.outcomes
     tables = write_tables(plan, output)
     for path in write_reports(plan, output):
         print(f"report: {path}")
     print(f"tables: {output / 'results.csv'}, summary.csv, matched.csv")
     complain(plan, outcomes)
+    if stopped is not None:
+        raise stopped
     return tables
 
 
@@ -63,7 +70,9 @@ def write_reports(plan: Plan, output: Path) -> list[Path]:
             output / run.folder for run in plan.runs if run.data == data and is_finished(run, output, plan.evaluation)
         ]
         if finished:
-            paths.append(write_report(finished, output / "report" / data, title=f"{plan.name}: {data}"))
+            paths.append(
+                write_report(finished, output / "report" / data, title=f"{plan.name}: {data}", rates=plan.rates)
+            )
     return paths
 
 

@@ -37,6 +37,14 @@ class Outcome:
     message: str = ""
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal stopped a study after every running model wrote a checkpoint; `outcomes` are those so far."""
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        super().__init__("stopped by a signal; the same command goes on")
+        self.outcomes = outcomes
+
+
 def run_study(
     plan: Plan,
     output: Path,
@@ -61,6 +69,7 @@ def run_study(
         ValueError: a budget or a number of processes that is not positive; images that cannot be read or are too few;
             a run in the folder that has other options than the study.
         OSError: images are missing, or the folder cannot be written.
+        Stopped: a signal came, SIGINT or SIGTERM.
     """
     if budget is not None and not budget > 0:
         raise ValueError(f"budget must be a positive number of minutes, got {budget}")
@@ -79,9 +88,14 @@ def run_study(
             report(outcomes[-1])
         else:
             waiting.append(run)
-    for outcome in _carried_out(waiting, output, plan.evaluation, min(parallel, len(waiting)), deadline):
-        outcomes.append(outcome)
-        report(outcome)
+    with _signals() as received:
+        parallel = min(parallel, len(waiting))
+        for outcome in _carried_out(waiting, output, plan.evaluation, parallel, deadline, received):
+            outcomes.append(outcome)
+            report(outcome)
+    if received:
+        print(f"stopped by {signal.Signals(received[0]).name}", file=sys.stderr)
+        raise Stopped(outcomes)
     return outcomes
 
 
@@ -149,12 +163,17 @@ def _as_json(value: Any) -> Any:
 
 
 def _carried_out(
-    runs: Sequence[PlannedRun], output: Path, evaluation: EvaluationOptions, parallel: int, deadline: float | None
+    runs: Sequence[PlannedRun],
+    output: Path,
+    evaluation: EvaluationOptions,
+    parallel: int,
+    deadline: float | None,
+    received: list[int],
 ) -> Iterator[Outcome]:
     """The runs, by `parallel` processes; until they are done, the deadline has passed, or a signal comes."""
     waiting = list(runs)
     threads = max(1, torch.get_num_threads() // max(1, parallel))
-    with _signals() as received, _Workers(output, evaluation, threads) as workers:
+    with _Workers(output, evaluation, threads) as workers:
         while True:
             over = bool(received) or (deadline is not None and time.monotonic() >= deadline)
             if over:
@@ -166,8 +185,6 @@ def _carried_out(
                 break
             left = 1.0 if deadline is None or over else min(1.0, max(0.0, deadline - time.monotonic()))
             yield from workers.outcomes(left)
-    if received:
-        print(f"stopped by {signal.Signals(received[0]).name}", file=sys.stderr)
 
 
 class _Workers:
@@ -260,7 +277,8 @@ def _work(connection: Connection, output: str, evaluation: EvaluationOptions, th
         raise _Stop
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the parent tells us
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl-C goes to the parent alone, which tells us: a second signal would cost the checkpoint
     torch.set_num_threads(threads)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - progress bars of several runs would overwrite each other
     sources: dict[Source, Splits] = {}
