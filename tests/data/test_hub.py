@@ -59,7 +59,8 @@ def test_images_are_made_to_fit(tmp_path: Path) -> None:
     assert (train.shape, train.labels) == ((1, 8, 8), None)
 
 
-def test_a_limit_reads_as_many_as_are_wanted(tmp_path: Path) -> None:
+def test_a_limit_reads_as_many_as_are_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)  # instead of 5 s after each shuffle
     write(tmp_path / "set" / "a.parquet", [png(x) for x in pixels(30, 8, 8)])
     write(tmp_path / "set" / "b.parquet", [png(255 - x) for x in pixels(30, 8, 8)])
     whole = load_images(str(tmp_path / "set"))
