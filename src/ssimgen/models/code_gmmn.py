@@ -45,7 +45,7 @@ class CodeGMMNConfig:
         pretraining: fraction of the run that trains the autoencoder; the rest trains the generator.
         objective: reconstruction error of the autoencoder.
         structure: window, form and constants of a structural reconstruction error.
-        network: encoder and decoder.
+        network: encoder and decoder. Without a norm a convolutional one stays for long at the mean image.
         generator: perceptron from noise to code, its hidden layers named in that order.
     """
 
@@ -58,7 +58,7 @@ class CodeGMMNConfig:
     pretraining: float = 0.5
     objective: Objective = "bce"
     structure: Structure = field(default_factory=Structure)
-    network: Network = field(default_factory=Network)
+    network: Network = field(default_factory=lambda: Network(width=16, norm="group"))
     generator: Network = field(default_factory=lambda: Network("mlp", hidden=(64, 256, 256, 1024)))
 
     def __post_init__(self) -> None:
