@@ -250,13 +250,16 @@ class Similarities(Dataset[Tensor]):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_in_processes_forked_after_the_pool_has_started() -> None:
+@pytest.mark.parametrize("kind", ["threads of PyTorch", "pool"])
+def test_in_processes_forked_after_the_threads_have_started(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """DataLoader workers have none of the parent's threads, and must not wait for them."""
+    if kind == "pool":
+        monkeypatch.setattr(workers, "_parallel", None)
     threads = torch.get_num_threads()
     items = Similarities(*images(6, 1, 256, 256, dtype=torch.float32))
     try:
         expected = torch.stack([items[index] for index in range(6)])
-        assert workers._pool is not None
+        assert kind != "pool" or workers._pool is not None
         loader = DataLoader(
             items, batch_size=3, num_workers=2, timeout=60,
             multiprocessing_context=multiprocessing.get_context("fork"),
