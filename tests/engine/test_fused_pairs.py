@@ -256,7 +256,7 @@ def test_in_processes_forked_after_the_threads_have_started(kind: str, monkeypat
     if kind == "pool":
         monkeypatch.setattr(workers, "_parallel", None)
     threads = torch.get_num_threads()
-    items = Similarities(*images(6, 1, 256, 256, dtype=torch.float32))
+    items = Similarities(*images(6, 2, 256, 256, dtype=torch.float32))  # two planes, for two threads
     try:
         expected = torch.stack([items[index] for index in range(6)])
         assert kind != "pool" or workers._pool is not None
