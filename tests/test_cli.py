@@ -16,20 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
+from command_line import run
 from ssimgen import demo, ms_ssim, ssim
-from ssimgen.cli import COMMANDS, main
+from ssimgen.cli import COMMANDS
 from ssimgen.run_evaluation import EvaluationOptions
 from ssimgen.training import load_model, read_metrics
 
 SMALL = ["--network.kind", "mlp", "--network.hidden", "8", "--iterations", "6", "--batch", "16", "--latent", "2"]
-
-
-def run(*words: object) -> int:
-    """The exit code of `ssimgen WORDS`."""
-    try:
-        return main([str(word) for word in words])
-    except SystemExit as stop:  # how the parser of options leaves
-        return int(stop.code or 0)
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssimgen.cli import main
+from command_line import run
 from ssimgen.models import MODELS
 from ssimgen.training import load_model, read_metrics
 
@@ -16,14 +16,6 @@ NEEDED = {"vae": ["--tau", "0.1"], "cgmmn": ["--num-classes", "2"]}
 """What a model asks for on the pictures of `tiny`."""
 LABELLED = ["cgmmn", "aae", "gan", "lsgan"]
 """Models that draw classes, with --num-classes."""
-
-
-def run(*words: object) -> int:
-    """The exit code of `ssimgen WORDS`."""
-    try:
-        return main([str(word) for word in words])
-    except SystemExit as stop:  # how the parser of options leaves
-        return int(stop.code or 0)
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:

@@ -11,16 +11,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ssimgen.cli import main
+from command_line import run
 from ssimgen.data import load_images
-
-
-def run(*words: object) -> int:
-    """The exit code of `ssimgen WORDS`."""
-    try:
-        return main([str(word) for word in words])
-    except SystemExit as stop:  # how the parser of options leaves
-        return int(stop.code or 0)
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ssimgen.report import write_report
 from ssimgen.report.tables import Record
-from ssimgen.study.execution import Outcome, Stopped, is_finished, run_study
+from ssimgen.study.execution import Outcome, Stopped, finished_folders, is_finished, run_study
 from ssimgen.study.plan import Plan
 from ssimgen.study.tables import write_tables
 
@@ -64,16 +64,10 @@ def carry_on(plan: Plan, output: Path, *, budget: float | None, parallel: int) -
 
 def write_reports(plan: Plan, output: Path) -> list[Path]:
     """A report for each set of images with finished runs."""
-    paths = []
-    for data in dict.fromkeys(run.data for run in plan.runs):
-        finished = [
-            output / run.folder for run in plan.runs if run.data == data and is_finished(run, output, plan.evaluation)
-        ]
-        if finished:
-            paths.append(
-                write_report(finished, output / "report" / data, title=f"{plan.name}: {data}", rates=plan.rates)
-            )
-    return paths
+    return [
+        write_report(folders, output / "report" / data, title=f"{plan.name}: {data}", rates=plan.rates)
+        for data, folders in finished_folders(plan, output).items()
+    ]
 
 
 def complain(plan: Plan, outcomes: list[Outcome]) -> None:

@@ -113,6 +113,15 @@ def is_finished(run: PlannedRun, output: Path, evaluation: EvaluationOptions) ->
     )
 
 
+def finished_folders(plan: Plan, output: Path) -> dict[str, list[Path]]:
+    """The folders of finished runs, by set of images, in the order of the plan; without sets that have none."""
+    folders: dict[str, list[Path]] = {}
+    for run in plan.runs:
+        if is_finished(run, output, plan.evaluation):
+            folders.setdefault(run.data, []).append(output / run.folder)
+    return folders
+
+
 def _checked_data(plan: Plan) -> dict[str, str]:
     """Read all images once, so that what is wrong with them is known before hours have passed; their hashes."""
     hashes: dict[str, str] = {}

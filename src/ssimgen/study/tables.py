@@ -10,18 +10,15 @@ from pathlib import Path
 from ssimgen._files import write_atomically
 from ssimgen.report.folders import read_runs
 from ssimgen.report.tables import MATCHED, RESULTS, SUMMARY, Record, matched, records_of, summary
-from ssimgen.study.execution import is_finished
+from ssimgen.study.execution import finished_folders
 from ssimgen.study.plan import Plan
 
 
 def results(plan: Plan, output: Path) -> list[Record]:
     """One record a finished run and metric."""
     records = []
-    for data in dict.fromkeys(run.data for run in plan.runs):
-        finished = [
-            output / run.folder for run in plan.runs if run.data == data and is_finished(run, output, plan.evaluation)
-        ]
-        for record in records_of(read_runs(finished)) if finished else []:
+    for folders in finished_folders(plan, output).values():
+        for record in records_of(read_runs(folders)):
             folder = str(Path(record["folder"]).relative_to(output))
             records.append({**record, "study": plan.name, "folder": folder})
     return records
