@@ -14,7 +14,8 @@ from ssimgen.report import Verdict, write_report
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no Chromium with chromedriver here")
 
-TAB, ENTER, ESCAPE = "\ue004", "\ue007", "\ue00c"
+TAB, ENTER, ESCAPE, LEFT, RIGHT = "\ue004", "\ue007", "\ue00c", "\ue012", "\ue014"
+FITS = "const d = document.querySelector('dialog'); return d.scrollHeight <= d.clientHeight + 1"
 ORDER = "return [...document.querySelectorAll('#reconstruction tbody tr th')].map(c => c.firstChild.textContent.trim())"
 
 
@@ -73,9 +74,45 @@ def test_pictures_are_enlarged_and_closed_by_keyboard(page: Browser) -> None:
     assert page.run("return document.activeElement.className") == "zoom"
 
 
+def test_arrow_keys_go_through_the_pictures(page: Browser) -> None:
+    page.run("document.querySelector('.zoom').focus()")
+    page.press(ENTER)
+    name = "return document.querySelector('dialog p').textContent"
+    page.press(RIGHT)
+    assert page.run(name).startswith("samples of l2")
+    assert page.run("const i = document.querySelector('dialog img'); return i.alt") == page.run(name)
+    page.press(LEFT)
+    page.press(LEFT)  # the last comes before the first
+    assert page.run(name).startswith("samples and nearest training images of ssim")
+    assert page.run(FITS) is True
+    page.press(ENTER)  # the focus is on the button that closes
+    assert page.run("return document.querySelector('dialog').open") is False
+    last = "const all = document.querySelectorAll('.zoom'); return document.activeElement === all[all.length - 1]"
+    assert page.run(last) is True
+
+
+def test_the_focus_is_seen(page: Browser) -> None:
+    for _ in range(3):
+        page.press(TAB)
+        outline = page.run(
+            "const s = getComputedStyle(document.activeElement); return [s.outlineStyle, s.outlineWidth]"
+        )
+        assert outline == ["solid", "3px"]
+
+
+def test_comparisons_sort_too(page: Browser) -> None:
+    press = (
+        "const t = document.querySelector('#matched details[open] table'); t.querySelectorAll('button')[0].click(); "
+    )
+    order = "return [...t.tBodies[0].rows].map(r => r.cells[0].firstChild.textContent.trim())"
+    assert page.run(press + order) == ["l2", "ssim"]
+    assert page.run(press + order) == ["ssim", "l2"]
+
+
 def test_everything_that_acts_is_reached_by_tab(page: Browser) -> None:
     wanted = page.run(
-        "return document.querySelectorAll('main button, main summary, .scroll:not(details *), nav a, .skip').length"
+        "return [...document.querySelectorAll('main button, main summary, main .scroll, nav a, .skip')]"
+        ".filter((e) => e.checkVisibility()).length"
     )
     page.run("document.body.focus()")
     reached = set()
@@ -93,12 +130,14 @@ def test_text_stands_out_from_its_ground(page: Browser, dark: bool) -> None:
     page.appear(1200, dark=dark)
     ground = page.run("return getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(255, 255, 255)") is not dark
+    page.run("for (const d of document.querySelectorAll('details')) d.open = true")
     assert page.run(CONTRAST) == []
 
 
 @pytest.mark.parametrize("width", [400, 1200], ids=["400 px", "1200 px"])
 def test_the_page_is_no_wider_than_the_screen(page: Browser, width: int) -> None:
     page.appear(width)
+    page.run("for (const d of document.querySelectorAll('details')) d.open = true")
     assert page.run("return document.documentElement.scrollWidth") <= width
     sizes = page.run("return [...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height)")
     assert min(size for size in sizes if size) > 8  # letters of charts stay readable

@@ -13,7 +13,7 @@ from made_runs import DISTANCE, FRECHET, KL, PSNR, SSIM, place, sweep, write_run
 from PIL import Image
 
 from ssimgen.cli import main
-from ssimgen.report import Verdict, write_report
+from ssimgen.report import Verdict, embedding, write_report
 
 REFERRING = ("src", "href", "srcset", "action", "data", "poster", "background", "xlink:href")
 VOID = {"meta", "link", "img", "br"}
@@ -105,15 +105,106 @@ def test_the_table_is_ranked_and_marks_what_was_trained_on(page: Page) -> None:
 
 def test_options_that_differ_are_shown(page: Page) -> None:
     options = page.html.split('id="options"')[1].split("<details>")[0]
-    assert re.findall(r'<th scope="row" class="name">([^<]*)</th>', options) == ["tau", "objective"]
-    assert "<mark>" in options
+    assert re.findall(r'<th scope="col">([^<]*)</th>', options) == ["tau", "objective"]
+    lines = re.findall(r'<th scope="row" class="name">(.*?)</th>(.*?)</tr>', options)
+    cells = {re.sub("<[^>]*>", "", name): re.findall(r"<td.*?>(.*?)</td>", line) for name, line in lines}
+    assert cells == {  # the baseline first; what half of the models or more have is not marked
+        "l2 tau=10 baseline": ["<mark>10.0</mark>", "l2"],
+        "l2 tau=30 baseline": ["<mark>30.0</mark>", "l2"],
+        "ssim tau=20": ["<mark>20.0</mark>", "<mark>ssim</mark>"],
+        "ssim tau=40": ["<mark>40.0</mark>", "<mark>ssim</mark>"],
+    }
 
 
 def test_rates_can_be_chosen(tmp_path: Path) -> None:
     html = write_report(sweep(tmp_path / "runs"), tmp_path / "report", rates=[26.0]).read_text()
-    matched = html.split('id="matched"')[1].split("</table>")[0]
-    assert set(re.findall(r"<td data-value=\"([^\"]*)\">26</td>", matched)) == {"26.0"}
-    assert "27.5" not in matched
+    assert summaries(html) == ["at 26 nats, 3 seeds"]
+
+
+def summaries(html: str) -> list[str]:
+    matched = html.split('id="matched"')[1].split("</section>")[0]
+    return re.findall(r"<summary>([^<]*)</summary>", matched)
+
+
+def words(html: str) -> str:
+    """Text without tags."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
+
+
+def test_models_are_compared_at_equal_rate(page: Page) -> None:
+    """The middle rate is open; every metric of a model stands in one line: see `sweep` for the numbers."""
+    assert summaries(page.html) == ["at 22.5 nats, 3 seeds", "at 25 nats, 3 seeds", "at 27.5 nats, 3 seeds"]
+    (opened,) = re.findall(r"<details open>(.*?)</details>", page.html, re.DOTALL)
+    assert "at 25 nats" in opened
+    _, ssim, l2 = opened.split("<tbody>")[1].split("<tr>")  # ranked by the feature distance
+    assert "l2 baseline" in words(l2)
+    assert "(" not in words(l2)
+    assert "6.4 ▲ better \N{MINUS SIGN}2.1 (\N{MINUS SIGN}2.35 to \N{MINUS SIGN}1.85) p = 0.00076" in words(ssim)
+    assert 'class="better"' in ssim  # what no model was trained on
+    assert re.search(r'‡</abbr> <span class="biased">', ssim)  # SSIM, on which it was
+
+
+def test_rates_that_do_not_meet_are_said(tmp_path: Path) -> None:
+    for seed in range(2):
+        for variant, rates in (("l2", (1.0, 2.0)), ("ssim", (3.0, 4.0))):
+            for rate in rates:
+                values = {KL: rate + 0.1 * seed, DISTANCE: 1.0}
+                study = place(variant, tau=rate)
+                write_run(tmp_path / f"{variant}{rate}{seed}", values, seed=seed, study=study)
+    section = words(write_report([tmp_path], tmp_path / "report").read_text().split('id="matched"')[1])
+    assert "nothing can be compared at equal rate" in section
+    assert "l2 1 to 2.1, ssim 3 to 4.1." in section
+
+
+def test_metrics_are_explained(page: Page) -> None:
+    terms = re.findall(r"<dt>(.*?)</dt>", page.html)
+    assert terms == ["KL, nats", "PSNR, dB", "SSIM", "feature distance", "Frechet distance"]
+
+
+def test_groups_of_models_have_options_charts_and_comparisons_of_their_own(tmp_path: Path) -> None:
+    for group in ("vae", "other"):
+        for variant in ("l2", "ssim"):
+            study = {**place(variant), "group": group}
+            write_run(tmp_path / group / variant, {PSNR: 1.0}, options={"objective": variant}, study=study)
+    html = write_report([tmp_path], tmp_path / "report").read_text()
+    for section in ("compared", "losses", "options"):
+        of_section = html.split(f'id="{section}"')[1].split("</section>")[0]
+        assert re.findall(r"<h3>(.*?)</h3>", of_section) == ["other", "vae"]
+    legends = re.findall(r'<g class="s(\d)">.*?</svg> (\w+)</li>', html.split('id="losses"')[1])
+    assert legends == [("0", "l2"), ("1", "ssim")] * 2  # colours begin anew
+
+
+def test_missing_and_broken_pictures_are_said(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {PSNR: 3.0, FRECHET: 3.0})
+    broken = run / "samples/00000020.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    (run / "worst.png").unlink()
+    (run / "real.png").unlink()
+    html = write_report([run], tmp_path / "report").read_text()
+    assert html.count("no picture in the run folder") == 2
+    assert len(re.findall(r'<img src="data:image/png', html)) == 2
+
+
+def test_models_that_do_not_reconstruct_miss_no_picture(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {FRECHET: 3.0})
+    (run / "worst.png").unlink()
+    html = write_report([run], tmp_path / "report").read_text()
+    assert "no picture" not in html
+    assert "worst reconstructions" not in html
+
+
+def test_many_large_pictures_are_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = sweep(tmp_path / "runs")
+    monkeypatch.setattr(embedding, "LIMIT", 9_000)  # nine noise pictures of 1.2 kB
+    html = write_report(runs, tmp_path / "report").read_text()
+    assert "Pictures are compressed (WebP, quality " in html
+    found = re.findall(r"data:image/webp;base64,([^\"]*)", html)
+    assert len(found) == 9
+    for content in found:
+        with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+            picture.load()
+            assert picture.size == (34, 34)
+    assert "Pictures are compressed" not in write_report(runs[:1], tmp_path / "other").read_text()
 
 
 def test_one_run_makes_a_report(tmp_path: Path) -> None:
@@ -173,3 +264,43 @@ def test_what_is_no_evaluated_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "evaluation.json is damaged: it has no 'iteration'" in refused(capsys, run)
     (run / "evaluation.json").unlink()
     assert f"has not been evaluated: ssimgen evaluate {run}" in refused(capsys, run)
+    write_run(tmp_path / "second", {PSNR: 1.0})
+    third = write_run(tmp_path / "third", {PSNR: 1.0})
+    (third / "evaluation.json").unlink()
+    assert f"2 of 3 runs have not been evaluated: ssimgen evaluate {run} and so on" in refused(capsys, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        (
+            "evaluation.json",
+            '"metric": "SSIM"',
+            '"metrik": "SSIM"',
+            "it has no 'metric' in row 2: evaluate the run again",
+        ),
+        ("evaluation.json", '"value": 20.0', '"value": "x"', "'value' in row 1 is 'x': evaluate the run again"),
+        ("evaluation.json", '"rows": [', '"rows": [3, ', "row 1 is 3: evaluate the run again"),
+        ("config.json", '"seed": 0', '"sed": 0', "it has no 'training.seed': train the run again, or leave it out"),
+        ("config.json", '"hash": "f', '"hash": 3, "h": "f', "'data.hash' is 3: train the run again"),
+        ("config.json", '"variant"', '"varint"', "it has no 'study.variant'"),
+        ("metrics.jsonl", '"iteration": 10,', '"iteration" 10,', 'line 1 is \'{"iteration" 10'),
+    ],
+)
+def test_damaged_files_are_named(
+    name: str, old: str, new: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", {PSNR: 20.0, SSIM: 0.5}, study=place("l2"))
+    text = (run / name).read_text()
+    assert old in text
+    (run / name).write_text(text.replace(old, new))
+    error = refused(capsys, run, "-o", tmp_path / "report")
+    assert f"{run / name} is damaged: {message}" in error
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {PSNR: 20.0})
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 30, "sec')
+    assert "Losses" in write_report([run], tmp_path / "report").read_text()

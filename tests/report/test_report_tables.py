@@ -58,6 +58,32 @@ def test_rates_can_be_chosen_and_nothing_is_extrapolated(tmp_path: Path) -> None
     assert KL not in {row["metric"] for row in rows}
 
 
+def test_a_variant_of_other_rates_does_not_hinder_the_rest(tmp_path: Path) -> None:
+    paths = sweep(tmp_path)
+    for seed in range(3):
+        for rate in (0.1, 0.2):
+            values = {KL: rate, DISTANCE: 1.0}
+            paths.append(write_run(tmp_path / f"far-{rate}-{seed}", values, seed=seed, study=place("far", tau=rate)))
+    rows = matched(records_of(read_runs(paths)))
+    assert sorted({row["rate"] for row in rows}) == [22.5, 25.0, 27.5]
+    assert {row["variant"] for row in rows} == {"l2", "ssim"}
+
+
+def test_the_baseline_is_never_left_out(tmp_path: Path) -> None:
+    for seed in range(2):
+        for variant, rates in (("l2", (0.1, 0.2)), ("ssim", (10.0, 20.0)), ("mix", (10.0, 20.0))):
+            for rate in rates:
+                path = tmp_path / f"{variant}-{rate}-{seed}"
+                write_run(path, {KL: rate, DISTANCE: 1.0}, seed=seed, study=place(variant, tau=rate))
+    assert matched(records_of(read_runs([tmp_path]))) == []
+
+
+def test_a_rate_that_is_unknown_is_left_out(tmp_path: Path) -> None:
+    paths = sweep(tmp_path)
+    paths.append(write_run(tmp_path / "lost", {KL: None, DISTANCE: 1.0}, seed=0, study=place("ssim", tau=99.0)))
+    assert sorted({row["rate"] for row in matched(records_of(read_runs(paths)))}) == [22.5, 25.0, 27.5]
+
+
 def test_runs_without_a_study_are_named_by_what_differs(tmp_path: Path) -> None:
     write_run(tmp_path / "a", {PSNR: 1.0})
     write_run(tmp_path / "b", {PSNR: 2.0}, options={"objective": "ssim", "structure": {"form": "sum", "k2": 0.03}})

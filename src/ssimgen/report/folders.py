@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 FORMAT = 1
 RATE = "KL, nats"
@@ -50,17 +53,26 @@ class Run:
 
     @cached_property
     def metrics(self) -> list[dict[str, float]]:
-        """The lines of metrics.jsonl."""
+        """The lines of metrics.jsonl; a last one that was cut off is left out."""
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        if lines and not lines[-1].endswith("}"):
+            lines.pop()
+        return [_line(path, number, line) for number, line in enumerate(lines, 1)]
 
     def picture(self, name: str) -> bytes | None:
-        """A PNG: "samples" and "reconstructions" are the latest of their folders; None where there is none."""
+        """A PNG: "samples" and "reconstructions" are the latest of their folders; None where there is none, or where it
+        cannot be decoded."""
         inside = sorted((self.path / name).glob("*.png"))
         path = inside[-1] if inside else self.path / f"{name}.png"
-        content = path.read_bytes() if path.exists() else b""
-        return content if content.startswith(_PNG) else None
+        content = path.read_bytes() if path.is_file() else b""
+        return content if content.startswith(_PNG) and _decodes(content) else None
+
+    def expects(self, name: str) -> bool:
+        """Whether an evaluation of this run leaves such a picture: reconstructions are of models that reconstruct."""
+        if name not in ("reconstructions", "worst"):
+            return True
+        return any(row["kind"] == "reconstruction" for row in self.evaluation["rows"])
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -69,7 +81,9 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     Raises:
         ValueError: no run; one that is damaged or not evaluated; runs of different images, or evaluated differently.
     """
-    runs = [_read(folder) for folder in _folders(paths)]
+    folders = _folders(paths)
+    _check_evaluated(folders)
+    runs = [_read(folder) for folder in folders]
     first = runs[0]
     for run in runs[1:]:
         if run.config["data"]["hash"] != first.config["data"]["hash"]:
@@ -100,31 +114,93 @@ def _folders(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def _check_evaluated(folders: Sequence[Path]) -> None:
+    missing = [folder for folder in folders if not (folder / "evaluation.json").exists()]
+    if not missing:
+        return
+    if len(missing) == 1:
+        raise ValueError(f"{missing[0]} has not been evaluated: ssimgen evaluate {missing[0]}")
+    raise ValueError(
+        f"{len(missing)} of {len(folders)} runs have not been evaluated: ssimgen evaluate {missing[0]} and so on, or "
+        "name only runs that are"
+    )
+
+
 def _read(folder: Path) -> Run:
-    if not (folder / "evaluation.json").exists():
-        raise ValueError(f"{folder} has not been evaluated: ssimgen evaluate {folder}")
     config, evaluation = (_json(folder / name) for name in ("config.json", "evaluation.json"))
     if evaluation.get("format") != FORMAT:
         raise ValueError(
             f"{folder}/evaluation.json has format {evaluation.get('format')!r}, this version of ssimgen reads "
             f"{FORMAT}: evaluate the run again"
         )
-    for name, content, keys in (
-        ("config.json", config, ("model", "config", "training", "optimiser", "data")),
-        ("evaluation.json", evaluation, ("iteration", "options", "network", "data", "rows")),
-    ):
-        if missing := [key for key in keys if key not in content]:
-            raise ValueError(f"{folder / name} is damaged: it has no {missing[0]!r}")
+    _check(folder / "config.json", config, _CONFIG, _REMEDIES["config.json"])
+    if "study" in config:
+        _check(folder / "config.json", config, _PLACE, _REMEDIES["config.json"])
+    _check(folder / "evaluation.json", evaluation, _EVALUATION, _AGAIN)
+    for number, row in enumerate(evaluation["rows"], 1):
+        if not isinstance(row, Mapping):
+            raise ValueError(f"{folder / 'evaluation.json'} is damaged: row {number} is {row!r}: {_AGAIN}")
+        _check(folder / "evaluation.json", row, _ROW, _AGAIN, f" in row {number}")
     return Run(folder, config, evaluation)
+
+
+_AGAIN = "evaluate the run again"
+_REMEDIES = {"config.json": "train the run again, or leave it out", "evaluation.json": _AGAIN}
+_NUMBER = (int, float, type(None))
+_CONFIG = {
+    "model": str, "shape": list, "config": dict, "training": dict, "training.seed": int, "optimiser": dict,
+    "data": dict, "data.source": str, "data.images": int, "data.hash": str,
+}  # fmt: skip
+_PLACE = {"study": dict, "study.group": str, "study.variant": str, "study.point": dict, "study.arm": str}
+_EVALUATION = {
+    "iteration": int, "options": dict, "options.images": int, "network": (str, type(None)), "data": dict, "rows": list,
+}  # fmt: skip
+_ROW = {
+    "kind": str, "metric": str, "value": _NUMBER, "low": _NUMBER, "high": _NUMBER, "reference": _NUMBER, "n": int,
+    "better": str,
+}  # fmt: skip
+
+
+def _check(path: Path, content: Mapping[str, Any], kinds: Mapping[str, Any], remedy: str, where: str = "") -> None:
+    """Refuse content without a key that a report needs, or with a value of another kind."""
+    for key, kind in kinds.items():
+        *outer, last = key.split(".")
+        place: Any = content
+        for name in outer:
+            place = place[name]  # a table: keys of it stand after it
+        if last not in place:
+            raise ValueError(f"{path} is damaged: it has no {key!r}{where}: {remedy}")
+        if not isinstance(place[last], kind):
+            raise ValueError(f"{path} is damaged: {key!r}{where} is {place[last]!r}: {remedy}")
+
+
+def _line(path: Path, number: int, line: str) -> dict[str, float]:
+    try:
+        found: dict[str, float] = json.loads(line)
+        if isinstance(found, dict) and {"iteration", "seconds"} <= found.keys():
+            return found
+    except json.JSONDecodeError:
+        pass
+    raise ValueError(f"{path} is damaged: line {number} is {line[:60]!r}")
+
+
+def _decodes(png: bytes) -> bool:
+    """Whether a picture is whole."""
+    try:
+        with Image.open(io.BytesIO(png)) as picture:
+            picture.load()
+    except (OSError, ValueError, SyntaxError):  # what Pillow raises for broken files
+        return False
+    return True
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise ValueError(f"{path} is damaged ({error}): {_REMEDIES[path.name]}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: not a JSON object")
+        raise ValueError(f"{path} is damaged (not a JSON object): {_REMEDIES[path.name]}")
     return content
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,12 +17,33 @@ from markupsafe import Markup
 from ssimgen._files import writable_folder, write_atomically
 from ssimgen.report import tables
 from ssimgen.report.charts import Point, Series, line_chart, swatch
+from ssimgen.report.comparison import RANKED_BY, Comparison, comparisons
+from ssimgen.report.embedding import embed
 from ssimgen.report.folders import RATE, Run, read_runs
+from ssimgen.report.glossary import meanings
 from ssimgen.report.tables import Record
 
-RANKED_BY = {"reconstruction": "feature distance", "samples": "Frechet distance"}
 _NONE = "-"
 _MOST_PICTURES = 40  # variants with pictures
+_GALLERIES = {  # pictures of a run folder: heading, what they show, and for those who do not see them
+    "samples": ("Samples", "Images drawn from the models.", "samples of"),
+    "reconstructions": (
+        "Reconstructions",
+        "Rows of held-out images, each followed by the row of their reconstructions.",
+        "held-out images and their reconstructions by",
+    ),
+    "worst": (
+        "Failures: worst reconstructions",
+        "The held-out images that come back with the lowest SSIM, worst first, each row followed by the row of their "
+        "reconstructions.",
+        "worst reconstructions by",
+    ),
+    "nearest": (
+        "Nearest training images",
+        "Rows of samples, each followed by the row of the training images nearest to them in the structural distance.",
+        "samples and nearest training images of",
+    ),
+}
 _CURVES = ("PSNR, dB", "SSIM", "MS-SSIM", "feature distance")
 
 
@@ -77,34 +98,41 @@ def page(
     matched = tables.matched(records, rates)
     arms = _arms(runs, records)
     summary = tables.summary(records)
-    styles = {key: i for i, key in enumerate(dict.fromkeys((arm.group, arm.variant) for arm in arms))}
     first = runs[0]
     shown = _pictured(arms, records, matched)
+    groups = _groups(arms)
+    pictures = {(str(run.path), name): png for run, name, png in _all_pictures(shown)}
+    real = next((png for png in (run.picture("real") for run in runs) if png), None)
+    embedded = embed(pictures | ({("", "real"): real} if real else {}))
+    at_rate = comparisons(matched, lambda row: row["variant"])
+    source = first.config["data"]["source"].removesuffix(", training")
     return (
         _environment()
         .from_string(_resource("report.html"))
         .render(
-            title=title or f"Runs on {first.config['data']['source']}",
+            title=title or f"Runs on {source}",
             verdict=verdict,
             data=first.config["data"],
+            source=source,
             shape=first.config["shape"],
             evaluation=first.evaluation,
             runs=runs,
+            seeds=sorted({run.seed for run in runs}),
             arms=arms,
-            many_groups=len({arm.group for arm in arms}) > 1,
+            many_groups=len(groups) > 1,
             rankings=[r for r in (_ranking(kind, summary, arms, first) for kind in RANKED_BY) if r],
-            compared=[
-                row for row in summary if row["difference"] is not None and not row["metric"].startswith("p-value")
-            ],
-            matched=[row for row in matched if not row["metric"].startswith("p-value")],
-            legend=[(swatch_of(i), _name(*key, arms)) for key, i in styles.items()],
-            rated=[(swatch_of(i), _name(*key, arms)) for key, i in styles.items() if key in _rated(summary)],
-            rates=_rate_charts(summary, styles, first),
-            losses=_loss_charts(shown, styles),
-            pictures=[_pictures(arm) for arm in shown],
+            meanings=meanings(dict.fromkeys(r["metric"] for r in sorted(summary, key=lambda r: r["kind"] != "rate"))),
+            matched=_by_group(at_rate),
+            apart=_apart(records, at_rate),
+            compared=comparisons(summary, lambda row: row["arm"]),
+            rates=[c for c in (_rate_charts(group, summary, first) for group in groups) if c["charts"]],
+            losses=[c for c in (_loss_charts(group, shown) for group in groups) if c["charts"]],
+            galleries=_galleries(shown, embedded.uris),
+            real=embedded.uris.get(("", "real")),
+            compressed=embedded.note,
             left_out=len(arms) - len(shown),
-            real=_data_uri(first.picture("real")),
-            differences=_differences(arms),
+            options=[_options(group) for group in groups],
+            between=_between(groups),
             versions=first.config.get("versions", {}),
             style=Markup(_resource("report.css")),
             script=Markup(_resource("report.js")),
@@ -119,11 +147,32 @@ class Arm:
     group: str
     variant: str
     point: str
-    label: str
+    label: str  # with the group, where there are several
+    name: str  # without
     runs: tuple[Run, ...]
+    baseline: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """Arms that are compared with each other; a colour a variant."""
+
+    name: str
+    arms: tuple[Arm, ...]
+
+    @property
+    def styles(self) -> dict[str, int]:
+        """The style of each variant in charts."""
+        return {variant: i for i, variant in enumerate(dict.fromkeys(arm.variant for arm in self.arms))}
+
+    def legend(self, variants: Iterable[str]) -> list[tuple[Markup, str]]:
+        """Marks and names of some variants."""
+        wanted = set(variants)
+        return [(Markup(swatch(style)), variant) for variant, style in self.styles.items() if variant in wanted]
 
 
 def _arms(runs: Sequence[Run], records: Sequence[Record]) -> list[Arm]:
+    """In the order of the runs, by groups, the baseline of each first."""
     by_folder = {record["folder"]: record for record in records}
     found: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
@@ -132,14 +181,23 @@ def _arms(runs: Sequence[Run], records: Sequence[Record]) -> list[Arm]:
     groups = {group for group, _, _ in found}
     arms = []
     for (group, variant, point), of_arm in found.items():
-        arm = by_folder[str(of_arm[0].path)]["arm"]
+        record = by_folder[str(of_arm[0].path)]
+        arm = record["arm"]
         label = arm if len(groups) == 1 or arm == group else f"{group} {arm}"
-        arms.append(Arm(group, variant, point, label, tuple(sorted(of_arm, key=lambda run: run.seed))))
-    return arms
+        ordered = tuple(sorted(of_arm, key=lambda run: run.seed))
+        arms.append(Arm(group, variant, point, label, arm, ordered, variant == record["baseline"]))
+    order = list(dict.fromkeys(arm.group for arm in arms))
+    variants = list(dict.fromkeys((arm.group, arm.variant) for arm in arms))
+    return sorted(
+        arms, key=lambda arm: (order.index(arm.group), not arm.baseline, variants.index((arm.group, arm.variant)))
+    )
 
 
-def _name(group: str, variant: str, arms: Sequence[Arm]) -> str:
-    return variant if len({arm.group for arm in arms}) == 1 or variant == group else f"{group} {variant}"
+def _groups(arms: Sequence[Arm]) -> list[Group]:
+    found: dict[str, list[Arm]] = {}
+    for arm in arms:
+        found.setdefault(arm.group, []).append(arm)
+    return [Group(name, tuple(of_group)) for name, of_group in found.items()]
 
 
 # --- ranked tables ----------------------------------------------------------------------------------------------
@@ -151,8 +209,9 @@ def _ranking(kind: str, summary: Sequence[Record], arms: Sequence[Arm], first: R
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     if not any(row["kind"] == kind for row in rows):
         return None
-    if kind == "samples" and RATE in metrics:
+    if RATE in metrics:
         metrics.remove(RATE)
+        metrics = [RATE, *metrics] if kind == "reconstruction" else metrics
     cells = {(row["group"], row["variant"], row["point"], row["metric"]): row for row in rows}
     columns = []
     for metric in metrics:
@@ -171,14 +230,10 @@ def _ranking(kind: str, summary: Sequence[Record], arms: Sequence[Arm], first: R
     for arm in arms:
         line = [cells.get((arm.group, arm.variant, arm.point, metric)) for metric in metrics]
         if any(cell is not None for cell in line):
-            lines.append({"label": arm.label, "seeds": len(arm.runs), "cells": line, "baseline": _is_baseline(arm)})
+            lines.append({"label": arm.label, "seeds": len(arm.runs), "cells": line, "baseline": arm.baseline})
     place = metrics.index(by)
     lines.sort(key=lambda line: _rank_key(line["cells"][place]))
     return {"kind": kind, "columns": columns, "lines": lines, "by": place, "rated": RATE in metrics}
-
-
-def _is_baseline(arm: Arm) -> bool:
-    return bool(arm.runs[0].study.get("baseline")) and arm.runs[0].study["baseline"] == arm.variant
 
 
 def _rank_key(cell: Record | None) -> tuple[bool, float]:
@@ -203,43 +258,60 @@ def _best(rows: Sequence[Record]) -> float | None:
     return best
 
 
+# --- comparisons ------------------------------------------------------------------------------------------------
+
+
+def _by_group(found: Sequence[Comparison]) -> dict[str, list[tuple[Comparison, bool]]]:
+    """Comparisons at equal rate by their group; the middle one of its rates is that to show first."""
+    groups: dict[str, list[Comparison]] = {}
+    for comparison in found:
+        groups.setdefault(comparison.group, []).append(comparison)
+    return {
+        group: [(comparison, i == len(of_group) // 2) for i, comparison in enumerate(of_group)]
+        for group, of_group in groups.items()
+    }
+
+
+def _apart(records: Sequence[Record], found: Sequence[Comparison]) -> dict[str, list[tuple[str, float, float]]]:
+    """Groups whose variants have rates and yet cannot be compared at any, with the ends of each variant's rates."""
+    compared = {comparison.group for comparison in found}
+    groups: dict[str, list[tuple[str, float, float]]] = {}
+    for (group, variant), (low, high) in tables.reach(records).items():
+        if group not in compared:
+            groups.setdefault(group, []).append((variant, low, high))
+    baselines = {record["group"]: record["baseline"] for record in records}
+    return {group: ends for group, ends in groups.items() if len(ends) > 1 and baselines[group]}
+
+
 # --- charts -----------------------------------------------------------------------------------------------------
 
 
-def swatch_of(style: int) -> Markup:
-    """The mark of a style."""
-    return Markup(swatch(style))
-
-
-def _rated(summary: Sequence[Record]) -> set[tuple[str, str]]:
-    """Groups and variants that have a rate."""
-    return {(r["group"], r["variant"]) for r in summary if r["metric"] == RATE}
-
-
-def _rate_charts(summary: Sequence[Record], styles: Mapping[tuple[str, str], int], first: Run) -> list[dict[str, Any]]:
+def _rate_charts(group: Group, summary: Sequence[Record], first: Run) -> dict[str, Any]:
     """Quality against KL, a chart a metric: means over seeds, with their intervals."""
-    rate = {(r["group"], r["variant"], r["point"]): r["value"] for r in summary if r["metric"] == RATE}
-    if len(rate) < 2:
-        return []
+    rows = [r for r in summary if r["group"] == group.name]
+    rate = {(r["variant"], r["point"]): r["value"] for r in rows if r["metric"] == RATE}
     charts = []
-    for row in dict.fromkeys(
-        r["metric"] for r in summary if r["metric"].startswith(_CURVES) and r["kind"] == "reconstruction"
+    for metric in dict.fromkeys(
+        r["metric"] for r in rows if r["metric"].startswith(_CURVES) and r["kind"] == "reconstruction"
     ):
-        points: dict[tuple[str, str], list[Point]] = {}
-        for r in summary:
-            key = (r["group"], r["variant"], r["point"])
-            if r["metric"] == row and key in rate and r["value"] is not None:
-                points.setdefault(key[:2], []).append(Point(rate[key], r["value"], r["low"], r["high"]))
-        series = [Series(" ".join(key), tuple(ps), styles[key]) for key, ps in points.items()]
+        points: dict[str, list[Point]] = {}
+        for r in rows:
+            key = (r["variant"], r["point"])
+            if r["metric"] == metric and key in rate and r["value"] is not None:
+                points.setdefault(r["variant"], []).append(Point(rate[key], r["value"], r["low"], r["high"]))
+        series = [Series(variant, tuple(ps), group.styles[variant]) for variant, ps in points.items()]
         if series:
-            label = row.replace(f" ({first.evaluation['network']})", "")
-            charts.append({"title": label, "svg": Markup(line_chart(series, x_label=RATE, y_label=label))})
-    return charts
+            label = metric.replace(f" ({first.evaluation['network']})", "")
+            better = {"higher": ", higher is better", "lower": ", lower is better"}
+            title = label + next(better.get(r["better"], "") for r in rows if r["metric"] == metric)
+            charts.append({"title": title, "svg": Markup(line_chart(series, x_label=RATE, y_label=label))})
+    return {"group": group.name, "legend": group.legend(variant for variant, _ in rate), "charts": charts}
 
 
-def _loss_charts(arms: Sequence[Arm], styles: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
-    """Loss terms during training, a chart a term, of the first seed of each arm."""
-    series: dict[tuple[str, str], list[Series]] = {}
+def _loss_charts(group: Group, shown: Sequence[Arm]) -> dict[str, Any]:
+    """Loss terms during training, a chart a term, of the first seed of each arm that is shown."""
+    series: dict[str, list[Series]] = {}
+    arms = [arm for arm in group.arms if arm in shown]
     for arm in arms:
         terms: dict[str, list[Point]] = {}
         for line in arm.runs[0].metrics:
@@ -248,20 +320,20 @@ def _loss_charts(arms: Sequence[Arm], styles: Mapping[tuple[str, str], int]) -> 
                     terms.setdefault(key, []).append(Point(line["iteration"], value))
         for key, points in terms.items():
             lone = len(points) == 1  # a line of one point is none
-            drawn = Series(arm.label, tuple(points), styles[arm.group, arm.variant], marks=lone)
-            series.setdefault((arm.group, key), []).append(drawn)
-    many_groups = len({arm.group for arm in arms}) > 1
+            drawn = Series(arm.name, tuple(points), group.styles[arm.variant], marks=lone)
+            series.setdefault(key, []).append(drawn)
+    model = group.arms[0].runs[0].config["model"]
     charts = []
-    for (group, key), lines in series.items():
+    for key, lines in series.items():
         values = [p.y for s in lines for p in s.points]
         log = min(values) > 0 and max(values) > 30 * min(values)
-        title = (f"{group}: {key}" if many_groups else key) + (", logarithmic" if log else "")
+        title = key.removeprefix(f"{model}/").replace("/", ": ").replace("_", " ") + (", logarithmic" if log else "")
         svg = line_chart(lines, x_label="iteration", y_label=title, log=log)
         charts.append({"title": title, "svg": Markup(svg)})
-    return charts
+    return {"group": group.name, "legend": group.legend(arm.variant for arm in arms), "charts": charts}
 
 
-# --- pictures and options ---------------------------------------------------------------------------------------
+# --- pictures ---------------------------------------------------------------------------------------------------
 
 
 def _pictured(arms: Sequence[Arm], records: Sequence[Record], matched: Sequence[Record]) -> list[Arm]:
@@ -285,32 +357,67 @@ def _pictured(arms: Sequence[Arm], records: Sequence[Record], matched: Sequence[
     return list(chosen.values())[:_MOST_PICTURES]
 
 
-def _pictures(arm: Arm) -> dict[str, Any]:
-    run = arm.runs[0]
-    names = ("samples", "reconstructions", "worst", "nearest")
-    return {
-        "label": arm.label,
-        "seed": run.seed,
-        **{name: _data_uri(run.picture(name)) for name in names},
-    }
+def _all_pictures(arms: Sequence[Arm]) -> Iterator[tuple[Run, str, bytes]]:
+    for arm in arms:
+        for name in _GALLERIES:
+            content = arm.runs[0].picture(name)
+            if content is not None:
+                yield arm.runs[0], name, content
 
 
-def _data_uri(content: bytes | None) -> str | None:
-    return None if content is None else f"data:image/png;base64,{base64.b64encode(content).decode()}"
+def _galleries(arms: Sequence[Arm], uris: Mapping[tuple[str, str], str]) -> list[dict[str, Any]]:
+    """Pictures of one kind beside each other; None where a run folder should have one and does not."""
+    found = []
+    for name, (heading, text, alt) in _GALLERIES.items():
+        figures = [
+            {"label": arm.label, "alt": f"{alt} {arm.label}", "uri": uris.get((str(arm.runs[0].path), name))}
+            for arm in arms
+            if arm.runs[0].expects(name)
+        ]
+        if figures:
+            found.append({"name": name, "heading": heading, "text": text, "figures": figures})
+    return found
 
 
-def _differences(arms: Sequence[Arm]) -> dict[str, Any]:
-    """Options in which arms differ, and those that all share."""
-    runs = [arm.runs[0] for arm in arms]
+# --- options ----------------------------------------------------------------------------------------------------
+
+
+def _options(group: Group) -> dict[str, Any]:
+    """Options in which the arms of a group differ, an arm a line, and those that they share."""
+    runs = [arm.runs[0] for arm in group.arms]
     keys = tables.differing_options(runs)
-    rows = []
-    for key in keys:
-        values = [_shown(run.options.get(key)) for run in runs]
-        given = [value for value in values if value != _NONE] or values
-        usual = max(dict.fromkeys(given), key=given.count)
-        rows.append({"option": key, "cells": [(value, value not in (usual, _NONE)) for value in values]})
+    columns = [_marked([_shown(run.options.get(key)) for run in runs]) for key in keys]
+    lines = [
+        {"label": arm.name, "baseline": arm.baseline, "cells": [column[i] for column in columns]}
+        for i, arm in enumerate(group.arms)
+    ]
     shared = {key: _shown(value) for key, value in runs[0].options.items() if key not in keys}
-    return {"rows": rows, "shared": shared, "labels": [arm.label for arm in arms]}
+    return {"group": group.name, "keys": keys, "lines": lines, "shared": shared}
+
+
+def _between(groups: Sequence[Group]) -> dict[str, Any]:
+    """Options that every group has one value of, but not the same."""
+    found: dict[str, list[str]] = {}
+    for key in groups[0].arms[0].runs[0].options:
+        values = [{_shown(arm.runs[0].options.get(key)) for arm in group.arms} for group in groups]
+        if all(len(each) == 1 and each != {_NONE} for each in values):
+            found[key] = [next(iter(each)) for each in values]
+    keys = [key for key, values in found.items() if len(set(values)) > 1]
+    columns = [_marked(found[key]) for key in keys]
+    lines = [
+        {"label": group.name, "baseline": False, "cells": [column[i] for column in columns]}
+        for i, group in enumerate(groups)
+    ]
+    return {"keys": keys, "lines": lines}
+
+
+def _marked(values: Sequence[str]) -> list[tuple[str, bool]]:
+    """Each value, and whether it differs from that which half of them or more have."""
+    given = [value for value in values if value != _NONE] or list(values)
+    usual = max(dict.fromkeys(given), key=given.count)
+    if 2 * given.count(usual) < len(given):
+        return [(value, value != _NONE) for value in values]
+    return [(value, value not in (usual, _NONE)) for value in values]
 
 
 def _shown(value: Any) -> str:
@@ -325,9 +432,18 @@ def _shown(value: Any) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = lambda value: "-" if value is None else f"{value:.4g}"
-    environment.filters["signed"] = lambda value: "-" if value is None else f"{value:+.3g}"
+    environment.filters["number"] = lambda value: "-" if value is None else _plain(f"{value:.4g}")
+    environment.filters["end"] = lambda value: "-" if value is None else _plain(f"{value:.3g}")
+    environment.filters["signed"] = lambda value: "-" if value is None else _plain(f"{value:+.3g}")
+    environment.filters["p"] = lambda value: "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"
     return environment
+
+
+def _plain(text: str) -> str:
+    """A number with a true minus, and without an exponent where that is short."""
+    if re.fullmatch(r"[+-]?[\d.]+e\+0[3-5]", text):
+        text = f"{float(text):{'+' if text.startswith('+') else ''}.0f}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _resource(name: str) -> str:

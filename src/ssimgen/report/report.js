@@ -22,18 +22,30 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// Zoom: a picture in a dialog, which Escape closes.
+// Zoom: a picture in a dialog; arrow keys go to the pictures beside it, Escape closes.
 const dialog = document.querySelector("dialog");
-for (const button of document.querySelectorAll("button.zoom")) {
-  button.addEventListener("click", () => {
-    const image = button.querySelector("img");
-    const large = dialog.querySelector("img");
-    large.src = image.src;
-    large.alt = image.alt;
-    dialog.querySelector("p").textContent = image.alt;
-    dialog.showModal();
-  });
-}
+const zooms = [...document.querySelectorAll("button.zoom")];
+let shown = 0;
+const show = (index) => {
+  shown = (index + zooms.length) % zooms.length;
+  const image = zooms[shown].querySelector("img"), large = dialog.querySelector("img");
+  large.src = image.src;
+  large.alt = image.alt;
+  dialog.querySelector("p").textContent = image.alt;
+};
+zooms.forEach((button, index) => button.addEventListener("click", () => {
+  show(index);
+  dialog.showModal();
+}));
 dialog.addEventListener("click", (event) => {
-  if (event.target === dialog) dialog.close();
+  const step = event.target.closest("button")?.value;
+  if (event.target === dialog || step === "0") dialog.close();
+  else if (step) show(shown + Number(step));
 });
+dialog.addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  show(shown + step);
+});
+dialog.addEventListener("close", () => zooms[shown].focus());

@@ -24,8 +24,8 @@ SUMMARY = (
     "p_value", "p_adjusted", "verdict",
 )  # fmt: skip
 MATCHED = (
-    "study", "data", "group", "model", "variant", "rate", "metric", "better", "trained_on", "seeds", "value", "low",
-    "high", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_adjusted", "verdict",
+    "study", "data", "group", "model", "variant", "rate", "kind", "metric", "better", "trained_on", "seeds", "value",
+    "low", "high", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_adjusted", "verdict",
 )  # fmt: skip
 
 
@@ -118,29 +118,75 @@ def matched(records: Sequence[Record], rates: Sequence[float] = ()) -> list[Reco
     """Variational models at equal KL: every metric interpolated between the points of a variant's sweep, seed by seed.
 
     Args:
-        records: from :func:`results`.
+        records: from :func:`records_of`.
         rates: nats at which to compare; empty: three, evenly spread over the rates that all variants and seeds of a
-            group reach. Beyond the ends of its curve a variant has no value.
+            group reach, without those that share none with the others. Beyond the ends of its curve a variant has no
+            value.
     """
     found = []
     for _, of_group in _grouped(records, ("study", "data", "group")):
         kl: dict[Hashable, float] = {
-            (r["variant"], r["point"], r["seed"]): r["value"] for r in of_group if r["metric"] == RATE
+            (r["variant"], r["point"], r["seed"]): r["value"]
+            for r in of_group
+            if r["metric"] == RATE and r["value"] is not None
         }
         at = [r for r in of_group if (r["variant"], r["point"], r["seed"]) in kl and r["metric"] != RATE]
-        chosen = list(rates) or statistics.common_rates(_curves(at, kl))
+        baseline = of_group[0]["baseline"]
+        chosen = list(rates) or _common_rates(_curves(at, kl), baseline)
         for rate in chosen:
             for _, of_metric in _grouped(at, ("kind", "metric")):
                 found += _judged(_at_rate(of_metric, kl, rate))
     return found
 
 
-def _curves(records: Sequence[Record], kl: Mapping[Hashable, float]) -> list[list[tuple[float, float]]]:
-    """The rates of each variant and seed that was swept: two points or more."""
-    curves: dict[Hashable, dict[float, float]] = {}
+def reach(records: Sequence[Record]) -> dict[tuple[str, str], tuple[float, float]]:
+    """The least and the greatest rate of each group and variant that has several, over its points and seeds."""
+    rates: dict[tuple[str, str], list[float]] = {}
+    for r in records:
+        if r["metric"] == RATE and r["value"] is not None:
+            rates.setdefault((r["group"], r["variant"]), []).append(r["value"])
+    return {key: (min(values), max(values)) for key, values in rates.items() if len(values) > 1}
+
+
+def _curves(records: Sequence[Record], kl: Mapping[Hashable, float]) -> dict[str, list[statistics.Curve]]:
+    """The rates of each variant that was swept, a curve a seed of two points or more."""
+    curves: dict[tuple[str, int], dict[float, float]] = {}
     for r in records:
         curves.setdefault((r["variant"], r["seed"]), {})[kl[r["variant"], r["point"], r["seed"]]] = 0.0
-    return [list(curve.items()) for curve in curves.values() if len(curve) > 1]
+    found: dict[str, list[statistics.Curve]] = {}
+    for (variant, _), curve in curves.items():
+        if len(curve) > 1:
+            found.setdefault(variant, []).append(list(curve.items()))
+    return found
+
+
+def _common_rates(curves: Mapping[str, list[statistics.Curve]], baseline: str) -> list[float]:
+    """Rates that all variants reach; if there are none, those of the variants that are left when as few as possible are
+    taken away, one after the other, never the baseline."""
+    if len(curves) == 1:
+        return statistics.common_rates([curve for of_variant in curves.values() for curve in of_variant])
+    left = dict(curves)
+    while len(left) > 1:
+        rates = statistics.common_rates([curve for of_variant in left.values() for curve in of_variant])
+        if rates:
+            return rates
+        ends = {v: (max(_least(c) for c in cs), min(_greatest(c) for c in cs)) for v, cs in left.items()}
+        others = [variant for variant in left if variant != baseline]
+        del left[max(others, key=lambda variant: _overlap([ends[v] for v in left if v != variant]))]
+    return []
+
+
+def _least(curve: statistics.Curve) -> float:
+    return min(rate for rate, _ in curve)
+
+
+def _greatest(curve: statistics.Curve) -> float:
+    return max(rate for rate, _ in curve)
+
+
+def _overlap(ends: Sequence[tuple[float, float]]) -> float:
+    """The length of what intervals share; negative if they share nothing."""
+    return min(high for _, high in ends) - max(low for low, _ in ends)
 
 
 def _at_rate(records: Sequence[Record], kl: Mapping[Hashable, float], rate: float) -> list[Record]:

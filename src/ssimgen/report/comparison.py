@@ -1,0 +1,89 @@
+"""Comparisons with the baseline as tables: models by rows, metrics by columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ssimgen.report.tables import Record
+
+RANKED_BY = {"reconstruction": "feature distance", "samples": "Frechet distance"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model: its cells, one a column, None where it has no value."""
+
+    label: str
+    baseline: bool
+    cells: tuple[Record | None, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of a group, at a rate if `rate` is not None; `place` is the column by which it is sorted."""
+
+    group: str
+    rate: float | None
+    columns: tuple[Record, ...]
+    lines: tuple[Line, ...]
+    place: int
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds a value is the mean of: "3", or "2 to 3"."""
+        counts = sorted({cell["seeds"] for line in self.lines for cell in line.cells if cell})
+        return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def comparisons(rows: Sequence[Record], label: Callable[[Record], str]) -> list[Comparison]:
+    """One table for each group and rate of `rows`, which are of a summary or at matched rates.
+
+    Lines without a comparison are left out, but for the baseline that the others are compared with.
+    """
+    found: dict[tuple[str, float | None], list[Record]] = {}
+    for row in rows:
+        if not row["metric"].startswith("p-value"):
+            found.setdefault((row["group"], row.get("rate")), []).append(row)
+    tables = [_table(group, rate, block, label) for (group, rate), block in found.items()]
+    return [table for table in tables if any(not line.baseline for line in table.lines)]
+
+
+def _table(group: str, rate: float | None, rows: Sequence[Record], label: Callable[[Record], str]) -> Comparison:
+    keyed = {(row["variant"], row.get("point", ""), row["kind"], row["metric"]): row for row in rows}
+    points = {row.get("point", "") for row in rows if row["difference"] is not None}
+    columns: dict[tuple[str, str], Record] = {}
+    lines: dict[tuple[str, str], str] = {}
+    for row in rows:
+        key = (row["variant"], row.get("point", ""))
+        if row["difference"] is not None or rate is not None or (_is_baseline(row) and key[1] in points):
+            lines.setdefault(key, label(row))
+            columns.setdefault((row["kind"], row["metric"]), row)
+    place = _place(list(columns))
+    filled = [
+        Line(name, key[0] == rows[0]["baseline"], tuple(keyed.get((*key, *column)) for column in columns))
+        for key, name in lines.items()
+    ]
+    better = list(columns.values())[place]["better"] if columns else ""
+    filled.sort(key=lambda line: _order(line, place, better))
+    return Comparison(group, rate, tuple(columns.values()), tuple(filled), place)
+
+
+def _is_baseline(row: Record) -> bool:
+    return bool(row["baseline"]) and row["baseline"] == row["variant"]
+
+
+def _place(columns: Sequence[tuple[str, str]]) -> int:
+    """The column that judges best: a neutral one, of reconstructions if there are any."""
+    for kind, name in RANKED_BY.items():
+        for i, (of_kind, metric) in enumerate(columns):
+            if of_kind == kind and metric.startswith(name):
+                return i
+    return 0
+
+
+def _order(line: Line, place: int, better: str) -> tuple[bool, float]:
+    cell = line.cells[place]
+    if cell is None or cell["value"] is None:
+        return True, 0.0
+    return False, -cell["value"] if better == "higher" else cell["value"]
