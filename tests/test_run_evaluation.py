@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssimgen import ssim
+from ssimgen import run_evaluation, ssim
 from ssimgen.cli import main
 from ssimgen.data import Source, Splits, load_images
 from ssimgen.evaluation import FeatureNetwork, evaluate_samples
@@ -164,6 +164,17 @@ def test_other_images_are_refused(vae_run: Path, folder: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"not those that the run in .*vae was trained on \(content hash"):
         evaluate_run(vae_run, OPTIONS, splits=other, network=PIXELS)
     assert sorted(vae_run.iterdir()) == before
+
+
+def test_of_a_large_set_only_so_many_training_images_are_searched(
+    vae_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_evaluation, "_SEARCHED", 100 * 4 * 144)  # 100 images of 12 x 12 px
+    rows = rows_of(evaluate_run(vae_run, OPTIONS, network=PIXELS), "samples")
+    assert rows["structural distance to the nearest training image"]["note"] == "of 100 of the 120 training images"
+    monkeypatch.undo()
+    rows = rows_of(evaluate_run(vae_run, OPTIONS, network=PIXELS), "samples")
+    assert rows["structural distance to the nearest training image"]["note"] == ""
 
 
 def test_a_run_started_from_python_says_so(vae_run: Path) -> None:

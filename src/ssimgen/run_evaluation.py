@@ -46,6 +46,7 @@ from ssimgen.evaluation import (
     evaluate_samples,
     nearest,
 )
+from ssimgen.evaluation.tables import NEAREST
 from ssimgen.models import Autoencoder, Model
 from ssimgen.similarity import ssim
 from ssimgen.training import RunFolder, load_model
@@ -60,6 +61,7 @@ Kind = Literal["rate", "reconstruction", "samples"]
 
 _BATCH = 50  # images passed through the model at a time
 _SHOWN = 16  # worst reconstructions, and samples with their nearest images
+_SEARCHED = 2**30  # bytes of training images, as float32, that are searched for the nearest
 _REMEMBERED = 256  # batches whose features are kept, about 80 MB
 
 
@@ -228,7 +230,8 @@ class _Judge:
         self.classes = classes_of(model)
         self.held_out = _some(splits.held_out, options)
         self.images = self.held_out.select(slice(None)).images
-        self.train = splits.train.select(slice(None))
+        self.train = _searched(splits.train, options).select(slice(None))
+        self.all_train = len(splits.train)
         self.window = options.make_window()
         self.worst: list[int] = []
         self.labels: Tensor | None = None
@@ -261,7 +264,7 @@ class _Judge:
             network=self.network,
             options=self.options.sample_options(),
         ):
-            yield "samples", row
+            yield "samples", self._noted(row)
 
     def draw(self, folder: Path) -> None:
         """Pictures for whoever looks at the run."""
@@ -275,6 +278,13 @@ class _Judge:
             pairs = pictures.beside(self.images[order], self.reconstructions[order], columns=8)
             pictures.write(folder / "worst.png", pairs)
             self.worst = order.tolist()
+
+    def _noted(self, row: Row) -> Row:
+        """A row that says so if not all training images were searched."""
+        searched = len(self.train.images)
+        if row.metric != NEAREST or searched == self.all_train:
+            return row
+        return dataclasses.replace(row, note=f"of {searched:,} of the {self.all_train:,} training images")
 
     def _drawn(self) -> Tensor:
         """The samples to be judged; of a conditional model, of all classes in turn."""
@@ -347,10 +357,18 @@ def _cells(value: float | None, low: float | None, high: float | None) -> list[s
 
 def _some(images: Images, options: EvaluationOptions) -> Images:
     """At most so many of the images, drawn at random."""
-    if len(images) <= options.images:
-        return images
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(options.seed))
-    return images.subset(order[: options.images], images.source)
+    return images if len(images) <= options.images else _chosen(images, options.images, options.seed)
+
+
+def _chosen(images: Images, number: int, seed: int) -> Images:
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return images.subset(order[:number], images.source)
+
+
+def _searched(images: Images, options: EvaluationOptions) -> Images:
+    """The images, or as many of a large set, drawn at random, as memory should hold; enough for every other score."""
+    most = max(_SEARCHED // (4 * math.prod(images.shape)), options.images, 2 * options.tested)
+    return images if len(images) <= most else _chosen(images, most, options.seed)
 
 
 def _finite(value: Any) -> Any:

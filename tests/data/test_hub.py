@@ -76,21 +76,23 @@ def test_damaged_pictures_are_left_out_or_refused(tmp_path: Path) -> None:
     told: list[str] = []
     train, held_out = load_images(str(path), report=told.append)
     assert len(train) + len(held_out) == 12
-    assert "left out 2 of 14 images: image 12 of" in told[0]
+    assert "left out 2 of 14 pictures: image 12 of" in told[0]
     assert "is damaged or incomplete" in told[0]
-    with pytest.raises(ValueError, match=r"image 12 of .* is damaged or incomplete.*\(strict\)"):
+    with pytest.raises(ValueError, match=r"image 12 of .* is damaged or incomplete.*\(strict: "):
         load_images(Source(str(path), strict=True))
 
 
 def test_different_sizes_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "set.parquet", [png(pixels(1, 8, 8)[0]), png(pixels(1, 8, 9)[0])])
-    with pytest.raises(ValueError, match="has 8 x 8 px and 9 x 8 px: give a size to scale to"):
+    with pytest.raises(
+        ValueError, match=r"image 0 of .* is 8 x 8 px and image 1 of .* is 9 x 8 px: give a size to scale to"
+    ):
         load_images(str(path))
 
 
 def test_sets_without_images_are_refused(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"text": ["a"], "label": [1]}).to_parquet(str(tmp_path / "set.parquet"))
-    with pytest.raises(ValueError, match="has no column of images, only text, label"):
+    with pytest.raises(ValueError, match=r"no column of images, only text \(string\), label \(int64\): declare one as"):
         load_images(str(tmp_path / "set.parquet"))
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(OSError, match=r"cannot open the data set .*bad\.parquet"):
@@ -114,3 +116,48 @@ def test_the_package_is_optional(
         in capsys.readouterr().err
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_one_line_says_that_a_file_is_damaged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The packages log what they raise too."""
+    path = write(tmp_path / "cut.parquet", [png(x) for x in pixels(20, 8, 8)])
+    path.write_bytes(path.read_bytes()[:300])
+    capfd.readouterr()  # a progress bar of the writing
+    assert main(["train", "vae", "--tau", "1", "--data", str(path), "-o", str(tmp_path / "run")]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_damage_behind_the_header_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.parquet", [png(x) for x in pixels(200, 8, 8)])
+    content = bytearray(path.read_bytes())
+    content[4:400] = bytes(396)
+    path.write_bytes(content)
+    with pytest.raises(OSError, match=r"cannot (read on in|open the data set) .*set\.parquet"):
+        load_images(str(path))
+
+
+def test_data_sets_of_picture_files(tmp_path: Path) -> None:
+    """Rows then hold paths, not bytes; a folder stands for a data set of the hub."""
+    drawn = pixels(10, 8, 8)
+    for i, x in enumerate(drawn):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(x).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    train, held_out = load_images(f"hf:{tmp_path}")
+    known = {x.tobytes(): i % 2 for i, x in enumerate(drawn)}
+    assert (len(train), len(held_out), train.classes) == (8, 2, 2)
+    for image, label in zip(train.pixels, train.labels, strict=True):  # type: ignore[arg-type]
+        assert known[image.numpy().tobytes()] == label
+
+
+def test_a_set_larger_than_memory_lies_in_a_file(tmp_path: Path) -> None:
+    """The same images, labels and hash; grey ones before the first coloured one become coloured in the file."""
+    grey, coloured = pixels(30, 8, 8), pixels(30, 8, 8, 3)
+    path = write(tmp_path / "set.parquet", [png(x) for x in [*grey, *coloured]], [i % 3 for i in range(60)])
+    inside, outside = (load_images(Source(str(path), memory=memory)) for memory in (None, 500e-9))  # 7 images fit
+    for here, there in zip(inside, outside, strict=True):
+        assert (here.on_disk, there.on_disk) == (False, True)
+        assert there.shape == (3, 8, 8)
+        assert here.digest == there.digest
+        assert here.labels is not None
+        assert here.labels.equal(there.labels)  # type: ignore[arg-type]

@@ -130,7 +130,7 @@ def test_a_damaged_picture_is_named_and_left_out_or_refused(tmp_path: Path) -> N
     assert lines == [lines[0]]
     assert lines[0].startswith("left out 1 of 5 pictures: ")
     assert "bad.png is not a picture in a known format" in lines[0]
-    with pytest.raises(ValueError, match=r"bad.png is not a picture .* \(strict: 1 of 5 pictures cannot be read\)"):
+    with pytest.raises(ValueError, match=r"bad.png is not a picture .* \(strict: no picture may be left out\)"):
         load_images(Source(str(tmp_path), strict=True))
 
 
@@ -144,6 +144,29 @@ def test_mixed_kinds_of_pictures_are_understood(tmp_path: Path) -> None:
     assert train.shape == (3, 8, 8)
 
 
+def test_every_kind_of_picture_means_what_it_shows(tmp_path: Path) -> None:
+    """Grey, palette, half transparent (over white) and 16-bit pixels of the same brightness are the same byte."""
+    grey = np.full((4, 4), 200, np.uint8)
+    half = np.stack([np.full((4, 4), 144, np.uint8), np.full((4, 4), 128, np.uint8)], -1)  # 144 / 2 + 255 / 2 = 200
+    save(tmp_path / "grey.png", grey)
+    Image.fromarray(half).save(tmp_path / "grey-alpha.png")
+    Image.fromarray(np.concatenate([half[..., :1].repeat(3, -1), half[..., 1:]], -1)).save(tmp_path / "alpha.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.tif")
+    palette = Image.new("P", (4, 4))  # all pixels of colour number 0
+    palette.putpalette([200, 200, 200, 0, 0, 0])
+    palette.save(tmp_path / "palette.png")
+    palette.putpalette([0, 0, 0, 1, 1, 1])
+    palette.save(tmp_path / "see-through.png", transparency=0)
+    train, held_out = load_images(Source(str(tmp_path), strict=True))
+    values = torch.cat([train.pixels, held_out.pixels])
+    assert values.shape == (7, 3, 4, 4)
+    brightness = sorted(int(v) for v in values.float().mean((1, 2, 3)))
+    assert brightness[:-1] == [199] * brightness.count(199) + [200] * (6 - brightness.count(199))  # 128 / 255 rounds
+    assert brightness.count(199) <= 2
+    assert brightness[-1] == 255
+
+
 def test_folders_without_one_size_or_without_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no pictures"):
         load_images(str(tmp_path))
@@ -151,7 +174,7 @@ def test_folders_without_one_size_or_without_pictures_are_refused(tmp_path: Path
     with pytest.raises(ValueError, match=r"has 1 image\(s\), too few to hold out"):
         load_images(str(tmp_path))
     save(tmp_path / "b.png", bytes_of((8, 10)))
-    with pytest.raises(ValueError, match=r"a.png is 8 x 8 px and b.png is 10 x 8 px: give a size to scale to"):
+    with pytest.raises(ValueError, match=r"a.png is 8 x 8 px and .*b.png is 10 x 8 px: give a size to scale to"):
         load_images(str(tmp_path))
 
 
@@ -240,6 +263,14 @@ def test_archives_with_one_or_two_sets(tmp_path: Path) -> None:
         ({"images": np.zeros((0, 4, 4), np.uint8)}, "must be images"),
         ({"images": np.zeros((4, 4, 4), np.int64)}, "must hold bytes or floating-point numbers"),
         ({"images": bytes_of((4, 4, 4)), "labels": np.zeros(3, np.int64)}, "labels of .* must be 4 whole numbers"),
+        (
+            {"images": bytes_of((4, 4, 4)), "labels": np.array([0, -1, 1, 0])},
+            "labels of .* must be class numbers from 0, got -1: leave out what has none",
+        ),
+        (
+            {"x_train": bytes_of((4, 4, 4)), "x_test": bytes_of((4, 6, 5))},
+            r"must have one size, but .*x_train are 4 x 4 px and .*x_test 5 x 6 px: give a size to scale to",
+        ),
         ({"images": np.array([{}], dtype=object)}, "holds Python objects, which are not loaded"),
         ({"pictures": bytes_of((4, 4, 4))}, "holds arrays pictures, but none called images, x or x_train"),
     ],
@@ -250,13 +281,21 @@ def test_bad_arrays_are_named(tmp_path: Path, content: dict[str, np.ndarray], me
         load_images(str(tmp_path / "set.npz"))
 
 
+def test_grey_test_images_beside_coloured_training_images_become_coloured(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", x_train=bytes_of((4, 5, 5, 3)), x_test=bytes_of((2, 5, 5)))
+    train, held_out = load_images(str(tmp_path / "set.npz"))
+    assert train.shape == held_out.shape == (3, 5, 5)
+    np.testing.assert_array_equal(held_out.pixels, np.stack([bytes_of((2, 5, 5))] * 3, 1))
+    assert len(held_out.digest) == 64
+
+
 def test_damaged_and_unknown_files_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "cut.npz", images=bytes_of((4, 4, 4)))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:-40])
     with pytest.raises(ValueError, match=r"cut.npz is damaged"):
         load_images(str(tmp_path / "cut.npz"))
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"a.txt is neither a folder nor an .npz, .npy or IDX file"):
+    with pytest.raises(ValueError, match=r"a.txt is neither a folder nor an .npz, .npy, IDX or Parquet file"):
         load_images(str(tmp_path / "a.txt"))
     with pytest.raises(
         FileNotFoundError, match="'mnist5' is neither a path nor one of mnist5k, photos: did you mean 'mnist5k'"

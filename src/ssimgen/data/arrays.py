@@ -23,7 +23,7 @@ def read(path: Path) -> list[Images]:
     or floating-point numbers in [0, 1].
     """
     if path.suffix not in (".npy", ".npz"):
-        raise ValueError(f"{path} is neither a folder nor an .npz, .npy or IDX file")
+        raise ValueError(f"{path} is neither a folder nor an .npz, .npy, IDX or Parquet file")
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
@@ -45,6 +45,8 @@ def _images(array: NDArray[np.generic], labels: NDArray[np.generic] | None, name
         return Images(pixels, None, name)
     if labels.shape != array.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels of {name} must be {len(array)} whole numbers, got {labels.dtype} of {labels.shape}")
+    if labels.min() < 0:
+        raise ValueError(f"labels of {name} must be class numbers from 0, got {labels.min()}: leave out what has none")
     return Images(pixels, torch.from_numpy(labels.astype(np.int64)), name)
 
 

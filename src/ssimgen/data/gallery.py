@@ -61,7 +61,7 @@ def of_folder(folder: Path, fit: Callable[[Tensor], Tensor]) -> Gallery:
     """The pictures below a folder, each made to fit when it is read."""
     paths = folders.picture_files(folder)
     if not paths:
-        raise ValueError(f"{folder} holds no pictures (PNG, JPEG, TIFF, WebP ...)")
+        raise ValueError(folders.nothing_in(folder))
     names = [str(path.relative_to(folder)) for path in paths]
     return Gallery(str(folder), names, lambda i: fit(pictures.read(paths[i])))
 

@@ -1,29 +1,31 @@
 """Hugging Face data sets, by their id or as Parquet files on this machine, through the package `datasets`.
 
-Images are streamed: each is decoded, made to fit, and kept as bytes of that size. So a set may be larger than memory
-as it is stored, and with a limit only so much of it is fetched as is needed.
+Images are streamed: each is decoded, made to fit, and kept as bytes of that size, in memory or, where they are more
+than it should hold, in a temporary file. So a set may be larger than memory, and with a limit only so much of it is
+fetched as is needed.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import track
-from torch import Tensor
 
-from ssimgen import pictures
+from ssimgen.data.collecting import collect
+from ssimgen.data.decoding import Encoded, decoder
+from ssimgen.data.fitting import Fit
 from ssimgen.data.images import Images
 
 PREFIX = "hf:"
 
 _HELD_OUT = ("test", "validation", "valid", "val")
 _BUFFER = 10_000  # images among which the next one is drawn, when only some are taken
-_CHUNK = 256  # images decoded at a time
+_COLUMNS = ("image", "img", "picture")
 
 
 def parquet_files(path: Path) -> list[str]:
@@ -35,11 +37,12 @@ def parquet_files(path: Path) -> list[str]:
 
 def read(
     name: str,
-    fit: Callable[[Tensor], Tensor],
+    fit: Fit,
     *,
     held_out: float,
     limit: int | None,
     strict: bool,
+    memory: float | None,
     report: Callable[[str], None],
 ) -> list[Images]:
     """The images of a data set: one set, or training and held-out images where it has both.
@@ -50,11 +53,12 @@ def read(
         held_out: fraction that will be held out of a set without a split of its own.
         limit: at most so many images of each split, drawn from the stream at random; None: all.
         strict: refuse a damaged picture, instead of leaving it out and saying so.
+        memory: gigabytes that the images of a split may take, as :func:`collect`.
         report: told of what is left out.
 
     Raises:
         ModuleNotFoundError: the optional dependency "hf" is not installed.
-        OSError: there is no such data set, or it cannot be reached.
+        OSError: there is no such data set, it cannot be reached, or it is damaged.
         ValueError: it has no images, none that can be read, or images of different sizes.
     """
     try:
@@ -67,32 +71,53 @@ def read(
     if limit is not None and other is None:
         limit = round(limit / (1 - held_out)) + 1  # some of them will be held out
     chosen = [training] if other is None else [training, other]
-    return [_images(datasets, splits[key], f"{name}, {key}", fit, limit, strict, report) for key in chosen]
+    return [_images(datasets, splits[key], f"{name}, {key}", fit, limit, strict, memory, report) for key in chosen]
 
 
 def _opened(datasets: Any, name: str) -> Mapping[str, Any]:
     """Streams by split."""
     try:
-        if name.startswith(PREFIX):
-            identifier, _, configuration = name.removeprefix(PREFIX).partition(":")
-            found = datasets.load_dataset(identifier, configuration or None, streaming=True)
-        else:
-            found = datasets.load_dataset("parquet", data_files=parquet_files(Path(name)), streaming=True)
+        with _quiet():
+            if name.startswith(PREFIX):
+                identifier, _, configuration = name.removeprefix(PREFIX).partition(":")
+                found = datasets.load_dataset(identifier, configuration or None, streaming=True)
+            else:
+                found = datasets.load_dataset("parquet", data_files=parquet_files(Path(name)), streaming=True)
+            return {split: _with_features(stream) for split, stream in found.items()}
     except Exception as error:  # the package raises its own, of the hub, of HTTP, of file formats
         raise OSError(f"cannot open the data set {name}: {type(error).__name__}: {error}") from error
-    return dict(found)
+
+
+def _with_features(stream: Any) -> Any:
+    """The stream with its columns known, for which some formats must be looked into."""
+    return stream if stream.features else stream._resolve_features()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the log of the packages: what goes wrong is in the error."""
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _images(
     datasets: Any,
     stream: Any,
     source: str,
-    fit: Callable[[Tensor], Tensor],
+    fit: Fit,
     limit: int | None,
     strict: bool,
+    memory: float | None,
     report: Callable[[str], None],
 ) -> Images:
-    features = stream.features or stream._resolve_features().features
+    features = stream.features
     image = _image_column(datasets, features, source)
     label = next((key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
     label = label or next((key for key in ("label", "labels") if key in features), None)
@@ -100,34 +125,42 @@ def _images(
     stream = stream.cast_column(image, datasets.Image(decode=False))  # bytes: decoded here, with every check
     if limit is not None:
         stream = stream.shuffle(seed=0, buffer_size=_BUFFER).take(limit)
-    pixels: list[Tensor] = []
     labels: list[Any] = []
-    bad: list[str] = []
-    number = 0
-    for row, decoded in track(_decoded(stream, image, fit, source), f"reading {source}", total=limit, transient=True):
-        number += 1
-        if isinstance(decoded, Exception):
-            if strict:
-                raise ValueError(f"{decoded} (strict)")
-            bad.append(str(decoded))
-            continue
-        if pixels and decoded.shape[1:] != pixels[0].shape[1:]:
-            (_, h, w), (_, height, width) = pixels[0].shape, decoded.shape
-            raise ValueError(
-                f"images must have one size, but {source} has {w} x {h} px and {width} x {height} px: "
-                "give a size to scale to"
-            )
-        pixels.append(decoded)
-        labels.append(row.get(label) if label else None)
-    if bad:
-        report(f"left out {len(bad)} of {number} images: {'; '.join(bad[:3])}{'; ...' if len(bad) > 3 else ''}")
-    if not pixels:
-        raise ValueError(f"{source} holds no images that can be read")
-    channels = max(len(x) for x in pixels)
-    whole = all(isinstance(value, int) and value >= 0 for value in labels)
-    return Images(
-        torch.stack([x.expand(channels, -1, -1) for x in pixels]), torch.tensor(labels) if whole else None, source
-    )
+
+    def encoded() -> Iterator[Encoded]:
+        rows = _rows(stream, source)
+        for number, row in enumerate(track(rows, f"reading {source}", total=limit, transient=True)):
+            labels.append(row[label] if label else None)
+            yield Encoded(f"image {number} of {source}", _content(row[image]))
+
+    with decoder(fit, limit) as decode:
+        pixels, on_disk, kept = collect(decode(encoded()), source, memory=memory, strict=strict, report=report)
+    classes = [labels[i] for i in kept]
+    whole = all(isinstance(value, int) and value >= 0 for value in classes)
+    return Images(pixels, torch.tensor(classes) if whole else None, source, on_disk)
+
+
+def _rows(stream: Any, source: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        yield from stream
+    except Exception as error:  # as above: a file may be damaged behind its header, a connection may break
+        raise OSError(f"cannot read on in {source}: {type(error).__name__}: {error}") from error
+
+
+def _content(picture: Any) -> bytes | Path | None:
+    """What a row holds of a picture: its bytes, or where its file is, on this machine or elsewhere."""
+    if not isinstance(picture, Mapping):
+        return picture if isinstance(picture, bytes) else None
+    if picture.get("bytes") is not None or not picture.get("path"):
+        content = picture.get("bytes")
+        return content if isinstance(content, bytes) else None
+    path = str(picture["path"])
+    if "://" not in path:
+        return Path(path)
+    from datasets.utils.file_utils import xopen
+
+    with xopen(path, "rb") as file:
+        return bytes(file.read())
 
 
 def _image_column(datasets: Any, features: Mapping[str, Any], source: str) -> str:
@@ -135,32 +168,18 @@ def _image_column(datasets: Any, features: Mapping[str, Any], source: str) -> st
     for key, kind in features.items():
         if isinstance(kind, datasets.Image):
             return key
-    for key in ("image", "img", "picture"):
+    for key in _COLUMNS:
         if isinstance(features.get(key), Mapping) and "bytes" in features[key]:
             return key
         if isinstance(features.get(key), datasets.Value) and features[key].dtype in ("binary", "large_binary"):
             return key
-    raise ValueError(f"{source} has no column of images, only {', '.join(features)}")
+    held = ", ".join(f"{key} ({_kind(kind)})" for key, kind in features.items())
+    raise ValueError(
+        f"{source} has no column of images, only {held}: declare one as datasets.Image, or call a column of encoded "
+        f"pictures {' or '.join(_COLUMNS)}"
+    )
 
 
-def _decoded(
-    stream: Iterable[Mapping[str, Any]], column: str, fit: Callable[[Tensor], Tensor], source: str
-) -> Iterator[tuple[Mapping[str, Any], Tensor | Exception]]:
-    """Rows with their images as bytes, or what is wrong with them."""
-
-    def decode(numbered: tuple[int, Mapping[str, Any]]) -> Tensor | Exception:
-        number, row = numbered
-        try:
-            content = row[column]
-            raw = content.get("bytes") if isinstance(content, Mapping) else content
-            if raw is None:
-                raise ValueError(f"image {number} of {source} is empty, or stands in a file of its own")
-            return (fit(pictures.decode(raw, f"image {number} of {source}")) * 255).round().byte()
-        except ValueError as error:
-            return error
-
-    with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock
-        rows = enumerate(stream)
-        while chunk := list(itertools.islice(rows, _CHUNK)):
-            for (_, row), image in zip(chunk, pool.map(decode, chunk), strict=True):
-                yield row, image
+def _kind(feature: Any) -> str:
+    """The type of a column in a word."""
+    return str(getattr(feature, "dtype", None) or type(feature).__name__)

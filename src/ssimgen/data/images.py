@@ -1,4 +1,4 @@
-"""A set of images in memory."""
+"""A set of images, in memory or in a file that is mapped into memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ssimgen.batches import Batch
+from ssimgen.data.collecting import take_on_disk
 from ssimgen.networks import Shape
 
 
@@ -24,11 +25,13 @@ class Images:
         pixels: uint8, or float32 in [0, 1].
         labels: one class number an image, or None.
         source: where the images come from, in words.
+        on_disk: the pixels are bytes in a temporary file, mapped into memory; so are those of a subset.
     """
 
     pixels: UInt8[Tensor, "N C H W"] | Float[Tensor, "N C H W"]
     labels: Int[Tensor, " N"] | None
     source: str
+    on_disk: bool = False
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -69,7 +72,8 @@ class Images:
 
     def subset(self, index: Int[Tensor, " n"], source: str) -> Images:
         """Some of the images as a set of its own."""
-        return Images(self.pixels[index], None if self.labels is None else self.labels[index], source)
+        pixels = take_on_disk(self.pixels, index) if self.on_disk else self.pixels[index]
+        return Images(pixels, None if self.labels is None else self.labels[index], source, self.on_disk)
 
     def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Batches without end from the start-th on: each epoch in an order of its own, its remainder left out.

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import pictures
 from ssimgen._options import suggestion
 from ssimgen.data import arrays, folders, gallery, hub, idx, photos
+from ssimgen.data.fitting import Fit
 from ssimgen.data.gallery import Gallery
 from ssimgen.data.images import Images
 
@@ -35,6 +35,8 @@ class Source:
         strict: refuse a folder with a damaged picture, instead of leaving it out and saying so.
         held_out: fraction that is held out, where the source has no split of its own.
         limit: at most so many training and so many held-out images, the same random ones every time; None: all.
+        memory: gigabytes that the decoded pictures of a folder or a Hugging Face data set may take in memory; larger
+            sets lie in a temporary file, where TMPDIR says. None: a quarter of the machine's memory.
     """
 
     data: str = "mnist5k"
@@ -43,6 +45,7 @@ class Source:
     strict: bool = False
     held_out: float = 0.2
     limit: int | None = None
+    memory: float | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -51,6 +54,13 @@ class Source:
             raise ValueError(f"size must be at least 1 pixel, got {self.size}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be a fraction between 0 and 1, got {self.held_out}")
+        if self.memory is not None and not self.memory >= 0:
+            raise ValueError(f"memory must be a number of gigabytes, at least 0, got {self.memory}")
+
+    @property
+    def fit(self) -> Fit:
+        """How images are made to fit."""
+        return Fit(self.size, self.grey)
 
 
 class Splits(NamedTuple):
@@ -68,7 +78,7 @@ def load_images(source: Source | str, report: Callable[[str], None] = print) -> 
     if isinstance(source, str):
         source = Source(source)
     parts = _read(source, report)
-    splits = split(parts[0], source.held_out) if len(parts) == 1 else Splits(*parts)
+    splits = split(parts[0], source.held_out) if len(parts) == 1 else _alike(Splits(*parts))
     return Splits(*(_limited(part, source.limit) for part in splits))
 
 
@@ -81,13 +91,13 @@ def open_gallery(source: Source | str) -> Gallery:
         source = Source(source)
     folder = Path(source.data).expanduser()
     if source.data not in _NAMED and folder.is_dir() and not idx.image_files(folder) and not hub.parquet_files(folder):
-        return gallery.of_folder(folder, lambda image: _fitted(image, source))
+        return gallery.of_folder(folder, source.fit)
     return gallery.of_sets(_read(source, print))
 
 
 def read_picture(path: Path, source: Source) -> Float[Tensor, "C H W"]:
     """One picture in [0, 1], made to fit as those of the source are."""
-    return _fitted(pictures.read(path), source)
+    return source.fit(pictures.read(path))
 
 
 def split(images: Images, fraction: float) -> Splits:
@@ -102,6 +112,26 @@ def split(images: Images, fraction: float) -> Splits:
     )
 
 
+def _alike(splits: Splits) -> Splits:
+    """Two sets of a source, both in colour if one of them is.
+
+    Raises ValueError if their sizes differ.
+    """
+    (_, height, width), (_, h, w) = (part.shape for part in splits)
+    if (height, width) != (h, w):
+        raise ValueError(
+            f"images to train on and held-out ones must have one size, but {splits.train.source} are "
+            f"{width} x {height} px and {splits.held_out.source} {w} x {h} px: give a size to scale to"
+        )
+    channels = max(part.shape[0] for part in splits)
+    return Splits(*(_coloured(part) if part.shape[0] < channels else part for part in splits))
+
+
+def _coloured(images: Images) -> Images:
+    """Grey images in three equal channels."""
+    return Images(images.pixels.expand(-1, 3, -1, -1), images.labels, images.source, images.on_disk)
+
+
 def _read(source: Source, report: Callable[[str], None]) -> list[Images]:
     """One set of images, to be split, or training and held-out images."""
     if source.data in _NAMED:
@@ -111,10 +141,11 @@ def _read(source: Source, report: Callable[[str], None]) -> list[Images]:
         name = source.data if source.data.startswith(hub.PREFIX) else str(path)
         return hub.read(
             name,
-            lambda image: _fitted(image, source),
+            source.fit,
             held_out=source.held_out,
             limit=source.limit,
             strict=source.strict,
+            memory=source.memory,
             report=report,
         )
     if not path.exists():
@@ -122,7 +153,7 @@ def _read(source: Source, report: Callable[[str], None]) -> list[Images]:
         hint = suggestion(source.data, _NAMED)
         raise FileNotFoundError(f"no such data: {source.data!r} is neither a path nor one of {known}{hint}")
     if path.is_dir() and not idx.image_files(path):
-        return [folders.read(path, lambda image: _fitted(image, source), strict=source.strict, report=report)]
+        return [folders.read(path, source.fit, strict=source.strict, memory=source.memory, report=report)]
     parts = idx.read(path) if path.is_dir() or idx.looks_like(path) else arrays.read(path)
     return [_fit(part, source) for part in parts]
 
@@ -139,30 +170,10 @@ def _fit(images: Images, source: Source) -> Images:
     """A set in memory, resized and made grey as asked."""
     if source.size is None and not (source.grey and images.shape[0] == 3):
         return images
-    pixels = torch.cat([_fitted(images.select(slice(i, i + 256)).images, source) for i in range(0, len(images), 256)])
+    pixels = torch.cat([source.fit(images.select(slice(i, i + 256)).images) for i in range(0, len(images), 256)])
     if images.pixels.dtype == torch.uint8:
         pixels = (pixels * 255).round().byte()
     return Images(pixels, images.labels, images.source)
-
-
-def _fitted(images: Float[Tensor, "*B C H W"], source: Source) -> Float[Tensor, "*B c h w"]:
-    """Images in [0, 1], resized and made grey as asked."""
-    if source.grey and images.shape[-3] == 3:
-        weights = images.new_tensor(_LUMA).view(3, 1, 1)
-        images = (images * weights).sum(-3, keepdim=True)
-    if source.size is None or images.shape[-2:] == (source.size, source.size):
-        return images
-    height, width = images.shape[-2:]
-    scale = source.size / min(height, width)
-    h, w = max(source.size, round(height * scale)), max(source.size, round(width * scale))
-    batch = images if images.ndim == 4 else images[None]
-    batch = F.interpolate(batch, (h, w), mode="bicubic", antialias=True).clamp(0, 1)  # bicubic overshoots
-    top, left = (h - source.size) // 2, (w - source.size) // 2
-    batch = batch[..., top : top + source.size, left : left + source.size]
-    return batch if images.ndim == 4 else batch[0]
-
-
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 
 
 def _mnist5k(source: Source) -> list[Images]:

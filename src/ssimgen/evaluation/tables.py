@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -34,6 +35,7 @@ from ssimgen.windows import Window
 
 Better = Literal["higher", "lower", "reference"]
 
+NEAREST = "structural distance to the nearest training image"
 LEAST = 20  # images of each set: enough for every metric to be defined, far from enough for it to be sharp
 
 
@@ -226,15 +228,13 @@ def evaluate_reconstructions(
         guesses.append(candidates[nearest(unit, candidates, data_range=1.0, window=window).index])
     network = network or efficientnet_lite0()
 
-    def features_apart(x: Tensor, y: Tensor) -> Tensor:
-        return feature_distance(network(x), network(y))
-
     def rows() -> Iterator[Row]:
+        seen = cache(lambda: network(unit))  # once, for reconstructions and copies
         metrics: list[tuple[str, Better, Callable[[Tensor, Tensor], Tensor]]] = [
             ("PSNR, dB", "higher", lambda x, y: psnr(x, y, data_range=1.0)),
             ("SSIM", "higher", lambda x, y: ssim(x, y, data_range=1.0, window=window)),
             ("MS-SSIM", "higher", lambda x, y: ms_ssim(x, y, data_range=1.0, window=window)),
-            (f"feature distance ({network.name})", "lower", features_apart),
+            (f"feature distance ({network.name})", "lower", lambda x, _: feature_distance(network(x), seen())),
         ]
         for name, better, metric in metrics:
             scores = (bootstrap.mean(metric(guess, unit)) for guess in guesses)
@@ -308,7 +308,7 @@ def _nearest_row(sets: _Sets, train: Tensor, options: SampleOptions) -> Row:
         options.bootstrap.mean(nearest(images, train, data_range=1.0, window=options.window).distance)
         for images in (sets.samples, sets.held_out)
     )
-    return _row("structural distance to the nearest training image", scores, len(sets.samples), "reference")
+    return _row(NEAREST, scores, len(sets.samples), "reference")
 
 
 def _sharpness_row(name: str, images: Tensor, real: Tensor, bootstrap: Bootstrap) -> Row:
