@@ -7,6 +7,7 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 T = TypeVar("T")
@@ -27,6 +28,23 @@ def from_mapping(record: type[T], values: Mapping[str, Any], where: str = "") ->
         if required and name not in values:
             raise ValueError(f"option {where}{name} is missing and has no default")
     return record(**{key: _value(hints[key], value, where + key) for key, value in values.items()})
+
+
+def check(hints: Mapping[str, Any], values: Mapping[str, Any], where: str = "") -> None:
+    """Raise ValueError, as :func:`from_mapping`, for a key that is not in `hints` or a value of another type.
+
+    Nothing need be there: what is missing keeps its default.
+    """
+    for key, value in values.items():
+        if key not in hints:
+            raise ValueError(f"unknown option {where}{key}{suggestion(key, hints)}")
+        hint = hints[key]
+        if not dataclasses.is_dataclass(hint):
+            _value(hint, value, where + key)
+        elif isinstance(value, Mapping):
+            check(typing.get_type_hints(hint), value, f"{where}{key}.")
+        else:
+            raise ValueError(f"option {where}{key} must be a table of options, got {value!r}")
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -56,10 +74,12 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if hint in (int, str, bool, type(None)) and type(value) is hint:
         return value
+    if hint is Path and isinstance(value, str):
+        return Path(value)
     raise ValueError(f"option {where} must be {_name(hint)}, got {value!r}")
 
 
 def _name(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-    return hint.__name__ if isinstance(hint, type) else str(hint)
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)

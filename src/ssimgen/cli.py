@@ -15,13 +15,13 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 from tyro.conf import Positional, arg
 
 import ssimgen
-from ssimgen._options import suggestion
+from ssimgen._options import check, suggestion
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -104,7 +104,7 @@ def _defaults() -> dict[str, tuple[Training, Optimiser]]:
 def train(words: list[str]) -> int:
     """Train a model; `ssimgen train` lists them."""
     from ssimgen.models import MODELS
-    from ssimgen.training import Interrupted, NotFiniteError, Optimiser, Training
+    from ssimgen.training import Interrupted, NotFiniteError, NotWrittenError, Optimiser, ProcessLostError, Training
 
     if not words or words[0] in ("-h", "--help"):
         lines = [f"  {name:<12}{(model.__doc__ or '').splitlines()[0]}" for name, (model, _) in MODELS.items()]
@@ -115,15 +115,15 @@ def train(words: list[str]) -> int:
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}{suggestion(name, MODELS)}; ssimgen train lists them")
     options = _train_options(name, *_defaults().get(name, (Training(), Optimiser())))
-    filed = _filed_words(rest)
+    filed = _filed_words(name, rest)
     chosen: Any = tyro.cli(options, args=[*filed, *rest], prog=f"ssimgen train {name}")
     try:
         _train(name, chosen)
     except Interrupted as stop:
         print(f"{stop}; go on with: ssimgen train {name} -o {chosen.output} --resume", file=sys.stderr)
         return 128 + stop.signum
-    except NotFiniteError as error:
-        print(f"ssimgen: {error}", file=sys.stderr)
+    except (NotFiniteError, NotWrittenError, ProcessLostError) as error:  # the run failed, not its input
+        _complain(str(error))
         return 1
     return 0
 
@@ -143,6 +143,7 @@ def _train_options(name: str, training: Training, optimiser: Optimiser) -> type:
         ("training", Annotated[type(training), flat], training),
         ("optimiser", Annotated[type(optimiser), flat], optimiser),
         ("hardware", Annotated[Hardware, flat], Hardware()),
+        ("evaluate_every", Annotated[int, arg(help=_EVALUATE_EVERY)], 0),
         ("resume", Annotated[bool, arg(help="go on with the run in the folder, with its options")], False),
         ("config", Annotated[Path | None, arg(help="TOML or JSON file of options, by the names they have here")], None),
     ]
@@ -155,13 +156,19 @@ def _train_options(name: str, training: Training, optimiser: Optimiser) -> type:
     return record
 
 
+_EVALUATE_EVERY = "iterations between scores of held-out images and samples in metrics.jsonl, quick ones; 0: none"
+
+
 def _train(name: str, chosen: Any) -> None:
     import torch
 
     from ssimgen.data import load_images
     from ssimgen.models import MODELS
+    from ssimgen.training import evaluation_hook
     from ssimgen.training import train as run
 
+    if chosen.evaluate_every < 0:
+        raise ValueError(f"evaluate_every must be at least 1 iteration, or 0 for never, got {chosen.evaluate_every}")
     splits = load_images(chosen.source, report=lambda line: print(line, file=sys.stderr))
     make, _ = MODELS[name]
     torch.manual_seed(chosen.training.seed)
@@ -173,12 +180,13 @@ def _train(name: str, chosen: Any) -> None:
         optimiser=chosen.optimiser,
         hardware=chosen.hardware,
         held_out=splits.held_out,
+        hooks=[evaluation_hook(chosen.evaluate_every, splits.held_out)] if chosen.evaluate_every else [],
         resume=chosen.resume,
-        notes={"source": dataclasses.asdict(chosen.source)},
+        notes={"source": dataclasses.asdict(chosen.source), "evaluate_every": chosen.evaluate_every},
     )
 
 
-def _filed_words(words: list[str]) -> list[str]:
+def _filed_words(name: str, words: list[str]) -> list[str]:
     """The options of `--config FILE`, or of the run to be resumed, as words for the command line.
 
     They come before those that were typed, which therefore win; names and values are checked as if typed.
@@ -192,21 +200,58 @@ def _filed_words(words: list[str]) -> list[str]:
         resume: bool = False
 
     early, _ = tyro.cli(Early, args=[w for w in words if w not in ("-h", "--help")], return_unknown_args=True)
+    options = _read_options(name, early.config) if early.config is not None else {}
+    output = early.output or options.get("output")
     filed: list[str] = []
-    if early.resume and early.output is not None:
-        before = RunFolder(early.output).read_config()
+    if output is not None and (early.resume or options.get("resume")):
+        before = RunFolder(Path(output)).read_config()
+        if before.get("model") != name:
+            raise ValueError(
+                f"{output} holds a run of {before.get('model')}, not of {name}: "
+                f"go on with ssimgen train {before.get('model')} -o {output} --resume"
+            )
         for section in ("config", "source", "training", "optimiser", "hardware"):
             filed += _as_words(before.get(section, {}))
-    if early.config is not None:
-        filed += _as_words(_read_options(early.config))
-    return filed
+        filed += _as_words({"evaluate_every": before.get("evaluate_every", 0)})
+    return filed + _as_words(options)
 
 
-def _read_options(path: Path) -> dict[str, Any]:
+def _read_options(name: str, path: Path) -> dict[str, Any]:
+    """The options in a file for `ssimgen train NAME`, each name and type checked."""
+    from ssimgen.data import Source
+    from ssimgen.models import MODELS
+    from ssimgen.training import Hardware, Optimiser, Training
+
+    hints: dict[str, Any] = {"output": Path, "resume": bool, "evaluate_every": int}
+    for record in (MODELS[name][1], Source, Training, Optimiser, Hardware):
+        hints |= get_type_hints(record)
+    options = _by_name(_read_file(path))
+    try:
+        check(hints, options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return options
+
+
+def _by_name(options: Mapping[str, Any]) -> dict[str, Any]:
+    """{"log-every": 5, "network.kind": "mlp"} as {"log_every": 5, "network": {"kind": "mlp"}}."""
+    named: dict[str, Any] = {}
+    for key, value in options.items():
+        first, _, rest = key.replace("-", "_").partition(".")
+        value = {rest: value} if rest else value
+        before = named.get(first, {})
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        named[first] = {**before, **_by_name(value)} if both else value
+    return named
+
+
+def _read_file(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
         content = json.loads(path.read_text()) if path.suffix == ".json" else tomllib.loads(path.read_text())
+    except OSError as error:
+        raise OSError(f"cannot read options from {path}: {error.strerror}") from error
     except ValueError as error:
         raise ValueError(f"{path} is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from error
     if not isinstance(content, dict):

@@ -162,7 +162,7 @@ def test_the_average_is_the_recursion_of_its_definition(tmp_path: Path) -> None:
         hooks=(Hook(6, lambda m, _: seen.append(m.decoder[0].weight.clone()) or {}),),
     )
     average = first
-    for t, weight in enumerate(history, start=1):
+    for t, weight in enumerate(history[1:], start=1):  # the first was the rehearsal, before training
         decay = min(0.5, (1 + t) / (10 + t))
         average = decay * average + (1 - decay) * weight
     torch.testing.assert_close(seen[0], average)
@@ -427,7 +427,7 @@ def test_checkpoints_of_other_models_and_formats_are_refused(tmp_path: Path, mon
     fit(tmp_path / "a")
     fit(tmp_path / "b", Toy(ToyConfig(latent=5)))
     latest(tmp_path / "a").write_bytes(latest(tmp_path / "b").read_bytes())
-    with pytest.raises(CheckpointError, match=r"is of another run: it has config = \{'latent': 5"):
+    with pytest.raises(CheckpointError, match=r"is of another run: it has config.latent = 5, not 3"):
         fit(tmp_path / "a", resume=True)
     with pytest.raises(CheckpointError, match="is of a model 'toy'"):
         load_model(tmp_path / "b")

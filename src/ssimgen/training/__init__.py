@@ -17,7 +17,16 @@ checkpoint and raise :class:`Interrupted`.
 """
 
 from ssimgen.training.checkpoints import CheckpointError
-from ssimgen.training.loop import Data, Hook, Interrupted, NotFiniteError, train
+from ssimgen.training.evaluation import evaluation_hook
+from ssimgen.training.loop import (
+    Data,
+    Hook,
+    Interrupted,
+    NotFiniteError,
+    NotWrittenError,
+    ProcessLostError,
+    train,
+)
 from ssimgen.training.options import Hardware, Optimiser, Training
 from ssimgen.training.runs import RunFolder, load_model, read_metrics
 
@@ -28,9 +37,12 @@ __all__ = [
     "Hook",
     "Interrupted",
     "NotFiniteError",
+    "NotWrittenError",
     "Optimiser",
+    "ProcessLostError",
     "RunFolder",
     "Training",
+    "evaluation_hook",
     "load_model",
     "read_metrics",
     "train",

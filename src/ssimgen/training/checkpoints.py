@@ -19,6 +19,7 @@ from torch import Tensor
 from ssimgen._files import write_atomically
 
 FORMAT = 1
+REQUIRED = ("version", "model", "shape", "config", "iteration", "seconds", "sums", "precision")
 
 
 class CheckpointError(ValueError):
@@ -55,16 +56,36 @@ def load(path: Path) -> Checkpoint:
     except FileNotFoundError as error:
         raise CheckpointError(f"no such run or checkpoint: {path}") from error
     except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is not a checkpoint, or is truncated or damaged ({error})") from error
+        raise CheckpointError(
+            f"{path} is not a checkpoint, or is truncated or damaged ({error}){_remedy(path)}"
+        ) from error
     if "ssimgen" not in metadata:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of ssimgen")
-    about = json.loads(metadata["ssimgen"])
+    about = _object(path, metadata["ssimgen"])
     if about.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} has checkpoint format {about.get('format')}, this version of ssimgen reads {FORMAT}: "
             f"it was written by ssimgen {about.get('version', 'of another version')}"
         )
+    if missing := [key for key in REQUIRED if key not in about]:
+        raise CheckpointError(f"{path} is a damaged checkpoint: {', '.join(missing)} missing from its header")
     return Checkpoint(tensors, about)
+
+
+def _object(path: Path, text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is a damaged checkpoint: its header is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is a damaged checkpoint: its header is not a JSON object")
+    return content
+
+
+def _remedy(path: Path) -> str:
+    """What to do without this file."""
+    older = [file for file in files(path.parent) if file.name < path.name]
+    return f": remove it to go on from {older[-1].name}" if older else ""
 
 
 def files(folder: Path) -> list[Path]:

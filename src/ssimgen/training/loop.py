@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -66,6 +67,14 @@ class NotFiniteError(RuntimeError):
     """A loss term or gradient became NaN or infinite."""
 
 
+class NotWrittenError(OSError):
+    """A file of the run could not be written, as on a full disk."""
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of the run is gone."""
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error: the run can go on
     """A signal stopped the run after a checkpoint was written."""
 
@@ -94,27 +103,22 @@ def train(
 
     Raises:
         ValueError: the folder holds a run (without `resume`) or none, or one of other options or data (with it);
-            it is in use by another process; there are fewer images than a batch.
+            it is in use by another process; there are fewer images than a batch; options do not fit the images.
         CheckpointError: the latest checkpoint is damaged or of another model.
         NotFiniteError: a term or gradient is NaN or infinite; the last checkpoint stays.
+        NotWrittenError: a checkpoint, picture or line of the log could not be written; the last checkpoint stays.
+        ProcessLostError: another process of the run ended; the last checkpoint stays.
         Interrupted: a signal came; the checkpoint of the iteration it came in is written.
     """
-    from lightning_fabric import Fabric  # takes seconds to import: only when training starts
-
-    try:
-        fabric = Fabric(
-            accelerator=hardware.accelerator,
-            devices=hardware.devices,
-            num_nodes=hardware.num_nodes,
-            precision=hardware.precision,
+    world = hardware.devices * hardware.num_nodes
+    if training.batch % world:
+        raise ValueError(
+            f"batch must be a multiple of the {world} devices, got {training.batch}: "
+            f"take {max(1, training.batch // world) * world}, or fewer devices"
         )
-    except RuntimeError as error:  # an accelerator that this machine does not have
-        raise ValueError(str(error)) from error
+    fabric = _fabric(hardware)
+    _rehearse(model, next(data.batches(training.batch, training.seed, 0)))
     fabric.launch()
-    if training.batch % fabric.world_size:
-        raise ValueError(f"batch must be a multiple of the {fabric.world_size} devices, got {training.batch}")
-    data.batches(training.batch, training.seed, 0)  # refuses now, before anything is written, if there are too few
-    loop = _Loop(fabric, model, training, optimiser)
     about = {
         "model": model.name,
         "shape": list(model.shape),
@@ -126,21 +130,108 @@ def train(
         **(notes or {}),
     }
     run = RunFolder(folder)
-    with ExitStack() as stack:
-        if fabric.is_global_zero:
-            stack.enter_context(run.locked())
-            _open(run, about, resume)
-        fabric.barrier()
+    with _one_voice(fabric), ExitStack() as stack:
+        loop = _Loop(fabric, model, training, optimiser)
+        _open_together(fabric, stack, run, about, resume)
         if resume:
             loop.restore(run, about)
         stack.enter_context(torch.random.fork_rng())
         received = stack.enter_context(_signals())
         try:
             loop.go(run, about, data, [*_picture_hooks(run, training, data, held_out), *hooks], received)
-        except ValueError:  # options that do not fit the images: found in the first iteration, or never
+        except ValueError:  # options that do not fit a part of the batch
             if fabric.is_global_zero and loop.iteration == 0 and not resume:
                 run.abandon()
             raise
+        except BrokenPipeError:  # whoever read our output has gone
+            raise
+        except OSError as error:
+            raise NotWrittenError(
+                f"{error}: training stopped in iteration {loop.iteration}, the last checkpoint is kept; "
+                "make room, then go on with it (resume)"
+            ) from error
+
+
+def _fabric(hardware: Hardware) -> Any:
+    """Lightning's Fabric for the devices asked for.
+
+    Raises:
+        ValueError: this machine does not have them.
+    """
+    from lightning_fabric import Fabric  # takes seconds to import: only when training starts
+
+    try:
+        return Fabric(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            num_nodes=hardware.num_nodes,
+            precision=hardware.precision,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"accelerator {hardware.accelerator!r} with {hardware.devices} device(s) is not available on this machine "
+            f"({error}): choose accelerator 'auto' or 'cpu', or fewer devices"
+        ) from error
+
+
+def _rehearse(model: Model, batch: Batch) -> None:
+    """Evaluate every step once on a copy of the model, also those that come late in the run.
+
+    What does not fit the images raises ValueError here, before there is a folder or another process.
+    """
+    twin = copy.deepcopy(model).train()
+    with torch.random.fork_rng():
+        for step in twin.steps():
+            with suppress(NonFiniteResultError):  # the run will tell in which iteration
+                _evaluated(step, batch)
+
+
+def _evaluated(step: Step, batch: Batch) -> Mapping[str, Tensor]:
+    """The terms of a step, which must include those that it weighs."""
+    terms = step.terms(batch)
+    if unknown := step.weights.keys() - terms.keys():
+        raise ValueError(f"step {step.name!r} weighs {sorted(unknown)}, but its terms are {sorted(terms)}")
+    return terms
+
+
+class _ToldElsewhere(Exception):  # noqa: N818 - not an error of this process
+    """The first process could not begin, and says why."""
+
+
+@contextmanager
+def _one_voice(fabric: Any) -> Iterator[None]:
+    """Let the first process alone report what stops all of them.
+
+    The others leave with exit code 0: Lightning kills the first process when one of them ends with another code, and
+    it may still be busy with its report.
+    """
+    try:
+        yield
+    except (NotFiniteError, Interrupted, CheckpointError, _ToldElsewhere):
+        if fabric.is_global_zero:
+            raise
+        raise SystemExit(0) from None
+    except RuntimeError as error:
+        if not (isinstance(error, torch.distributed.DistError) or "by peer" in str(error)):
+            raise
+        if not fabric.is_global_zero:
+            raise SystemExit(0) from None
+        raise ProcessLostError(
+            "another process of the run has ended; the last checkpoint is kept, go on with it (resume)"
+        ) from error
+
+
+def _open_together(fabric: Any, stack: ExitStack, run: RunFolder, about: dict[str, Any], resume: bool) -> None:
+    """Let the first process lock and open the folder for all of them, until `stack` ends."""
+    failure: Exception | None = None
+    if fabric.is_global_zero:
+        try:
+            stack.enter_context(run.locked())
+            _open(run, about, resume)
+        except (ValueError, OSError) as error:
+            failure = error
+    if fabric.broadcast(failure is not None):
+        raise failure or _ToldElsewhere
 
 
 def _open(run: RunFolder, about: dict[str, Any], resume: bool) -> None:
@@ -237,11 +328,9 @@ class _Loop:
         optimiser.zero_grad()
         try:
             with self.fabric.autocast():
-                terms = step.terms(batch)
+                terms = _evaluated(step, batch)
         except NonFiniteResultError as error:  # a discrepancy that refuses to be NaN
             raise NotFiniteError(self._not_finite("a term", step, f"not finite ({error})")) from error
-        if unknown := step.weights.keys() - terms.keys():
-            raise ValueError(f"step {step.name!r} weighs {sorted(unknown)}, but its terms are {sorted(terms)}")
         loss = torch.stack([step.weights.get(n, 1.0) * t for n, t in terms.items() if step.weights.get(n, 1.0)]).sum()
         values = self._checked(step, terms)
         self.fabric.backward(loss)
@@ -307,6 +396,7 @@ class _Loop:
                 if main and (done % training.checkpoint_every == 0 or done == total or stop):
                     self.save(run, about)
                 if stop and done < total:
+                    self.fabric.barrier()  # until the checkpoint is written
                     raise Interrupted(received[0] if received else signal.SIGTERM, done)
 
     def _to_device(self, batch: Batch) -> Batch:
@@ -366,11 +456,12 @@ class _Loop:
         checkpoint = run.latest()
         if checkpoint is None:
             return
-        for key in ("model", "shape", "config"):
-            if checkpoint.about[key] != _as_lists(about[key]):
+        for section, key in [("model", ""), ("shape", ""), *(("config", key) for key in about["config"])]:
+            old, new = (_get(x, section, key) for x in (checkpoint.about, about))
+            if old != new:
                 raise CheckpointError(
-                    f"the latest checkpoint in {run.checkpoints} is of another run: it has {key} = "
-                    f"{checkpoint.about[key]!r}, not {_as_lists(about[key])!r}"
+                    f"the latest checkpoint in {run.checkpoints} is of another run: it has {section}"
+                    f"{'.' if key else ''}{key} = {old!r}, not {new!r}"
                 )
         try:
             self.model.load_state_dict(checkpoint.part("model"))

@@ -83,6 +83,8 @@ class Optimiser:
         for name in ("momentum", "beta2", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if not all(0 < drop < 1 for drop in self.drops):
+            raise ValueError(f"drops must be fractions of the run between 0 and 1, got {self.drops}")
         if not (self.weight_decay >= 0 and self.clip >= 0):
             raise ValueError(f"weight_decay and clip must not be negative, got {self.weight_decay}, {self.clip}")
 
