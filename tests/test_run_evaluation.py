@@ -135,6 +135,22 @@ def test_conditional_samples_are_judged_by_class(splits: Splits, folder: Path, t
     assert row["n"] == 40
 
 
+def test_a_conditional_model_of_a_single_class_is_refused(splits: Splits, folder: Path, tmp_path: Path) -> None:
+    only = Splits(*(part.subset(torch.nonzero(part.labels == 0)[:, 0], part.source) for part in splits))
+    model = CGMMN(CGMMNConfig(num_classes=1, network=NETWORK), only.train.shape)
+    run = trained(model, only, tmp_path / "cgmmn", folder)
+    before = sorted(run.iterdir())
+    with pytest.raises(ValueError, match="all training images are of class 0, and class accuracy needs two: add"):
+        evaluate_run(run, OPTIONS, splits=Splits(only.train, splits.held_out), network=PIXELS)
+    assert sorted(run.iterdir()) == before
+
+
+def test_too_few_images_are_named(vae_run: Path, splits: Splits) -> None:
+    few = splits.held_out.subset(torch.arange(12), "a folder, held out")
+    with pytest.raises(ValueError, match="20 held-out images, but a folder, held out has 12: add images, or hold out"):
+        evaluate_run(vae_run, OPTIONS, splits=Splits(splits.train, few), network=PIXELS)
+
+
 def test_completions_of_upper_halves_have_no_class(splits: Splits) -> None:
     model = CGMMN(CGMMNConfig("upper_half", num_classes=2, network=NETWORK), splits.train.shape)
     assert classes_of(model) == 0

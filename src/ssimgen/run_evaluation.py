@@ -46,7 +46,7 @@ from ssimgen.evaluation import (
     evaluate_samples,
     nearest,
 )
-from ssimgen.evaluation.tables import NEAREST
+from ssimgen.evaluation.tables import LEAST, NEAREST
 from ssimgen.models import Autoencoder, Model
 from ssimgen.similarity import ssim
 from ssimgen.training import RunFolder, load_model
@@ -153,6 +153,7 @@ def evaluate_run(
             f"(content hash {splits.train.digest[:12]}, of the run {about['data']['hash'][:12]}): "
             "restore them, or train again"
         )
+    _check_enough(splits)
     network = network or shared_network(options.resolution)
     judge = _Judge(model, splits, options, network)
     rows = []
@@ -175,6 +176,15 @@ def evaluate_run(
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
     write_atomically(path / FILE, lambda file: file.write(text.encode()))
     return result
+
+
+def _check_enough(splits: Splits) -> None:
+    for images in splits:
+        if len(images) < LEAST:
+            raise ValueError(
+                f"an evaluation needs at least {LEAST} training and {LEAST} held-out images, but {images.source} has "
+                f"{len(images)}: add images, or hold out a larger fraction"
+            )
 
 
 def source_of(about: dict[str, Any], path: Path) -> Source:
@@ -302,6 +312,11 @@ class _Judge:
     def _class_labels(self) -> ClassLabels | None:
         if self.labels is None or self.train.labels is None or self.held_out.labels is None:
             return None
+        if len(self.train.labels.unique()) < 2:
+            raise ValueError(
+                f"all training images are of class {int(self.train.labels[0])}, and class accuracy needs two: "
+                "add images of another class, or train a model without classes"
+            )
         return ClassLabels(self.labels, self.train.labels, self.held_out.labels)
 
 

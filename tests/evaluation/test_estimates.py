@@ -94,3 +94,12 @@ def test_options_are_checked():
         Bootstrap(resamples=0)
     with pytest.raises(ValueError, match=r"level must lie between 0 and 1, got 95: 0\.95 is usual"):
         Bootstrap(level=95)
+
+
+@pytest.mark.parametrize(
+    ("values", "got"),
+    [(torch.zeros(0), r"shape \(0,\)"), (torch.zeros(2, 2), r"shape \(2, 2\)"), (np.zeros(3), "ndarray")],
+)
+def test_a_mean_of_something_else(values, got, no_shape_checks):
+    with pytest.raises(ValueError, match=f"values must be a tensor of one value an image, at least one, got {got}"):
+        Bootstrap().mean(values)

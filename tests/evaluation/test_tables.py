@@ -178,6 +178,20 @@ def test_reconstructions_against_the_metrics_and_copies_of_training_images(sets,
     assert made[-1].reference == pytest.approx(sharpness(images, data_range=1.0).mean().item(), rel=1e-5)
 
 
+def test_images_pass_the_feature_network_once(sets):
+    """Those of the reconstructions, of the nearest training images, and of the images."""
+    seen = []
+
+    def embed(images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return PIXELS.embed(images)
+
+    network = FeatureNetwork("counted", embed, batch=1000)
+    images = sets["train"][:60]
+    evaluate_reconstructions(images, sets["samples"], data_range=1.0, train=sets["train"], network=network)
+    assert seen == [60, 60, 60]
+
+
 def test_perfect_reconstructions(sets):
     made = evaluate_reconstructions(sets["train"], sets["train"].clone(), data_range=1.0, network=PIXELS, window=WINDOW)
     values = {row.metric: row.value for row in made}
@@ -210,6 +224,7 @@ ONE_CLASS = ClassLabels(torch.zeros(60).long(), torch.zeros(120).long(), torch.z
             {"labels": ONE_CLASS._replace(samples=torch.zeros(59).long())},
             "labels.samples must be a tensor of 60 class numbers, one an image, got torch.int64 of shape (59,)",
         ),
+        ({}, {"network": forbidden}, "network must be a FeatureNetwork, got function: wrap a function of images"),
         ({}, {"options": SampleOptions(window=Window.uniform(29))}, "window of 29 x 29 px does not fit images of 28"),
     ],
 )

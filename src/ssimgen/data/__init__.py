@@ -1,9 +1,10 @@
 """Where images come from: `load_images("mnist5k")`, or a path, or a :class:`Source` with options.
 
-The result is two sets, training and held-out, of :class:`Images` in memory; `open_gallery` reads images by name when
-asked for. To add a source by name, write a function
-that returns `Images` and add it to the table in `sources.py`. The training loop takes anything that offers what
-:class:`ssimgen.training.Data` asks for, so that sets larger than memory can stream.
+The result is two sets, training and held-out, of :class:`Images`; `open_gallery` reads images by name when asked for.
+Pictures of folders and of Hugging Face data sets are decoded by worker processes and kept as bytes of the size asked
+for: in memory, or in a temporary file that is mapped into memory where they are too many for it (`Source.memory`). IDX
+and NumPy files are read into memory whole. To add a source by name, write a function that returns `Images` and add it to
+the table in `sources.py`. The training loop takes anything that offers what :class:`ssimgen.training.Data` asks for.
 """
 
 from ssimgen.data.gallery import Gallery

@@ -50,7 +50,13 @@ class Bootstrap:
             raise ValueError(f"level must lie between 0 and 1, got {self.level!r}: 0.95 is usual")
 
     def mean(self, values: Float[Tensor, " n"]) -> Estimate:
-        """The mean of one value an image."""
+        """The mean of one value an image.
+
+        Raises ValueError for anything but a vector of one value or more.
+        """
+        if not isinstance(values, Tensor) or values.ndim != 1 or not len(values):
+            got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+            raise ValueError(f"values must be a tensor of one value an image, at least one, got {got}")
         values = values.double()
         return self._estimate(values.mean(), self._means(values, self._generator()))
 

@@ -166,7 +166,7 @@ def evaluate_samples(
         for name, classes, images in zip(_Sets._fields, labels, everything, strict=True):
             check_labels(f"labels.{name}", classes, images)
         check_several_classes("labels.train", labels.train)
-    network = network or efficientnet_lite0()
+    network = _checked(network)
 
     orders = [_order(len(images), options.bootstrap.seed)[: options.images] for images in everything]
     sets = _Sets(*(images[order] for images, order in zip(everything, orders, strict=True)))
@@ -226,7 +226,7 @@ def evaluate_reconstructions(
         arguments.samples(images, train, ("images", "train"))
         candidates = _prepared("train", train, data_range)
         guesses.append(candidates[nearest(unit, candidates, data_range=1.0, window=window).index])
-    network = network or efficientnet_lite0()
+    network = _checked(network)
 
     def rows() -> Iterator[Row]:
         seen = cache(lambda: network(unit))  # once, for reconstructions and copies
@@ -242,6 +242,16 @@ def evaluate_reconstructions(
         yield _sharpness_row("sharpness", rebuilt, unit, bootstrap)
 
     return _collected(rows(), report)
+
+
+def _checked(network: FeatureNetwork | None) -> FeatureNetwork:
+    """The network, or the default."""
+    if network is not None and not isinstance(network, FeatureNetwork):
+        raise TypeError(
+            f"network must be a FeatureNetwork, got {type(network).__name__}: wrap a function of images in [0, 1] as "
+            "FeatureNetwork(name, function)"
+        )
+    return network or efficientnet_lite0()
 
 
 def _feature_rows(sets: _Sets, network: FeatureNetwork, bootstrap: Bootstrap) -> Iterator[Row]:
