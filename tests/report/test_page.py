@@ -152,7 +152,7 @@ def test_rates_that_do_not_meet_are_said(tmp_path: Path) -> None:
                 study = place(variant, tau=rate)
                 write_run(tmp_path / f"{variant}{rate}{seed}", values, seed=seed, study=study)
     section = words(write_report([tmp_path], tmp_path / "report").read_text().split('id="matched"')[1])
-    assert "nothing can be compared at equal rate" in section
+    assert "Nothing can be compared at equal rate" in section
     assert "l2 1 to 2.1, ssim 3 to 4.1." in section
 
 

@@ -168,6 +168,22 @@ def test_other_options_in_the_folder_are_refused(finished: Path, images: Path) -
         run_study(make_plan(other, "tiny", {}), finished)
     with pytest.raises(ValueError, match="holds a run of 4 iterations, more than the 2 of the study"):
         run_study(make_plan(content(images, 2), "tiny", {}), finished)
+    fewer = content(images, data={"noise": {"data": str(images), "limit": 50}})
+    with pytest.raises(ValueError, match="holds a run of other images than those that the study calls noise"):
+        run_study(make_plan(fewer, "tiny", {}), finished)
+
+
+@pytest.mark.parametrize("damage", ["{", "{}", "[]", '{"iteration": 4}'])
+def test_a_damaged_evaluation_is_made_again(finished: Path, images: Path, damage: str) -> None:
+    plan = make_plan(content(images), "tiny", {})
+    path = finished / plan.runs[0].folder / "evaluation.json"
+    before = path.read_text()
+    try:
+        path.write_text(damage)
+        assert not is_finished(plan.runs[0], finished, plan.evaluation)
+    finally:
+        path.write_text(before)
+    assert is_finished(plan.runs[0], finished, plan.evaluation)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,7 @@ def test_defaults_of_a_model_hold_where_the_file_says_nothing(file: Path) -> Non
         (content(data={"a": {"sise": 3}}), r"unknown option data\.a\.sise: did you mean 'size'"),
         (content(seeds=[]), r"seeds must be a list of int values, got \[\]"),
         (content(seeds=[1, 1]), r"seeds names something twice: \[1, 1\]"),
+        (content(rates=[-3]), r"rates must be positive numbers of nats, got \[-3\.0\]"),
         (content(seeds=["a"]), "seeds must be a list of int values"),
         (content(name=3), "name must be a text, got 3"),
         (content(training={"iteration": 3}), r"unknown option training\.iteration: did you mean 'iterations'"),

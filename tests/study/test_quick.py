@@ -67,7 +67,7 @@ def test_windows_fit_small_images(splits: Splits) -> None:
 
 def test_too_short_a_budget_says_how_much_is_needed(splits: Splits) -> None:
     with pytest.raises(
-        ValueError, match=r"a budget of 1\.0 minutes is too small for these images: give at least (\d) "
+        ValueError, match=r"1\.0 minutes of the budget are left for training, too little .* at least 2 minutes"
     ):
         plan(splits, 1)
 
@@ -117,9 +117,41 @@ def test_several_comparisons_count(splits: Splits) -> None:
     assert recommendation(many, 1).heading.startswith("No difference")
 
 
+def test_harm_by_some_is_not_called_no_difference() -> None:
+    verdict = recommendation(records({"ssim": [0.5, 0.51, 0.49], "mix": [-0.1, 0.1, 0.02]}), 400)
+    assert verdict.heading.startswith("Structure is not shown to help on these images, and some of it does harm")
+
+
 def test_rates_that_do_not_meet_allow_no_conclusion() -> None:
-    assert recommendation(records({"far": [0.0, 0.0, 0.0]}), 1).heading == "No conclusion"
-    assert recommendation([], 1).heading == "No conclusion"
+    verdict = recommendation(records({"far": [0.0, 0.0, 0.0]}), 1)
+    assert verdict.heading == "No conclusion"
+    assert "(KL in nats: l2 10 to 20, far 100 to 200)" in verdict.sentences[0]
+    assert "give a larger budget and another folder" in verdict.sentences[1]
+
+
+def test_runs_that_are_missing_allow_no_conclusion() -> None:
+    verdict = recommendation([], 1, all_finished=False)
+    assert verdict.heading == "No conclusion"
+    assert "continue with the same command" in verdict.sentences[0]
+
+
+def test_one_that_is_far_off_does_not_hinder_the_others() -> None:
+    verdict = recommendation(records({"ssim": [-0.5, -0.51, -0.49], "far": [0.0, 0.0, 0.0]}), 400)
+    assert verdict.heading == "Structure helps on these images: train with ssim"
+    assert "Not compared, as their rates do not reach that far: far." in verdict.sentences
+
+
+def test_the_nearest_training_image_gives_a_scale() -> None:
+    with_reference = [{**r, "reference": 0.25} for r in records({"ssim": [-0.5, -0.51, -0.49]})]
+    assert "the nearest training image is at 0.25" in recommendation(with_reference, 400).sentences[0]
+
+
+def test_short_training_is_announced(splits: Splits, capsys: pytest.CaptureFixture[str]) -> None:
+    quick._warn_if_short(plan(splits, 60), COSTS, 1)
+    assert capsys.readouterr().out == ""
+    quick._warn_if_short(plan(splits, 1.6), COSTS, 1)
+    # 2 objectives x 2 points x 3 seeds x (400 x 0.01 s + 5 s) / 0.85 = 127 s
+    assert "do not expect a clear answer; 400 would need about 3 minutes" in capsys.readouterr().out
 
 
 # --- the command --------------------------------------------------------------------------------------------------
@@ -178,4 +210,7 @@ def test_bad_input_leaves_nothing(
 def test_few_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "few.npy", np.zeros((50, 12, 12), np.uint8))
     assert main(["study", "--quick", "--data", str(tmp_path / "few.npy"), "-o", str(tmp_path / "out")]) == 2
-    assert "an answer needs at least 100, and a thousand are better" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "few.npy" in error
+    assert "holds 50 images: an answer needs at least 100, and a thousand are better" in error
+    assert not (tmp_path / "out").exists()

@@ -108,9 +108,10 @@ def is_finished(run: PlannedRun, output: Path, evaluation: EvaluationOptions) ->
         done = json.loads((folder.path / FILE).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return False
-    return bool(
-        done["iteration"] == folder.latest_iteration() and done["options"] == _as_json(dataclasses.asdict(evaluation))
-    )
+    if not isinstance(done, dict):
+        return False
+    wanted = _as_json(dataclasses.asdict(evaluation))
+    return bool(done.get("iteration") == folder.latest_iteration() and done.get("options") == wanted)
 
 
 def finished_folders(plan: Plan, output: Path) -> dict[str, list[Path]]:
@@ -153,6 +154,11 @@ def _check_before(run: PlannedRun, output: Path, digest: str) -> None:
             old = before.get(section, {}).get(key) if key else before.get(section)
             if old != value:
                 name = f"{section}.{key}" if key else section
+                if name == "data.hash":
+                    raise ValueError(
+                        f"{folder.path} holds a run of other images than those that the study calls {run.data}: choose "
+                        "another folder for the study, or remove that run"
+                    )
                 raise ValueError(
                     f"{folder.path} holds a run with {name} = {old!r}, but the study says {value!r}: "
                     "choose another folder for the study, or remove that run"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -162,6 +163,8 @@ def make_plan(content: Mapping[str, Any], name: str, defaults: Defaults) -> Plan
         sorted(runs, key=lambda run: seeds.index(run.seed))
     )  # stable: an early stop leaves whole comparisons
     evaluation = from_mapping(EvaluationOptions, file.evaluation, "evaluation.")
+    if not all(0 < rate < math.inf for rate in file.rates):
+        raise ValueError(f"rates must be positive numbers of nats, got {list(file.rates)}")
     return Plan(file.name or name, ordered, evaluation, file.rates)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ssimgen.data import Source, Splits, load_images
 from ssimgen.models import VAE
 from ssimgen.models.vae import SUGGESTED_TAU
 from ssimgen.report import Verdict, write_report
-from ssimgen.report.tables import Record, matched
+from ssimgen.report.tables import Record, matched, reach
 from ssimgen.study.command import carry_on, complain
 from ssimgen.study.execution import is_finished
 from ssimgen.study.plan import Plan, make_plan
@@ -74,11 +75,14 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
     splits = load_images(source)
     _check_images(splits)
     content = _kept(output, source)
-    if content is None:
+    if content is not None:
+        print(f"going on with the study in {output}; for a longer or a shorter one choose another folder")
+    else:
         print("measuring what an iteration costs")
         costs = measure(splits)
         spent = time.monotonic() - began
         content = planned(source, splits, costs, seconds=60 * budget - spent, parallel=parallel, seeds=seeds)
+        _warn_if_short(content, costs, parallel)
         text = json.dumps(content, indent=2) + "\n"
         write_atomically(writable_folder(output) / _FILE, lambda file: file.write(text.encode()))
     plan = make_plan(content, "quick", {})
@@ -93,7 +97,9 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
 def _concluded(plan: Plan, output: Path) -> Verdict:
     """Tables, report and recommendation of what is finished."""
     tables = write_tables(plan, output)
-    verdict = recommendation(tables["results"], plan.runs[0].training.iterations)
+    verdict = recommendation(
+        tables["results"], plan.runs[0].training.iterations, all_finished=_all_finished(plan, output)
+    )
     print(f"\n{verdict.heading}")
     for sentence in verdict.sentences:
         print(sentence)
@@ -105,11 +111,16 @@ def _concluded(plan: Plan, output: Path) -> Verdict:
     return verdict
 
 
+def _all_finished(plan: Plan, output: Path) -> bool:
+    return all(is_finished(run, output, plan.evaluation) for run in plan.runs)
+
+
 def _check_images(splits: Splits) -> None:
-    if len(splits.train) + len(splits.held_out) < _LEAST_IMAGES:
+    images = len(splits.train) + len(splits.held_out)
+    if images < _LEAST_IMAGES:
         raise ValueError(
-            f"{splits.train.source} and held-out images are {len(splits.train) + len(splits.held_out)} together: "
-            f"an answer needs at least {_LEAST_IMAGES}, and a thousand are better"
+            f"{splits.train.source.removesuffix(', training')} holds {images} images: an answer needs at least "
+            f"{_LEAST_IMAGES}, and a thousand are better"
         )
     _, height, width = splits.train.shape
     if min(height, width) < 7:
@@ -200,13 +211,31 @@ def planned(
             best = (possible, size)
     iterations, (objectives, points) = best
     if iterations < _LEAST:
-        runs = len(objectives) * points * seeds
-        needed = _LEAST * sum(costs.iteration[name] for name in objectives) * points * seeds + runs * costs.evaluation
+        needed = _minutes(objectives, points * seeds, _LEAST, costs, parallel)
         raise ValueError(
-            f"a budget of {seconds / 60:.1f} minutes is too small for these images: give at least "
-            f"{needed / _SHARE / parallel / 60 + 0.5:.0f} minutes, or scale the images down with --size"
+            f"{max(0.0, seconds) / 60:.1f} minutes of the budget are left for training, too little for these images: "
+            f"give a budget of at least {needed} minutes, or scale the images down with --size"
         )
     return _content(source, splits, objectives, points, iterations=min(iterations, _MOST), seeds=seeds)
+
+
+def _minutes(objectives: Sequence[str], repeated: int, iterations: int, costs: Costs, parallel: int) -> int:
+    """The budget that so many iterations of each objective need, each run `repeated` times."""
+    seconds = sum(iterations * costs.iteration[name] + costs.evaluation for name in objectives) * repeated
+    return math.ceil(seconds / _SHARE / parallel / 60)
+
+
+def _warn_if_short(content: Mapping[str, Any], costs: Costs, parallel: int) -> None:
+    """Say so if training is too short to expect an answer, and which budget would do."""
+    iterations, variants = content["training"]["iterations"], content["models"]["vae"]["variants"]
+    if iterations >= _ENOUGH:
+        return
+    points = len(variants["l2"]["sweep"]["tau"])
+    needed = _minutes(list(variants), points * len(content["seeds"]), _ENOUGH, costs, parallel)
+    print(
+        f"the budget allows {iterations} iterations a run, which are few: do not expect a clear answer; "
+        f"{_ENOUGH} would need about {needed} minutes"
+    )
 
 
 def _content(
@@ -275,12 +304,12 @@ def _window(splits: Splits) -> int:
 # --- concluding -------------------------------------------------------------------------------------------------
 
 
-def recommendation(records: Sequence[Record], iterations: int) -> Verdict:
+def recommendation(records: Sequence[Record], iterations: int, *, all_finished: bool = True) -> Verdict:
     """What the study says: whether a structural error brings reconstructions closer than l2 at equal rate.
 
     Judged by the feature distance, on which no objective was trained, at the middle of the rates that all models
-    reach: better or worse if the p-value of the paired comparison, adjusted for the number of objectives, is at most
-    0.05.
+    reach (without those that share none with the others): better or worse if the p-value of the paired comparison,
+    adjusted for the number of objectives, is at most 0.05.
     """
     rows = matched(records)
     rates = sorted({row["rate"] for row in rows})
@@ -289,33 +318,53 @@ def recommendation(records: Sequence[Record], iterations: int) -> Verdict:
     baseline = judged.pop("l2", None)
     compared = {name: row for name, row in judged.items() if row["difference"] is not None}
     if baseline is None or not compared:
-        return Verdict(
-            "No conclusion",
-            (
-                "Too few runs are finished, or the rates of the models do not overlap, so that they cannot be compared "
-                "at equal rate. Give a larger budget, or continue with the same command.",
-            ),
-        )
+        return _none(records, all_finished)
     better = [name for name, row in compared.items() if row["verdict"] == "better"]
-    worse = [name for name, row in compared.items() if row["verdict"] == "worse"]
     best = min(better or compared, key=lambda name: compared[name]["difference"])
-    if better:
-        heading = f"Structure helps on these images: train with {best}"
-    elif len(worse) == len(compared):
-        heading = "Structure does not help on these images: train with l2"
-    else:
-        heading = "No difference is shown on these images: there is no reason to leave l2"
-    sentences = [_sentence(name, row, baseline) for name, row in compared.items()]
     left_out = sorted({r["variant"] for r in records} - {"l2", *compared})
     return Verdict(
-        heading,
+        _heading(compared, best),
         (
             f"Compared at a KL of {rate:.3g} nats by the distance of reconstructions from held-out images in a feature "
-            "network, on which none of the models was trained; smaller is better.",
-            *sentences,
+            f"network, on which none of the models was trained; smaller is better.{_reference(records)}",
+            *(_sentence(name, row, baseline) for name, row in compared.items()),
             *([f"Not compared, as their rates do not reach that far: {', '.join(left_out)}."] if left_out else []),
+            *([] if all_finished else ["Not all runs are finished: the same command goes on with the others."]),
             f"The uncertainty is that of {baseline['seeds']} seeds. Each model was trained for {iterations} iterations "
             "with one small network: longer training, another network or other weights can turn the order round.",
+        ),
+    )
+
+
+def _heading(compared: Mapping[str, Record], best: str) -> str:
+    verdicts = {row["verdict"] for row in compared.values()}
+    if "better" in verdicts:
+        return f"Structure helps on these images: train with {best}"
+    if verdicts == {"worse"}:
+        return "Structure does not help on these images: train with l2"
+    if "worse" in verdicts:
+        return "Structure is not shown to help on these images, and some of it does harm: train with l2"
+    return "No difference is shown on these images: there is no reason to leave l2"
+
+
+def _reference(records: Sequence[Record]) -> str:
+    """How far the nearest training image is, which tells a good reconstruction from a bad one."""
+    values = [r["reference"] for r in records if r["metric"].startswith(JUDGE) and r.get("reference") is not None]
+    return f" For scale: the nearest training image is at {values[0]:.3g}." if values else ""
+
+
+def _none(records: Sequence[Record], all_finished: bool) -> Verdict:
+    """No conclusion, why, and what to do about it."""
+    if not all_finished:
+        return Verdict("No conclusion", ("Too few runs are finished: continue with the same command.",))
+    reached = ", ".join(f"{variant} {low:.3g} to {high:.3g}" for (_, variant), (low, high) in reach(records).items())
+    return Verdict(
+        "No conclusion",
+        (
+            "The rates of the models do not meet, so that they cannot be compared at equal rate (KL in nats: "
+            f"{reached}).",
+            "Training was too short, or these images need other temperatures: give a larger budget and another folder, "
+            "or write a study file with values of tau of your own.",
         ),
     )
 
