@@ -1,6 +1,6 @@
-"""The pictures and the table of docs/gallery, from the runs of a study: `python studies/gallery.py OUTPUT`.
+"""The pictures and the tables of docs/gallery, from the runs of the main study: `python studies/gallery.py OUTPUT`.
 
-Takes the first seed of every variant on `mnist5k`; of a sweep, its middle point.
+Takes the first seed of every variant on every set of images; of a sweep, its middle point.
 """
 
 import json
@@ -17,14 +17,19 @@ COLUMNS, ROWS, GAP = 8, 4, 2  # of the grids in the run folders, the upper half
 FRECHET = "Frechet distance"
 
 
-def variants(output: Path) -> dict[str, Path]:
-    """The run of every variant, by model and variant."""
+def variants(output: Path, data: str) -> dict[str, Path]:
+    """The run of every variant on a set of images, by model and variant."""
     found: dict[str, list[Path]] = {}
-    for run in sorted((output / "runs" / "mnist5k").glob("*/*/seed-0")):
+    for run in sorted((output / "runs" / data).glob("*/*/seed-0"), key=tau):
         if (run / "evaluation.json").exists():
             name = f"{run.parts[-3]} {run.parts[-2].split('_tau=')[0]}"
             found.setdefault(name, []).append(run)
-    return {name: runs[len(runs) // 2] for name, runs in found.items()}
+    return {name: runs[len(runs) // 2] for name, runs in sorted(found.items())}
+
+
+def tau(run: Path) -> float:
+    """Its place in the sweep of its variant; 0 if there is none."""
+    return float(run.parts[-2].partition("_tau=")[2] or 0)
 
 
 def crop(run: Path, to: Path) -> None:
@@ -34,25 +39,21 @@ def crop(run: Path, to: Path) -> None:
         picture.crop((0, 0, COLUMNS * side + GAP, ROWS * side + GAP)).save(to, optimize=True)
 
 
-def main(output: Path) -> None:
-    """Write the pictures and README.md."""
-    GALLERY.mkdir(exist_ok=True)
+def section(output: Path, data: str) -> list[str]:
+    """Write the pictures of a set of images; returns its part of README.md."""
+    (GALLERY / data).mkdir(parents=True, exist_ok=True)
     lines = [
-        "# Gallery",
-        "",
-        "Samples of every model and objective after the short training of `studies/main.toml` on the 4,000 training",
-        "digits of `mnist5k`: the first ones drawn, not chosen. Frechet distance to held-out digits in the features of",
-        "EfficientNet-Lite0; seconds on one core of a busy machine. Written by `python studies/gallery.py OUTPUT`.",
+        f"## {data}",
         "",
         "| model | objective | iterations | seconds | Frechet distance | samples |",
         "| --- | --- | --: | --: | --: | --- |",
     ]
-    for name, run in variants(output).items():
+    for name, run in variants(output, data).items():
         model, objective = name.split(" ")
         rows = json.loads((run / "evaluation.json").read_text())["rows"]
         frechet = next(row["value"] for row in rows if row["metric"].startswith(FRECHET))
         last = read_metrics(RunFolder(run).path)[-1]
-        picture = f"{model}-{objective}.png"
+        picture = f"{data}/{model}-{objective}.png"
         crop(run, GALLERY / picture)
         cells = (
             model,
@@ -60,10 +61,26 @@ def main(output: Path) -> None:
             last["iteration"],
             f"{last['seconds']:.0f}",
             f"{frechet:.0f}",
-            f"![{name}]({picture})",
+            f"![{name} on {data}]({picture})",
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    (GALLERY / "README.md").write_text("\n".join(lines) + "\n")
+    return [*lines, ""]
+
+
+def main(output: Path) -> None:
+    """Write the pictures and README.md."""
+    lines = [
+        "# Gallery",
+        "",
+        "Samples of every model and objective after the short training of `studies/main.toml`: the first ones drawn, not",
+        "chosen, of the first seed, and for the VAE of the middle temperature. Frechet distance to held-out images in the",
+        "features of EfficientNet-Lite0; seconds of training on one core of a busy machine. Written by",
+        "`python studies/gallery.py OUTPUT`.",
+        "",
+    ]
+    sets = sorted(folder.name for folder in (output / "runs").iterdir())
+    lines += [line for data in sets for line in section(output, data)]
+    (GALLERY / "README.md").write_text("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
 """Which kernel makes a moment-matching network draw the best digits? The trials behind docs/gmmn-trials.md.
 
 Every trial trains a GMMN on the 4,000 training digits of `mnist5k`: 256 images a batch, Adam with a learning rate that
-falls from 1e-3 (or as named) to 0. The judge is not the objective of any of them: a small classifier, trained on the
-same digits, whose class scores of 2,000 samples are compared with those of the 1,000 held-out digits by their Frechet
-distance. `python studies/gmmn_trials.py OUTPUT SEED [NAME ...]` adds to OUTPUT/trials.json and writes OUTPUT/NAME.png.
+falls from 1e-3 to 0. The judge is not the objective of any of them: a small classifier, trained on the same digits,
+whose class scores of 2,000 samples are compared with those of the 1,000 held-out digits by their Frechet distance.
+
+    python studies/gmmn_trials.py OUTPUT [--seed N] [--iterations N] [NAME ...]
+
+adds to OUTPUT/trials.json and writes a grid of samples for each of the trials named, or all.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +28,7 @@ from ssimgen.models.gmmn import GMMN, GMMNConfig
 from ssimgen.networks import Network
 from ssimgen.objectives.moment_matching import LI_2015, PairKernel
 
-ITERATIONS, BATCH, SAMPLES = 1000, 256, 2000
+BATCH, SAMPLES = 256, 2000
 
 MLP = Network("mlp", hidden=(1024, 256, 256, 64))  # of Li, Swersky and Zemel (2015)
 CONV = GMMNConfig().network
@@ -32,23 +36,36 @@ SSIM = PairKernel(kind="gaussian", metric="ssim", bandwidths=(0.2, 0.3, 0.5, 0.7
 L2 = replace(SSIM, metric="l2")
 
 
-TRIALS: dict[str, tuple[PairKernel, Network, float]] = {
-    "pixels, bandwidths of Li 2015": (LI_2015, MLP, 1e-3),
-    "ssim": (SSIM, MLP, 1e-3),
-    "pixels, bandwidths of Li 2015, convolutional": (LI_2015, CONV, 1e-3),
-    "pixels, convolutional": (L2, CONV, 1e-3),
-    "ssim, convolutional": (SSIM, CONV, 1e-3),
-    "ssim, energy, convolutional": (replace(SSIM, kind="energy"), CONV, 1e-3),
+def structured(**options: Any) -> PairKernel:
+    """Gaussians on D with other windows or constants."""
+    return replace(SSIM, structure=replace(SSIM.structure, **options))
+
+
+TRIALS: dict[str, tuple[PairKernel, Network]] = {
+    "pixels, bandwidths of Li 2015": (LI_2015, MLP),
+    "ssim": (SSIM, MLP),
+    "pixels, bandwidths of Li 2015, convolutional": (LI_2015, CONV),
+    "pixels, convolutional": (L2, CONV),
+    "ssim, convolutional": (SSIM, CONV),
+    "ssim, energy, convolutional": (replace(SSIM, kind="energy"), CONV),
+    "ssim, k2 = 0.1": (structured(k2=0.1), CONV),
+    "ssim, k2 = 0.3": (structured(k2=0.3), CONV),
+    "ssim, k1 = 0.1, k2 = 0.1": (structured(k1=0.1, k2=0.1), CONV),
+    "ssim, windows of 4 px": (structured(size=4, stride=2), CONV),
+    "ssim, windows of 14 px": (structured(size=14, stride=7), CONV),
+    "ssim, windows of 4, 8 and 14 px": (replace(SSIM, sizes=(4, 8, 14)), CONV),
+    "ssim, windows of 4, 8 and 14 px, k2 = 0.1": (replace(structured(k2=0.1), sizes=(4, 8, 14)), CONV),
+    "ssim, bandwidths twice as wide": (replace(SSIM, bandwidths=(0.4, 0.6, 1.0, 1.4, 2.0)), CONV),
 }
 
 
-def train(kernel: PairKernel, network: Network, lr: float, images: Tensor, seed: int) -> GMMN:
+def train(kernel: PairKernel, network: Network, images: Tensor, iterations: int, seed: int) -> GMMN:
     """The model after its last iteration."""
     torch.manual_seed(seed)
     model = GMMN(GMMNConfig(kernel=kernel, network=network), (1, 28, 28))
-    optimiser = torch.optim.Adam(model.generator.parameters(), lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, ITERATIONS)
-    for _ in range(ITERATIONS):
+    optimiser = torch.optim.Adam(model.generator.parameters(), 1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
+    for _ in range(iterations):
         real = images[torch.randint(len(images), (BATCH,))]
         optimiser.zero_grad()
         model.matching(model.generate(BATCH), real).backward()
@@ -59,25 +76,33 @@ def train(kernel: PairKernel, network: Network, lr: float, images: Tensor, seed:
 
 def main() -> None:
     """Run the trials named, or all."""
-    output, seed = Path(sys.argv[1]), int(sys.argv[2])
-    output.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {list(TRIALS)}")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--iterations", type=int, default=1000)
+    chosen = parser.parse_intermixed_args()
+    if unknown := [name for name in chosen.names if name not in TRIALS]:
+        parser.error(f"unknown trial {unknown[0]!r}: choose from {list(TRIALS)}")
+    chosen.output.mkdir(parents=True, exist_ok=True)
     splits = load_images("mnist5k")
     digits, held_out = splits.train.first(len(splits.train)), splits.held_out.first(len(splits.held_out))
     assert digits.labels is not None
     classifier = train_classifier(digits.images, digits.labels, data_range=1.0)
     expected = classifier(held_out.images)
-    for name in sys.argv[3:] or TRIALS:
+    results = chosen.output / "trials.json"
+    for name in chosen.names or TRIALS:
         begin = time.perf_counter()
-        model = train(*TRIALS[name], digits.images, seed)
+        model = train(*TRIALS[name], digits.images, chosen.iterations, chosen.seed)
         seconds = time.perf_counter() - begin
         samples = model.sample(SAMPLES, torch.Generator().manual_seed(0))
         distance = frechet_distance(classifier(samples), expected).value
-        pictures.write(output / f"{name}, seed {seed}.png", pictures.grid(samples[:64]))
-        results = output / "trials.json"
+        full = f"{name}, {chosen.iterations} iterations, seed {chosen.seed}"
+        pictures.write(chosen.output / f"{full}.png", pictures.grid(samples[:64]))
         rows = json.loads(results.read_text()) if results.exists() else {}
-        rows[f"{name}, seed {seed}"] = {"Frechet distance of class scores": distance, "seconds": seconds}
+        rows[full] = {"Frechet distance of class scores": distance, "seconds": seconds}
         results.write_text(json.dumps(rows, indent=1) + "\n")
-        print(f"{name}: {distance:.2f}, {seconds:.0f} s", flush=True)
+        print(f"{full}: {distance:.2f}, {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

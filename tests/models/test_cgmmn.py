@@ -14,7 +14,7 @@ from ssimgen.objectives.structure import Structure
 
 SMALL = Network("mlp", hidden=(32,))
 PIXELS = PairKernel("gaussian", "l2", (2.0, 5.0), relative=False)
-BLOCKS = PairKernel(structure=Structure(form="sum", window="uniform", size=4, stride=4, k1=0.1, k2=0.1))
+BLOCKS = PairKernel(structure=Structure(form="sum", window="uniform", size=4, stride=4, k1=1.0, k2=1.0))
 STRUCTURE = PairKernel("energy", structure=Structure(form="sum", window="uniform", size=4, stride=4, k1=0.3, k2=0.3))
 BOTH = pytest.mark.parametrize("condition", ["labels", "upper_half"])
 
@@ -81,7 +81,11 @@ def test_draws_are_images(condition: str, kind: str) -> None:
     assert torch.equal(drawn, model.sample(5, torch.Generator().manual_seed(0)))
 
 
-@pytest.mark.parametrize(("condition", "kernel"), [("labels", PIXELS), ("upper_half", PIXELS), ("labels", STRUCTURE)])
+@pytest.mark.parametrize(
+    ("condition", "kernel"),
+    [("labels", PIXELS), ("upper_half", PIXELS), ("labels", STRUCTURE), ("labels", BLOCKS)],
+    ids=["labels-pixels", "halves-pixels", "labels-energy-of-D", "labels-gaussians-on-D"],
+)
 def test_it_learns_what_belongs_to_a_condition(condition: str, kernel: PairKernel) -> None:
     """After training, the bright column of a drawn image is that of its class, or of its upper half."""
     model, data = make(condition, kernel, Network("mlp", hidden=(64, 64))), batch(30)
