@@ -72,9 +72,9 @@ def main(output: Path) -> None:
     lines = [
         "# Gallery",
         "",
-        "Samples of every model and objective after the short training of `studies/main.toml`: the first ones drawn, not",
-        "chosen, of the first seed, and for the VAE of the middle temperature. Frechet distance to held-out images in the",
-        "features of EfficientNet-Lite0; seconds of training on one core of a busy machine. Written by",
+        "Samples of every model and objective after the short training of `studies/main.toml`: the first ones drawn,",
+        "not chosen, of the first seed, and for the VAE of the middle temperature. Frechet distance to held-out images",
+        "in the features of EfficientNet-Lite0; seconds of training on one core of a busy machine. Written by",
         "`python studies/gallery.py OUTPUT`.",
         "",
     ]
