@@ -32,7 +32,9 @@ BATCH, SAMPLES = 256, 2000
 
 MLP = Network("mlp", hidden=(1024, 256, 256, 64))  # of Li, Swersky and Zemel (2015)
 CONV = GMMNConfig().network
-SSIM = PairKernel(kind="gaussian", metric="ssim", bandwidths=(0.2, 0.3, 0.5, 0.7, 1.0))
+SSIM = PairKernel(kind="gaussian", metric="ssim", bandwidths=(0.2, 0.3, 0.5, 0.7, 1.0), scales=(1.0,))
+SCALES = (0.5, 1.0, 1.75)
+WIDE = (0.4, 0.6, 1.0, 1.4, 2.0)
 L2 = replace(SSIM, metric="l2")
 
 
@@ -53,9 +55,16 @@ TRIALS: dict[str, tuple[PairKernel, Network]] = {
     "ssim, k1 = 0.1, k2 = 0.1": (structured(k1=0.1, k2=0.1), CONV),
     "ssim, windows of 4 px": (structured(size=4, stride=2), CONV),
     "ssim, windows of 14 px": (structured(size=14, stride=7), CONV),
-    "ssim, windows of 4, 8 and 14 px": (replace(SSIM, sizes=(4, 8, 14)), CONV),
-    "ssim, windows of 4, 8 and 14 px, k2 = 0.1": (replace(structured(k2=0.1), sizes=(4, 8, 14)), CONV),
-    "ssim, bandwidths twice as wide": (replace(SSIM, bandwidths=(0.4, 0.6, 1.0, 1.4, 2.0)), CONV),
+    "ssim, windows of 4, 8 and 14 px": (replace(SSIM, scales=SCALES), CONV),
+    "ssim, windows of 4, 8 and 14 px, k2 = 0.1": (replace(structured(k2=0.1), scales=SCALES), CONV),
+    "ssim, bandwidths twice as wide": (replace(SSIM, bandwidths=WIDE), CONV),
+    "ssim, windows of 4, 8 and 14 px, bandwidths twice as wide": (
+        replace(SSIM, scales=SCALES, bandwidths=WIDE),
+        CONV,
+    ),
+    "pixels, bandwidths twice as wide": (replace(L2, bandwidths=WIDE), CONV),
+    "pixels, bandwidths half as wide": (replace(L2, bandwidths=(0.1, 0.15, 0.25, 0.35, 0.5)), CONV),
+    "pixels, energy, convolutional": (replace(L2, kind="energy"), CONV),
 }
 
 

@@ -14,8 +14,10 @@ from ssimgen.objectives.structure import Structure
 
 SMALL = Network("mlp", hidden=(32,))
 PIXELS = PairKernel("gaussian", "l2", (2.0, 5.0), relative=False)
-BLOCKS = PairKernel(structure=Structure(form="sum", window="uniform", size=4, stride=4, k1=1.0, k2=1.0))
-STRUCTURE = PairKernel("energy", structure=Structure(form="sum", window="uniform", size=4, stride=4, k1=0.3, k2=0.3))
+BLOCKS = PairKernel(structure=Structure(form="sum", window="uniform", size=4, stride=4, k1=1.0, k2=1.0), scales=(1.0,))
+STRUCTURE = PairKernel(
+    "energy", structure=Structure(form="sum", window="uniform", size=4, stride=4, k1=0.3, k2=0.3), scales=(1.0,)
+)
 BOTH = pytest.mark.parametrize("condition", ["labels", "upper_half"])
 
 

@@ -64,9 +64,9 @@ def test_the_generator_fixes_samples_whatever_the_global_state() -> None:
         (LI_2015, False),
         (LI_2015, True),
         (PairKernel("energy", "l2"), True),
-        (PairKernel("energy", "ssim", structure=BLOCKS), True),
-        (PairKernel("gaussian", "ssim", structure=BLOCKS), False),
-        (PairKernel("gaussian", "ssim", structure=BLOCKS, sizes=(7, 14)), False),
+        (PairKernel("energy", "ssim", structure=BLOCKS, scales=(1.0,)), True),
+        (PairKernel("gaussian", "ssim", structure=BLOCKS, scales=(1.0,)), False),
+        (PairKernel("gaussian", "ssim", structure=BLOCKS, scales=(1.0, 2.0)), False),
     ],
     ids=["li-2015", "li-2015-unbiased", "energy-l2", "energy-ssim", "gaussian-ssim", "two-windows"],
 )

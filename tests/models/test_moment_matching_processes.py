@@ -18,7 +18,7 @@ from ssimgen.objectives.structure import Structure
 
 BATCH = 8
 SMALL = Network("mlp", hidden=(16,))
-BLOCKS = PairKernel(structure=Structure(form="sum", window="uniform", size=7, stride=7))
+BLOCKS = PairKernel(structure=Structure(form="sum", window="uniform", size=7, stride=7), scales=(1.0,))
 ENERGY = PairKernel("energy", "l2")
 SHAPE = (1, 28, 28)
 

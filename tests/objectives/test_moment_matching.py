@@ -66,9 +66,12 @@ KERNELS = {
     ),
     "li-2015": (LI_2015, lambda x, y: sum(math.exp(-(pixel_distance(x, y) ** 2) / (2 * s)) for s in SIGMAS)),
     "energy-l2": (PairKernel("energy", "l2"), lambda x, y: -pixel_distance(x, y)),
-    "energy-ssim": (PairKernel("energy", "ssim", structure=STRUCTURE), lambda x, y: -structural_distance(x, y)),
+    "energy-ssim": (
+        PairKernel("energy", "ssim", structure=STRUCTURE, scales=(1.0,)),
+        lambda x, y: -structural_distance(x, y),
+    ),
     "gaussian-ssim": (
-        PairKernel("gaussian", "ssim", (0.3, 0.8), relative=False, structure=STRUCTURE),
+        PairKernel("gaussian", "ssim", (0.3, 0.8), relative=False, structure=STRUCTURE, scales=(1.0,)),
         lambda x, y: sum(math.exp(-(structural_distance(x, y) ** 2) / (2 * s * s)) for s in (0.3, 0.8)),
     ),
 }
@@ -105,7 +108,7 @@ def test_the_root_of_nothing_has_no_gradient() -> None:
 
 
 def test_relative_bandwidths_are_multiples_of_the_median_distance_of_the_first_batch() -> None:
-    kernel = PairKernel("gaussian", "ssim", (0.5, 1.0), structure=STRUCTURE)
+    kernel = PairKernel("gaussian", "ssim", (0.5, 1.0), structure=STRUCTURE, scales=(1.0,))
     loss, real, generated = loss_of(kernel), images(7, 4), images(5, 5, 0.3)
     first = loss(generated, real)
     distances = [
@@ -113,7 +116,9 @@ def test_relative_bandwidths_are_multiples_of_the_median_distance_of_the_first_b
     ]
     median = float(np.sort(distances)[(len(distances) - 1) // 2])
     assert loss.fitted.units.tolist() == pytest.approx([median])
-    absolute = PairKernel("gaussian", "ssim", (0.5 * median, median), relative=False, structure=STRUCTURE)
+    absolute = PairKernel(
+        "gaussian", "ssim", (0.5 * median, median), relative=False, structure=STRUCTURE, scales=(1.0,)
+    )
     torch.testing.assert_close(first, loss_of(absolute)(generated, real))
 
     loss(generated, images(7, 6, 0.9))  # a later batch changes nothing
@@ -135,17 +140,19 @@ def test_kernels_of_several_windows_are_summed(kind: str) -> None:
     base = Structure(form="sum", window="gaussian", size=4, sigma=1.0, stride=2)
     double = Structure(form="sum", window="gaussian", size=8, sigma=2.0, stride=4)
     x, y = images(4, 7), images(5, 8, 0.3)
-    both = PairKernel(kind, bandwidths=(0.4, 0.9), relative=False, structure=base, sizes=(4, 8))
-    alone = [PairKernel(kind, bandwidths=(0.4, 0.9), relative=False, structure=s) for s in (base, double)]
+    both = PairKernel(kind, bandwidths=(0.4, 0.9), relative=False, structure=base, scales=(1.0, 2.0))
+    alone = [
+        PairKernel(kind, bandwidths=(0.4, 0.9), relative=False, structure=s, scales=(1.0,)) for s in (base, double)
+    ]
     torch.testing.assert_close(loss_of(both)(x, y), sum(loss_of(kernel)(x, y) for kernel in alone))
-    relative = loss_of(PairKernel(kind, structure=base, sizes=(4, 8)))
+    relative = loss_of(PairKernel(kind, structure=base, scales=(1.0, 2.0)))
     relative(x, y)
     assert len(set(relative.fitted.units.tolist())) == (2 if kind == "gaussian" else 1)  # each window has its own
 
 
 def test_the_energy_kernel_has_half_the_energy_distance_whatever_the_base_point() -> None:
     fitted = FittedKernel(
-        PairKernel("energy", structure=STRUCTURE), (StructuralDistance(1.0, window=Window.uniform(4)),)
+        PairKernel("energy", structure=STRUCTURE, scales=(1.0,)), (StructuralDistance(1.0, window=Window.uniform(4)),)
     )
     x, y = images(6, 9), images(5, 10, 0.3)
     for base in (torch.zeros(1, 1, 8, 8), x[:1]):
@@ -212,7 +219,8 @@ def test_half_precision_is_compared_in_full() -> None:
         ({"bandwidths": ()}, r"bandwidths must be one or more positive numbers, got \(\)"),
         ({"bandwidths": (1.0, -1.0)}, r"bandwidths must be one or more positive numbers, got \(1.0, -1.0\)"),
         ({"bandwidths": (float("nan"),)}, "bandwidths must be one or more positive numbers"),
-        ({"sizes": (8, 0)}, "size must be a whole number of pixels, at least 1, got 0"),
+        ({"scales": ()}, r"scales must be one or more positive numbers, got \(\)"),
+        ({"scales": (1.0, 0.0)}, r"scales must be one or more positive numbers, got \(1.0, 0.0\)"),
     ],
 )
 @pytest.mark.usefixtures("no_shape_checks")
@@ -228,16 +236,16 @@ def test_the_unbiased_estimate_has_no_root() -> None:
 
 @pytest.mark.parametrize("kind", ["gaussian", "energy"])
 def test_the_unbiased_estimate_needs_two_images(kind: str) -> None:
-    loss = loss_of(PairKernel(kind, relative=False, structure=STRUCTURE), unbiased=True)
+    loss = loss_of(PairKernel(kind, relative=False, structure=STRUCTURE, scales=(1.0,)), unbiased=True)
     with pytest.raises(ValueError, match="needs at least two points a sample, got 1 and 1: pass unbiased=False"):
         loss(images(1, 0), images(1, 1))
 
 
 def test_relative_bandwidths_need_two_images() -> None:
     with pytest.raises(ValueError, match="the median distance needs at least two points, got one"):
-        loss_of(PairKernel(structure=STRUCTURE))(images(1, 0), images(1, 1))
+        loss_of(PairKernel(structure=STRUCTURE, scales=(1.0,)))(images(1, 0), images(1, 1))
 
 
 def test_windows_must_fit_the_images() -> None:
     with pytest.raises(ValueError, match="window of 11 x 11 px does not fit images of 8 x 8 px"):
-        loss_of(PairKernel(structure=Structure()))(images(2, 0), images(2, 1))
+        loss_of(PairKernel(structure=Structure(), scales=(1.0,)))(images(2, 0), images(2, 1))

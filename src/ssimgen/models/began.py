@@ -38,8 +38,9 @@ class BEGANConfig:
         energy: error of the discriminator's reconstructions: "l1", "l2", "ssim" of any form, "ms_ssim" or "mix".
         structure: window, form and constants of a structural energy.
         gamma: energy of generated images as a fraction of that of real ones; smaller: less diverse, cleaner.
-        rate: how fast k moves; the 0.001 of Berthelot et al. is for runs a hundred times longer.
-        network: generator.
+            Berthelot et al. take 0.5 and less, in runs a hundred times longer.
+        rate: how fast k moves; theirs is 0.001.
+        network: generator. Batch statistics make its images alike (docs/models.md).
         discriminator: encoder and decoder of the discriminator.
     """
 
@@ -47,9 +48,9 @@ class BEGANConfig:
     code: int = 32
     energy: Literal["l1", "l2", "ssim", "ms_ssim", "mix"] = "ssim"
     structure: Structure = field(default_factory=Structure)
-    gamma: float = 0.8
+    gamma: float = 1.0
     rate: float = 0.1
-    network: Network = field(default_factory=lambda: Network(width=16, norm="batch"))
+    network: Network = field(default_factory=lambda: Network(width=16, norm="group"))
     discriminator: Network = field(default_factory=lambda: Network(width=16))
 
     def __post_init__(self) -> None:

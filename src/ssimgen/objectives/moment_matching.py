@@ -12,7 +12,7 @@ energy    ssim     -D(x, y): the SSIM kernel -1/2 H D H of Ghojogh, Karray, Crow
 gaussian  ssim     sum over s of exp(-D(x, y)^2 / (2 s^2))
 ========  =======  ========================================================================================
 
-With several window sizes the kernels of all of them are summed. Everything here looks at a batch as a whole: pass it
+With windows of several scales the kernels of all of them are summed. Everything here looks at a batch as a whole: pass it
 the batch of all devices (:func:`ssimgen.batches.gathered`).
 """
 
@@ -49,8 +49,8 @@ class PairKernel:
         relative: the bandwidths are multiples of the median distance between the real images of the first training
             batch, which fits them to any images and windows; otherwise they are in the units of D.
         structure: window, form and constants of the structural distance.
-        sizes: sides in pixels of several windows, over whose kernels is summed; sigma and stride grow with the side,
-            from what they are in `structure`. Empty: the window of `structure` alone.
+        scales: multiples of the window of `structure` (side, sigma and stride), over whose kernels is summed; 1.0 is
+            that window alone. docs/gmmn-trials.md tells what several do.
     """
 
     kind: Literal["gaussian", "energy"] = "gaussian"
@@ -58,17 +58,19 @@ class PairKernel:
     bandwidths: tuple[float, ...] = (0.2, 0.3, 0.5, 0.7, 1.0)
     relative: bool = True
     structure: Structure = field(default_factory=lambda: Structure(form="sum", window="uniform", size=8, stride=4))
-    sizes: tuple[int, ...] = ()
+    scales: tuple[float, ...] = (0.5, 1.0, 1.75)  # windows of 4, 8 and 14 px
 
     def __post_init__(self) -> None:
         arguments.choice("kind", self.kind, ("gaussian", "energy"))
         arguments.choice("metric", self.metric, ("ssim", "l2"))
         if not self.bandwidths or not all(arguments.is_positive(s) for s in self.bandwidths):
             raise ValueError(f"bandwidths must be one or more positive numbers, got {self.bandwidths!r}")
+        if not self.scales or not all(arguments.is_positive(s) for s in self.scales):
+            raise ValueError(f"scales must be one or more positive numbers, got {self.scales!r}")
         self._structures()
 
     def image_metrics(self) -> tuple[Metric, ...]:
-        """The metrics on images in [0, 1], (n, C, H, W), one a window size."""
+        """The metrics on images in [0, 1], (n, C, H, W), one a scale."""
         if self.metric == "l2":
             return (Euclidean(),)
         return tuple(
@@ -83,7 +85,9 @@ class PairKernel:
         return (BlockDistance(self.structure.form, self.structure.k1, self.structure.k2),)
 
     def _structures(self) -> tuple[Structure, ...]:
-        return tuple(_resized(self.structure, size) for size in self.sizes) or (self.structure,)
+        s = self.structure
+        sides = [(max(1, round(k * s.size)), k * s.sigma, max(1, round(k * s.stride))) for k in self.scales]
+        return tuple(dataclasses.replace(s, size=a, sigma=b, stride=c) for a, b, c in sides)
 
 
 LI_2015 = PairKernel(metric="l2", bandwidths=GMMN_BANDWIDTHS, relative=False)
@@ -230,13 +234,6 @@ def check_statistic(unbiased: bool, root: bool) -> None:
 def uniform(normal: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Standard normal noise made uniform on [-1, 1], by its distribution function: 2 Phi(z) - 1 = erf(z / sqrt 2)."""
     return torch.erf(normal / math.sqrt(2))
-
-
-def _resized(structure: Structure, size: int) -> Structure:
-    """The structure with another window size; sigma and stride in proportion."""
-    ratio = size / structure.size
-    stride = max(1, round(structure.stride * ratio))
-    return dataclasses.replace(structure, size=size, sigma=structure.sigma * ratio, stride=stride)
 
 
 def _centred(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
