@@ -12,8 +12,8 @@ energy    ssim     -D(x, y): the SSIM kernel -1/2 H D H of Ghojogh, Karray, Crow
 gaussian  ssim     sum over s of exp(-D(x, y)^2 / (2 s^2))
 ========  =======  ========================================================================================
 
-With windows of several scales the kernels of all of them are summed. Everything here looks at a batch as a whole: pass it
-the batch of all devices (:func:`ssimgen.batches.gathered`).
+The kernels of several window scales are summed. Everything here looks at a batch as a whole: pass it the batch of all
+devices (:func:`ssimgen.batches.gathered`).
 """
 
 from __future__ import annotations
