@@ -32,7 +32,7 @@ def images(n: int, seed: int, mean: float = 0.5) -> Tensor:
 
 
 def loss_of(kernel: PairKernel, *, unbiased: bool = False, root: bool = False) -> MomentMatching:
-    return MomentMatching(kernel, kernel.image_metrics(), unbiased=unbiased, root=root)
+    return MomentMatching(kernel, kernel.image_metrics((1, 8, 8)), unbiased=unbiased, root=root)
 
 
 def pixel_distance(x: np.ndarray, y: np.ndarray) -> float:
@@ -148,6 +148,16 @@ def test_kernels_of_several_windows_are_summed(kind: str) -> None:
     relative = loss_of(PairKernel(kind, structure=base, scales=(1.0, 2.0)))
     relative(x, y)
     assert len(set(relative.fitted.units.tolist())) == (2 if kind == "gaussian" else 1)  # each window has its own
+
+
+def test_scales_whose_windows_do_not_fit_are_left_out() -> None:
+    """Of windows of 14, 4 and 8 px, those of 4 and 8 px on images of 8 px; of 16 px alone, none, which is refused."""
+    kernel = PairKernel(scales=(1.75, 0.5, 1.0), relative=False)
+    both = PairKernel(scales=(0.5, 1.0), relative=False)
+    x, y = images(4, 7), images(5, 8, 0.3)
+    torch.testing.assert_close(loss_of(kernel)(x, y), loss_of(both)(x, y))
+    with pytest.raises(ValueError, match="window of 16 x 16 px does not fit images of 8 x 8 px"):
+        loss_of(PairKernel(scales=(2.0,), relative=False))(x, y)
 
 
 def test_the_energy_kernel_has_half_the_energy_distance_whatever_the_base_point() -> None:

@@ -90,7 +90,7 @@ class CodeGMMN(LatentModel, Autoencoder):
         self.decoder = networks.decoder(config.network, config.code, shape)
         self.generator = nn.Sequential(networks.perceptron(config.generator, config.latent, config.code), nn.Sigmoid())
         kernel = config.kernel
-        metrics = kernel.code_metrics() if config.compare == "codes" else kernel.image_metrics()
+        metrics = kernel.code_metrics() if config.compare == "codes" else kernel.image_metrics(shape)
         self.matching = MomentMatching(kernel, metrics, unbiased=config.unbiased, root=config.root)
 
     def generate_codes(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} d"]:

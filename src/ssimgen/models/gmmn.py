@@ -60,7 +60,7 @@ class GMMN(LatentModel):
         super().__init__(config, shape, config.latent)
         self.generator = networks.decoder(config.network, config.latent, shape)
         self.matching = MomentMatching(
-            config.kernel, config.kernel.image_metrics(), unbiased=config.unbiased, root=config.root
+            config.kernel, config.kernel.image_metrics(shape), unbiased=config.unbiased, root=config.root
         )
 
     def generate(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} C H W"]:

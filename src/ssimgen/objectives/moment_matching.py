@@ -49,8 +49,8 @@ class PairKernel:
         relative: the bandwidths are multiples of the median distance between the real images of the first training
             batch, which fits them to any images and windows; otherwise they are in the units of D.
         structure: window, form and constants of the structural distance.
-        scales: multiples of the window of `structure` (side, sigma and stride), over whose kernels is summed; 1.0 is
-            that window alone. docs/gmmn-trials.md tells what several do.
+        scales: multiples of the window of `structure` (side, sigma and stride), over whose kernels is summed, as far as
+            they fit the images; 1.0 is that window alone. docs/gmmn-trials.md tells what several do.
     """
 
     kind: Literal["gaussian", "energy"] = "gaussian"
@@ -69,13 +69,14 @@ class PairKernel:
             raise ValueError(f"scales must be one or more positive numbers, got {self.scales!r}")
         self._structures()
 
-    def image_metrics(self) -> tuple[Metric, ...]:
-        """The metrics on images in [0, 1], (n, C, H, W), one a scale."""
+    def image_metrics(self, shape: tuple[int, int, int]) -> tuple[Metric, ...]:
+        """The metrics on images in [0, 1] of that shape, (n, C, H, W), one for each scale whose window fits them."""
         if self.metric == "l2":
             return (Euclidean(),)
+        structures = sorted(self._structures(), key=lambda s: s.size)
+        fitting = [s for s in structures if s.size <= min(shape[1:])] or structures[:1]  # which is then refused
         return tuple(
-            StructuralDistance(1.0, form=s.form, norm=s.norm, window=s.make_window(), k1=s.k1, k2=s.k2)
-            for s in self._structures()
+            StructuralDistance(1.0, form=s.form, norm=s.norm, window=s.make_window(), k1=s.k1, k2=s.k2) for s in fitting
         )
 
     def code_metrics(self) -> tuple[Metric, ...]:
@@ -199,7 +200,7 @@ class MomentMatching(nn.Module):
 
     Args:
         options: how two points are compared.
-        metrics: `options.image_metrics()` or `options.code_metrics()`.
+        metrics: `options.image_metrics(shape)` or `options.code_metrics()`.
         unbiased: the U-statistic: no point is compared with itself, and gradients are unbiased over batches.
             Otherwise the V-statistic, never negative.
         root: MMD instead of MMD^2, so that the gradient does not fade as the distributions meet (Li, Swersky, Zemel
