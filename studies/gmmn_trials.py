@@ -99,6 +99,7 @@ def main() -> None:
     assert digits.labels is not None
     classifier = train_classifier(digits.images, digits.labels, data_range=1.0)
     expected = classifier(held_out.images)
+    print(f"real digits: {frechet_distance(classifier(digits.images[:SAMPLES]), expected).value:.2f}")
     results = chosen.output / "trials.json"
     for name in chosen.names or TRIALS:
         begin = time.perf_counter()

@@ -1,6 +1,6 @@
 """The tables of docs/results.md and README.md from those of the study: `python studies/results.py OUTPUT`.
 
-Copies results.csv, summary.csv and matched.csv to studies/results/ and writes each table between the comments
+Copies results.csv, summary.csv, matched.csv and the reports to studies/results/ and writes each table between the comments
 `<!-- table: NAME -->` and `<!-- end of table -->` of the two documents:
 
 - `vae DATA`: variational autoencoders at the middle one of the rates in matched.csv;
@@ -37,7 +37,7 @@ PAIRS = {
     "code-gmmn": ("rbf", "gaussian_on_D"),
     "cgmmn": ("rbf", "ssim"),
 }
-"""Model -> its classical objective and the structural one that stands beside it, chosen before any result was seen."""
+"""Model -> its classical objective and the structural one that stands beside it, fixed before sets other than mnist5k were seen."""
 
 
 def read(name: str) -> list[Row]:
@@ -119,20 +119,22 @@ def of_pairs(summary: list[Row], matched: list[Row], sets: list[str]) -> str:
 
 
 def main(output: Path) -> None:
-    """Copy the tables of the study, and fill those of the documents."""
+    """Copy the tables and the reports of the study, and fill those of the documents."""
     RESULTS.mkdir(exist_ok=True)
     for name in ("results", "summary", "matched"):
         shutil.copy(output / f"{name}.csv", RESULTS / f"{name}.csv")
     summary, matched = read("summary"), read("matched")
     sets = list(dict.fromkeys(row["data"] for row in summary))
+    for data in sets:
+        shutil.copy(output / "report" / data / "index.html", RESULTS / f"{data}.html")
     tables = {"classical and structural": of_pairs(summary, matched, sets)}
     for data in sets:
         tables |= {f"vae {data}": of_autoencoders(matched, data), f"samples {data}": of_samples(summary, data)}
     for path in DOCUMENTS:
         text = path.read_text()
         for name, content in tables.items():
-            place = rf"(<!-- table: {re.escape(name)} -->\n).*?(\n<!-- end of table -->)"
-            text = re.sub(place, lambda m, c=content: f"{m[1]}\n{c}\n{m[2]}", text, flags=re.DOTALL)
+            place = rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end of table -->)"
+            text = re.sub(place, lambda m, c=content: f"{m[1]}\n{c}\n\n{m[2]}", text, flags=re.DOTALL)
         path.write_text(text)
 
 

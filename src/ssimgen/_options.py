@@ -13,8 +13,11 @@ from typing import Any, Literal, TypeVar, Union
 T = TypeVar("T")
 
 
-def from_mapping(record: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """A `record` whose fields are `values`; nested records come as nested mappings.
+def from_mapping(record: type[T], values: Mapping[str, Any], where: str = "", default: T | None = None) -> T:
+    """A `record` whose fields are `values`, and those of `default`, or of the record itself, where nothing is said.
+
+    Nested records come as nested mappings, and keep what the default of their field has: with a `network` that is
+    Network(norm="batch") by default, {"network": {"width": 16}} changes its width alone.
 
     Raises ValueError, naming the key, for an unknown or a missing one, and for a value of another type.
     """
@@ -23,11 +26,13 @@ def from_mapping(record: type[T], values: Mapping[str, Any], where: str = "") ->
     for key in values:
         if key not in fields:
             raise ValueError(f"unknown option {where}{key}{suggestion(key, fields)}")
-    for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in values:
+    defaults = {name: _default(field) if default is None else getattr(default, name) for name, field in fields.items()}
+    for name in fields:
+        if defaults[name] is dataclasses.MISSING and name not in values:
             raise ValueError(f"option {where}{name} is missing and has no default")
-    return record(**{key: _value(hints[key], value, where + key) for key, value in values.items()})
+    return record(
+        **defaults | {key: _value(hints[key], value, where + key, defaults[key]) for key, value in values.items()}
+    )
 
 
 def check(hints: Mapping[str, Any], values: Mapping[str, Any], where: str = "") -> None:
@@ -53,10 +58,15 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f": did you mean {close[0]!r}?" if close else ""
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint`, which is one of those that options have."""
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """MISSING if there is none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _value(hint: Any, value: Any, where: str, default: Any = None) -> Any:
+    """`value` as the type `hint`, which is one of those that options have; of a record, on top of its default."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
-        return from_mapping(hint, value, f"{where}.")
+        return from_mapping(hint, value, f"{where}.", default if isinstance(default, hint) else None)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal and value in arguments:
         return value

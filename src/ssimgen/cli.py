@@ -88,16 +88,17 @@ def _defaults() -> dict[str, tuple[Training, Optimiser]]:
     """Length and optimiser of each model, where they are not those of every other."""
     from ssimgen.training import Optimiser, Training
 
-    moment_matching = Training(iterations=1500, batch=256)  # a discrepancy of samples needs many in a batch
+    many = Training(iterations=1000, batch=256)  # a discrepancy of samples needs many in a batch
+    falling = Optimiser(schedule="cosine")
     adversarial = Training(iterations=3500, ema=0.99), Optimiser(lr=1e-3, momentum=0.5)
     return {
         "aae": (Training(iterations=2500), Optimiser()),
         "gan": adversarial,
         "lsgan": adversarial,
         "began": (Training(iterations=1500, ema=0.99), Optimiser(lr=5e-4, momentum=0.5)),
-        "gmmn": (moment_matching, Optimiser()),
-        "code-gmmn": (moment_matching, Optimiser()),
-        "cgmmn": (moment_matching, Optimiser()),
+        "gmmn": (many, falling),
+        "code-gmmn": (dataclasses.replace(many, iterations=1500), falling),
+        "cgmmn": (many, falling),
     }
 
 
