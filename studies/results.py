@@ -1,7 +1,7 @@
 """The tables of docs/results.md and README.md from those of the study: `python studies/results.py OUTPUT`.
 
-Copies results.csv, summary.csv, matched.csv and the reports to studies/results/ and writes each table between the comments
-`<!-- table: NAME -->` and `<!-- end of table -->` of the two documents:
+Copies results.csv, summary.csv, matched.csv and the reports to studies/results/ and writes each table between the
+comments `<!-- table: NAME -->` and `<!-- end of table -->` of the two documents:
 
 - `vae DATA`: variational autoencoders at the middle one of the rates in matched.csv;
 - `samples DATA`: samples of every other model;
@@ -37,7 +37,7 @@ PAIRS = {
     "code-gmmn": ("rbf", "gaussian_on_D"),
     "cgmmn": ("rbf", "ssim"),
 }
-"""Model -> its classical objective and the structural one that stands beside it, fixed before sets other than mnist5k were seen."""
+"""Model -> its classical and one structural objective, fixed before sets other than mnist5k were seen."""
 
 
 def read(name: str) -> list[Row]:

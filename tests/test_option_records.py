@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from ssimgen._options import from_mapping
-from ssimgen.models import MODELS, VAEConfig
+from ssimgen.models import MODELS, GMMNConfig, VAEConfig
 from ssimgen.networks import Network
 from ssimgen.objectives.structure import Structure
 
@@ -38,6 +38,18 @@ def test_values_of_every_type() -> None:
     assert made == Outer(1.0, True, 3, (0.0, 0.5), Inner("b", (4,)))
     assert type(made.rate) is float
     assert from_mapping(Outer, {"rate": 0.5, "limit": None}) == Outer(0.5)
+
+
+def test_nested_records_keep_what_the_default_of_their_field_has() -> None:
+    """Not what the nested record itself has by default, as `--network.width 8` on the command line does not either."""
+
+    @dataclass(frozen=True)
+    class Outermost:
+        outer: Outer = field(default_factory=lambda: Outer(2.0, limit=5, inner=Inner("b", (7,))))
+
+    made = from_mapping(Outermost, {"outer": {"flag": True, "inner": {"sizes": [8]}}})
+    assert made.outer == Outer(2.0, True, 5, inner=Inner("b", (8,)))
+    assert from_mapping(GMMNConfig, {"network": {"width": 8}}).network == Network(width=8, norm="batch")
 
 
 @pytest.mark.parametrize(

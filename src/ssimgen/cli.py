@@ -97,7 +97,7 @@ def _defaults() -> dict[str, tuple[Training, Optimiser]]:
         "lsgan": adversarial,
         "began": (Training(iterations=1500, ema=0.99), Optimiser(lr=5e-4, momentum=0.5)),
         "gmmn": (many, falling),
-        "code-gmmn": (dataclasses.replace(many, iterations=1500), falling),
+        "code-gmmn": (dataclasses.replace(many, iterations=1500), Optimiser()),
         "cgmmn": (many, falling),
     }
 
