@@ -89,7 +89,7 @@ def _defaults() -> dict[str, tuple[Training, Optimiser]]:
     from ssimgen.training import Optimiser, Training
 
     many = Training(iterations=1000, batch=256)  # a discrepancy of samples needs many in a batch
-    falling = Optimiser(schedule="cosine")
+    falling = Optimiser(lr=5e-3, schedule="cosine")
     adversarial = Training(iterations=3500, ema=0.99), Optimiser(lr=1e-3, momentum=0.5)
     return {
         "aae": (Training(iterations=2500), Optimiser()),
