@@ -1,10 +1,10 @@
 """Which kernel makes a moment-matching network draw the best digits? The trials behind docs/gmmn-trials.md.
 
 Every trial trains a GMMN on the 4,000 training digits of `mnist5k`: 256 images a batch, Adam with a learning rate that
-falls from 1e-3 to 0. The judge is not the objective of any of them: a small classifier, trained on the same digits,
+falls to 0. The judge is not the objective of any of them: a small classifier, trained on the same digits,
 whose class scores of 2,000 samples are compared with those of the 1,000 held-out digits by their Frechet distance.
 
-    python studies/gmmn_trials.py OUTPUT [--seed N] [--iterations N] [NAME ...]
+    python studies/gmmn_trials.py OUTPUT [--seed N] [--iterations N] [--rate R] [NAME ...]
 
 adds to OUTPUT/trials.json and writes a grid of samples for each of the trials named, or all.
 """
@@ -68,11 +68,11 @@ TRIALS: dict[str, tuple[PairKernel, Network]] = {
 }
 
 
-def train(kernel: PairKernel, network: Network, images: Tensor, iterations: int, seed: int) -> GMMN:
+def train(kernel: PairKernel, network: Network, images: Tensor, iterations: int, rate: float, seed: int) -> GMMN:
     """The model after its last iteration."""
     torch.manual_seed(seed)
     model = GMMN(GMMNConfig(kernel=kernel, network=network), (1, 28, 28))
-    optimiser = torch.optim.Adam(model.generator.parameters(), 1e-3)
+    optimiser = torch.optim.Adam(model.generator.parameters(), rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
     for _ in range(iterations):
         real = images[torch.randint(len(images), (BATCH,))]
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {list(TRIALS)}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=5e-3)
     chosen = parser.parse_intermixed_args()
     if unknown := [name for name in chosen.names if name not in TRIALS]:
         parser.error(f"unknown trial {unknown[0]!r}: choose from {list(TRIALS)}")
@@ -103,11 +104,11 @@ def main() -> None:
     results = chosen.output / "trials.json"
     for name in chosen.names or TRIALS:
         begin = time.perf_counter()
-        model = train(*TRIALS[name], digits.images, chosen.iterations, chosen.seed)
+        model = train(*TRIALS[name], digits.images, chosen.iterations, chosen.rate, chosen.seed)
         seconds = time.perf_counter() - begin
         samples = model.sample(SAMPLES, torch.Generator().manual_seed(0))
         distance = frechet_distance(classifier(samples), expected).value
-        full = f"{name}, {chosen.iterations} iterations, seed {chosen.seed}"
+        full = f"{name}, {chosen.iterations} iterations at {chosen.rate:g}, seed {chosen.seed}"
         pictures.write(chosen.output / f"{full}.png", pictures.grid(samples[:64]))
         rows = json.loads(results.read_text()) if results.exists() else {}
         rows[full] = {"Frechet distance of class scores": distance, "seconds": seconds}

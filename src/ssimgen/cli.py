@@ -88,7 +88,7 @@ def _defaults() -> dict[str, tuple[Training, Optimiser]]:
     """Length and optimiser of each model, where they are not those of every other."""
     from ssimgen.training import Optimiser, Training
 
-    many = Training(iterations=1000, batch=256)  # a discrepancy of samples needs many in a batch
+    many = Training(iterations=600, batch=256)  # a discrepancy of samples needs many in a batch
     falling = Optimiser(lr=5e-3, schedule="cosine")
     adversarial = Training(iterations=3500, ema=0.99), Optimiser(lr=1e-3, momentum=0.5)
     return {
