@@ -57,6 +57,17 @@ def test_with_labels_the_loss_is_the_sum_of_the_mmd2_of_each_class() -> None:
     assert value.item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_windows_must_fit_what_is_compared_halves_or_whole_images() -> None:
+    """Of windows of 4, 8 and 12 px all fit images of 16 x 12 px, and two their halves of 8 x 12 px."""
+    structured = PairKernel(relative=False, scales=(0.5, 1.0, 1.5))
+    options = {"num_classes": 3, "latent": 2, "kernel": structured, "condition_kernel": structured, "network": SMALL}
+    whole, halves = (CGMMN(CGMMNConfig(c, **options), (1, 16, 12)) for c in ("labels", "upper_half"))
+    assert len(whole.outcomes.metrics) == 3
+    assert (len(halves.outcomes.metrics), len(halves.conditions.metrics)) == (2, 2)
+    for model in (whole, halves):
+        assert model.terms(batch())["cmmd"].isfinite()
+
+
 def test_with_halves_the_loss_is_the_cmmd_of_lower_halves_given_upper_ones() -> None:
     model, data = make("upper_half"), batch()
     torch.manual_seed(3)

@@ -81,13 +81,13 @@ class CGMMN(LatentModel):
         by_label = config.condition == "labels"
         super().__init__(config, shape, config.latent, config.num_classes if by_label else 0)
         channels, height, width = shape
-        half = (channels, height // 2, width)
+        upper, lower = (channels, height // 2, width), (channels, height - height // 2, width)
         features = config.num_classes if by_label else config.features
         self.encoder = nn.Identity() if by_label else networks.encoder(config.network, shape, features)
         self.generator = networks.decoder(config.network, config.latent + features, shape)
-        self.outcomes = FittedKernel(config.kernel, config.kernel.image_metrics(shape))
-        self.conditions = FittedKernel(config.condition_kernel, config.condition_kernel.image_metrics(half))
-        self.register_buffer("shown", torch.zeros(0 if by_label else _SHOWN, *half))
+        self.outcomes = FittedKernel(config.kernel, config.kernel.image_metrics(shape if by_label else lower))
+        self.conditions = FittedKernel(config.condition_kernel, config.condition_kernel.image_metrics(upper))
+        self.register_buffer("shown", torch.zeros(0 if by_label else _SHOWN, *upper))
 
     shown: Float[Tensor, "s C h W"]
 
