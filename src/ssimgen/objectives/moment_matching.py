@@ -86,9 +86,13 @@ class PairKernel:
         return (BlockDistance(self.structure.form, self.structure.k1, self.structure.k2),)
 
     def _structures(self) -> tuple[Structure, ...]:
-        s = self.structure
-        sides = [(max(1, round(k * s.size)), k * s.sigma, max(1, round(k * s.stride))) for k in self.scales]
-        return tuple(dataclasses.replace(s, size=a, sigma=b, stride=c) for a, b, c in sides)
+        return tuple(_scaled(self.structure, scale) for scale in self.scales)
+
+
+def _scaled(structure: Structure, scale: float) -> Structure:
+    """The structure with a window of another scale; side and stride rounded to whole pixels."""
+    size, stride = (max(1, round(scale * pixels)) for pixels in (structure.size, structure.stride))
+    return dataclasses.replace(structure, size=size, sigma=scale * structure.sigma, stride=stride)
 
 
 LI_2015 = PairKernel(metric="l2", bandwidths=GMMN_BANDWIDTHS, relative=False)
