@@ -9,13 +9,12 @@ batches. Everything public (SSIM, distances, kernels, losses) is made of these.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.nn import Parameter
 
 from ssimgen.engine import eager, eager_all_pairs
+from ssimgen.engine.eager import is_large
 from ssimgen.engine.spec import Advance, Form, PatchDistance
+from ssimgen.engine.visibility import is_plain, seen_by_others
 from ssimgen.windows import Window
 
 __all__ = ["Advance", "Form", "PatchDistance", "squared_all_pairs", "squared_map", "squared_mean"]
@@ -44,7 +43,8 @@ def squared_all_pairs(x: Tensor, y: Tensor | None, patch: PatchDistance, advance
 
     y = None compares x with itself: exactly symmetric, with an exactly zero diagonal.
     """
-    if not fused_can(x, x if y is None else y) or _matrix_products_win(x.shape[2], x.shape[3], patch.window):
+    both = (x,) if y is None else (x, y)
+    if not fused_can(*both) or (_matrix_products_win(*x.shape[2:], patch.window) and not is_large(patch, *both)):
         return eager_all_pairs.squared_all_pairs(x, y, patch, advance)
     from ssimgen.engine.fused import all_pairs
 
@@ -64,25 +64,5 @@ def _matrix_products_win(height: int, width: int, window: Window) -> bool:
 
 
 def fused_can(*images: Tensor) -> bool:
-    """Whether compiled kernels may take these images: plain numbers in the memory of the CPU, seen by nobody else.
-
-    Whoever traces, transforms or intercepts operations (torch.compile, torch.func, forward-mode derivatives,
-    dispatch modes, tensor subclasses) must see PyTorch's, and so gets the eager engine.
-    """
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-    ) and all(_is_plain(image) for image in images)
-
-
-def _is_plain(image: Tensor) -> bool:
-    return (
-        type(image) in (Tensor, Parameter)
-        and image.device.type == "cpu"
-        and image.layout == torch.strided
-        and image.dtype in (torch.float32, torch.float64)
-        and not image.is_neg()
-        and forward_ad.unpack_dual(image).tangent is None
-    )
+    """Whether compiled kernels may take these images: plain numbers in the memory of the CPU, seen by nobody else."""
+    return not seen_by_others() and all(is_plain(image) for image in images)

@@ -4,7 +4,9 @@ At one window position, the covariances of all pairs are one matrix product of p
 
     2 cov = (sqrt(2 beta w) (x - mu_x)) . (sqrt(2 beta w) (y - mu_y)),   summed over the pixels of the patch.
 
-Pairs and positions are cut into blocks that fit a fixed memory, and the backward pass computes each anew.
+Pairs and positions are cut into blocks that fit a fixed memory, and the backward pass computes each anew. As for
+pairs (`eager`), float32 images are computed with in float64: 1 - s2 is a difference of such products where images are
+nearly equal.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ssimgen.engine.eager import widened
 from ssimgen.engine.spec import Advance, PatchDistance
 from ssimgen.windows import Window
 
@@ -31,6 +34,8 @@ def squared_all_pairs(
     advance: Advance | None = None,
 ) -> Float[Tensor, "n m"]:
     """Mean d^2 over channels and positions, of all pairs; y = None is x against itself."""
+    dtype = x.dtype
+    x, y = widened(x), None if y is None else widened(y)
     second = x if y is None else y
     _, channels, height, width = x.shape
     down, across = patch.window.positions(height), patch.window.positions(width)
@@ -45,9 +50,9 @@ def squared_all_pairs(
             share = 2 if y is None and i != j else 1
             advance(share * square.numel() / (len(x) * len(second)))
         if y is None and i == j:
-            diagonal = torch.eye(len(square), dtype=torch.bool, device=x.device)
-            square = ((square + square.T) / 2).masked_fill(diagonal, 0)
-        return square
+            others_than_itself = 1 - torch.eye(len(square), dtype=square.dtype, device=x.device)
+            square = (square + square.T) / 2 * others_than_itself  # 0 on the diagonal, and NaN for images with NaN
+        return square.to(dtype)
 
     blocks: list[list[Tensor]] = []
     with torch.autocast(x.device.type, enabled=False):

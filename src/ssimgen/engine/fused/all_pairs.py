@@ -6,6 +6,10 @@ the groups one after the other. Nothing of a pair is kept: the backward pass com
 
 Only plain float32 and float64 tensors come here (see `ssimgen.engine`). Second derivatives are those of the eager
 engine: a backward pass that must itself be differentiable differentiates it.
+
+Statistics of an image tell how exact its pairs will be in its number format (see `kernels.image_kernels`). Pairs with
+images for which that is not enough (flat areas in several tones, pixels far outside of the range, NaN) are computed
+anew in float64, and where that is not enough, one by one. So are gradients of images that are nearly equal to others.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from torch import Tensor
 
 from ssimgen.engine import eager_all_pairs
 from ssimgen.engine.fused import all_pairs_kernels as kernels
-from ssimgen.engine.fused import workers
+from ssimgen.engine.fused import pairs, workers
 from ssimgen.engine.spec import Advance, PatchDistance
 
 _Array = NDArray[Any]
@@ -37,7 +41,23 @@ _COLUMNS, _MULTIPLICATIONS = 24, 264  # so many columns of positions are worked 
 _ROWS = 10  # so many rows of positions, that their sums fit the registers of a CPU
 _TASKS_PER_THREAD = 4
 _UNIT_C2 = 9e-4  # images are scaled to this c2, so that no product of denominators leaves the range of float32
-_FLAT = 1e-15  # variance of a constant patch after rounding in float64; to call such patches flat moves d^2 by < 1e-6
+_BLOCK_PAIRS, _BLOCK_PIXELS = 2**20, 2**21  # that are computed anew at once
+
+
+class _Limits(NamedTuple):
+    """Up to where a number format holds pairs: grades of an image, a position on average, c1 and D^2 of a gradient."""
+
+    differences: float
+    noise: float
+    size: float
+    constants: float
+    nearly_equal: float
+
+
+_LIMITS = {
+    np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 1e25, 1e-3),
+    np.dtype(np.float64): _Limits(1e7, 1e7, 1e100, 1e100, 1e-16),
+}
 
 
 def squared_all_pairs(
@@ -50,21 +70,24 @@ def squared_all_pairs(
     if torch.is_grad_enabled() and (x.requires_grad or (y is not None and y.requires_grad)):
         square: Tensor = _SquaredAllPairs.apply(x, y, patch, advance)
         return square
-    return _values(x, y, patch, advance)
+    return _values(x, y, patch, advance)[0]
 
 
 class _SquaredAllPairs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance | None) -> Tensor:
-        ctx.patch = patch
+        square, (beyond_x, beyond_y) = _values(x, y, patch, advance)
+        ctx.patch, ctx.beyond = patch, (beyond_x | _near_others(square, y is None), beyond_y)
         ctx.save_for_backward(x, y)
-        return _values(x, y, patch, advance)
+        return square
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, y = ctx.saved_tensors
-        gradients = _differentiable_gradients if torch.is_grad_enabled() else _gradients
-        return *gradients(x, y, ctx.patch, upstream, *ctx.needs_input_grad[:2]), None, None
+        needs = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():
+            return *_differentiable_gradients(x, y, ctx.patch, upstream, *needs), None, None
+        return *_gradients(x, y, ctx.patch, upstream, *needs, ctx.beyond), None, None
 
 
 def _differentiable_gradients(
@@ -79,20 +102,148 @@ def _differentiable_gradients(
     return next(found) if to_x else None, next(found) if to_y else None
 
 
-def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance | None) -> Tensor:
+_Beyond = tuple[Tensor, Tensor | None]  # which images of x and y (None: x itself) the number format cannot hold
+
+
+def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance | None) -> tuple[Tensor, _Beyond]:
+    """Mean d^2 of all pairs, and which images are beyond the number format."""
     second = x if y is None else y
     out = torch.zeros(len(x), len(second), dtype=x.dtype, device=x.device)
     if len(second) < len(x):  # the larger set fills the lanes best
-        _AllPairs(second, x, patch, False, (1, len(second))).add_values(out, advance)
+        work = _AllPairs(second, x, patch, False, (1, len(second)))
+        work.add_values(out, advance)
+        beyond_y, beyond_x = work.beyond()
     else:
-        _AllPairs(x, second, patch, y is None, (len(second), 1)).add_values(out, advance)
-    return out
+        work = _AllPairs(x, second, patch, y is None, (len(second), 1))
+        work.add_values(out, advance)
+        beyond_x, beyond_y = work.beyond()
+    beyond = beyond_x, None if y is None else beyond_y
+    for rows, columns in _blocks(x, beyond):
+        if columns is None:
+            out[rows[:, None], rows] = _wider_values(x[rows], None, patch).to(out.dtype)
+            continue
+        block = _wider_values(x[rows], second[columns], patch).to(out.dtype)
+        out[rows[:, None], columns] = block
+        if y is None:
+            out[columns[:, None], rows] = block.T
+    return out, beyond
+
+
+def _near_others(square: Tensor, itself: bool) -> Tensor:
+    """Which images of the first set are nearly equal to one of the second."""
+    nearly_equal = _LIMITS[np.dtype(str(square.dtype).removeprefix("torch."))].nearly_equal
+    rows = square.detach().split(max(1, _BLOCK_PAIRS // square.shape[1]))
+    return torch.cat([(part < nearly_equal).sum(1) for part in rows]) > int(itself)
+
+
+def _blocks(x: Tensor, beyond: _Beyond) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Indices (rows, columns) of blocks that cover all pairs with an image beyond once; of x itself, either of (i, j)
+    and (j, i), and columns None stands for the rows."""
+    side = max(1, min(math.isqrt(_BLOCK_PAIRS), _BLOCK_PIXELS // x[0].numel()))
+
+    def parts(chosen: Tensor) -> list[Tensor]:
+        return [part for part in chosen.nonzero()[:, 0].split(side) if len(part)]
+
+    in_x, in_y = beyond
+    if in_y is None:
+        bad, good = parts(in_x), parts(~in_x)
+        for k, rows in enumerate(bad):
+            yield rows, None
+            for columns in (*bad[k + 1 :], *good):
+                yield rows, columns
+        return
+    for rows in parts(in_x):
+        for columns in parts(torch.ones_like(in_y)):
+            yield rows, columns
+    for columns in parts(in_y):
+        for rows in parts(~in_x):
+            yield rows, columns
+
+
+def _wider_values(x: Tensor, y: Tensor | None, patch: PatchDistance) -> Tensor:
+    """Mean d^2 of all pairs, in float64, or from float64 pair by pair."""
+    if x.dtype == torch.float32:
+        return _values(x.double(), None if y is None else y.double(), patch, None)[0]
+    return _pair_by_pair(x, y, patch)
+
+
+def _pair_by_pair(x: Tensor, y: Tensor | None, patch: PatchDistance) -> Tensor:
+    """Mean d^2 of all pairs by the kernels of pairs, which are exact for all images; differentiable once."""
+    second = x if y is None else y
+    rows = []
+    for image in x:
+        images = image.expand_as(second)
+        rows.append(pairs.squared_mean(images, second, patch).mean(1))
+    return torch.stack(rows)
+
+
+def _wider_gradients(
+    x: Tensor, y: Tensor | None, patch: PatchDistance, upstream: Tensor, to_x: bool, to_y: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of sum(upstream * d^2), in float64, or from float64 pair by pair."""
+    if x.dtype == torch.float32:
+        wide_y = None if y is None else y.double()
+        _, beyond = _values(x.double(), wide_y, patch, None)
+        return _gradients(x.double(), wide_y, patch, upstream.double(), to_x, to_y, beyond)
+    return _gradients_by(_pair_by_pair, x, y, patch, upstream, to_x, to_y)
+
+
+def _gradients_by(
+    function: Callable[..., Tensor],
+    x: Tensor,
+    y: Tensor | None,
+    patch: PatchDistance,
+    upstream: Tensor,
+    to_x: bool,
+    to_y: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(to_x)
+        y = None if y is None else y.detach().requires_grad_(to_y)
+        square = function(x, y, patch)
+    wanted = [z for z, wanted in ((x, to_x), (y, to_y)) if z is not None and wanted]
+    found = iter(torch.autograd.grad(square, wanted, upstream))
+    return next(found) if to_x else None, next(found) if to_y else None
 
 
 def _gradients(
-    x: Tensor, y: Tensor | None, patch: PatchDistance, upstream: Tensor, to_x: bool, to_y: bool
+    x: Tensor, y: Tensor | None, patch: PatchDistance, upstream: Tensor, to_x: bool, to_y: bool, beyond: _Beyond
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of sum(upstream * d^2) to x and y, None where not asked for."""
+    in_x, in_y = beyond
+    if not in_x.any() and (in_y is None or not in_y.any()):
+        return _trusted_gradients(x, y, patch, upstream, to_x, to_y)
+    wide = in_x[:, None] | (in_x if in_y is None else in_y)
+    to_first, to_second = _trusted_gradients(x, y, patch, upstream.masked_fill(wide, 0), to_x, to_y, beyond)
+    for rows, columns in _blocks(x, beyond):
+        if columns is None:
+            g_rows, _ = _wider_gradients(x[rows], None, patch, upstream[rows[:, None], rows], to_x, False)
+            g_columns = None
+        else:
+            factors, second = upstream[rows[:, None], columns], x if y is None else y
+            factors = factors + upstream[columns[:, None], rows].T if y is None else factors
+            g_rows, g_columns = _wider_gradients(
+                x[rows], second[columns], patch, factors, to_x, to_x if y is None else to_y
+            )
+        for gradient, at, g in ((to_first, rows, g_rows), (to_first if y is None else to_second, columns, g_columns)):
+            if gradient is not None and g is not None:
+                gradient.index_add_(0, at, g.to(gradient.dtype))
+    return to_first, to_second
+
+
+def _trusted_gradients(
+    x: Tensor,
+    y: Tensor | None,
+    patch: PatchDistance,
+    upstream: Tensor,
+    to_x: bool,
+    to_y: bool,
+    left_out: _Beyond | None = None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """The same in the number format of x. Images that are left out have upstream gradients 0, and may be NaN."""
+    if left_out is not None:
+        x = x.masked_fill(left_out[0][:, None, None, None], 0)
+        y = None if y is None or left_out[1] is None else y.masked_fill(left_out[1][:, None, None, None], 0)
     upstream = upstream.contiguous()
     if y is None:
         gradient = _zeros(x)
@@ -145,13 +296,29 @@ class _AllPairs:
         self.tile = (self.window.size, self.window.stride, patch.form, self.columns, self.rows, self.lanes)
 
         beta, self.scale = self.window.beta, math.sqrt(_UNIT_C2 / patch.c2)
-        self.c1 = patch.c1 * self.scale**2
+        self.c1 = 0.0 if patch.form == "uncentred" else patch.c1 * self.scale**2  # which has no luminance
         taps = np.array(self.window.taps, self.dtype)
-        flat = _FLAT if self.dtype == np.float32 else -1.0
-        self.units = kernels.Units(patch.lo, self.scale, _UNIT_C2, beta, flat, taps.astype(np.float64))
+        self.units = kernels.Units(patch.lo, self.scale, _UNIT_C2, beta, taps.astype(np.float64))
         constants = np.array([self.c1, 2 * _UNIT_C2, 2 * beta, 1 / math.sqrt(2 * beta)], self.dtype)
         self.request = kernels.Request(taps, constants, 1 / (channels * down * self.across), itself, *steps)
         self.lock = threading.Lock()
+
+        self.positions = channels * down * self.across
+        self.grades_of_first = np.zeros((len(self.panels), kernels.GRADES, len(first)))
+        self.grades_of_second = (
+            self.grades_of_first if itself else np.zeros((*self.grades_of_first.shape[:2], len(second)))
+        )
+
+    def beyond(self) -> tuple[Tensor, Tensor]:
+        """Which images of the first and the second set are beyond the number format, as their statistics say."""
+        limits = _LIMITS[self.dtype]
+        outside = not (self.c1 == 0 or 1 / limits.constants < self.c1 < limits.constants)
+        most = np.array([limits.differences, limits.noise, limits.size])[:, None] * self.positions
+
+        def of(grades: _Array) -> Tensor:
+            return torch.from_numpy(~(grades.sum(0) <= most).all(0) | outside)
+
+        return of(self.grades_of_first), of(self.grades_of_second)
 
     def _cut(self, channels: int, down: int) -> list[_Panel]:
         """Panels small enough that every thread has room for its group."""
@@ -173,7 +340,7 @@ class _AllPairs:
 
         def task(singles: _Singles, groups: _Spares[_Group], begin: int, end: int, column: int) -> None:
             with groups.one() as group:
-                group.read(self.second, column, len(self.second))
+                group.read(self.second, column, len(self.second), self.grades_of_second)
                 kernel(singles.arrays, begin, end, group.arrays, self.request, group.total, matrix)
 
         for panel in self.panels:
@@ -196,7 +363,7 @@ class _AllPairs:
             column: int,
         ) -> None:
             with groups.one() as group, sums.one() as own:
-                group.read(self.second, column, len(self.second))
+                group.read(self.second, column, len(self.second), self.grades_of_second)
                 group.clear()
                 kernel(
                     singles.arrays, begin, end, group.arrays, self.request, matrix, group.room, own.arrays, group.sums
@@ -255,7 +422,7 @@ class _AllPairs:
         def task(part: int) -> None:
             first = part * self.lanes
             with groups.one() as group:
-                group.read(self.first, singles.start + first, singles.start + singles.count)
+                group.read(self.first, singles.start + first, singles.start + singles.count, self.grades_of_first)
                 kernels.interleave_kernel()(total.arrays, first, group.arrays.members, group.sums)
                 group.add_gradient(gradient)
 
@@ -266,7 +433,7 @@ class _Group:
     """Scratch of one thread: up to `lanes` interleaved images of a panel, and room to work on their pairs."""
 
     def __init__(self, pairs: _AllPairs, panel: _Panel) -> None:
-        self._pairs, self._panel = pairs, panel
+        self._pairs, self._panel, self._index = pairs, panel, pairs.panels.index(panel)
         lanes, across, dtype = pairs.lanes, pairs.across, pairs.dtype
         self.arrays = kernels.Group(
             _empty(panel.height, pairs.width, lanes, dtype=dtype),
@@ -284,11 +451,12 @@ class _Group:
             np.empty((panel.down, across, lanes)),
         )
 
-    def read(self, images: Tensor, first: int, end: int) -> None:
-        """Take the images from number `first` on, as many as fit, before `end`."""
+    def read(self, images: Tensor, first: int, end: int, grades: _Array) -> None:
+        """Take the images from number `first` on, as many as fit, before `end`, and write down their grades."""
         planes = np.ascontiguousarray(self._panel.of(images, first, min(first + self._pairs.lanes, end)))
         self.arrays = self.arrays._replace(first=first, members=len(planes))
-        self._pairs.images.prepare(planes, self._pairs.units, self._preparation, self.arrays)
+        of_panel = grades[self._index]
+        self._pairs.images.prepare(planes, self._pairs.units, self._preparation, self.arrays, of_panel)
 
 
 class _GroupWithGradient(_Group):
@@ -338,7 +506,7 @@ class _Singles:
         def task(part: int) -> None:
             first = part * pairs.lanes
             with groups.one() as group:
-                group.read(pairs.first, start + first, end)
+                group.read(pairs.first, start + first, end, pairs.grades_of_first)
                 kernels.separate_kernel()(group.arrays, pairs.c1, pixels[first:], statistics[first:])
 
         workers.run(task, -(-self.count // pairs.lanes))

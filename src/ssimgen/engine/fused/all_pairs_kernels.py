@@ -55,6 +55,8 @@ from ssimgen.engine.spec import Form
 GROUP_STATISTICS = 3  # of an image in a group, at each position: F(x'), mu, 2 v
 SINGLE_STATISTICS = 5  # of an image of the first set: F(x'), mu, 2 v, mu^2 + c1, and 0 or, if v is 0, infinity
 SLOPES = 2  # A, sum B
+GRADES = 3  # of an image, sums over positions that tell how exact its pairs will be, see `prepare`
+_FLAT = 4e-15  # times E z^2, a variance that is rounding in float64
 
 _Array = NDArray[Any]
 
@@ -118,13 +120,12 @@ class GradientRoom(NamedTuple):
 
 
 class Units(NamedTuple):
-    """Images count as (x - low) scale, which makes c2 what it is here; a variance up to `flat` is none."""
+    """Images count as (x - low) scale, which makes c2 what it is here."""
 
     low: float
     scale: float
     c2: float
     beta: float
-    flat: float
     taps: _Array
 
 
@@ -155,10 +156,18 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
     SIZE, STRIDE, LANES = size, stride, lanes
 
     @no_type_check
-    def prepare(images, units, room, group):
-        """Interleave up to `lanes` images, shifted and in their units, and take their statistics in float64."""
+    def prepare(images, units, room, group, grades):
+        """Interleave up to `lanes` images, shifted and in their units, and take their statistics in float64.
+
+        grades[:, first : first + members] are for each image the sums over positions of
+
+            beta (mu - shift)^2 / (v + c2 / 2),   beta E z^2 / (v + c2 / 2),   E z^2:
+
+        times the rounding error of the number format, the first bounds the error of d^2 from the difference of
+        squares in F((x' - y')^2) - (F(x') - F(y'))^2; times that of float64, the second does from the statistics.
+        """
         members, height, width = images.shape
-        low, scale, beta, flat, taps = units.low, units.scale, units.beta, units.flat, units.taps
+        low, scale, beta, taps = units.low, units.scale, units.beta, units.taps
         pixels, ring, means, variances = room.pixels, room.ring, room.means, room.variances
         y, statistics = group.pixels, group.statistics
         across, down = statistics.shape[0], statistics.shape[1]
@@ -167,9 +176,10 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
             norm += taps[k]
         norm *= norm  # sum of the window's weights: 1 but for rounding
         over_norm, factor, half_c2 = spread(means, 1 / norm), spread(means, beta), spread(means, units.c2 / 2)
-        one, zero = spread(means, 1.0), spread(means, 0.0)
+        one, zero, flat = spread(means, 1.0), spread(means, 0.0), spread(means, _FLAT)
         totals = np.zeros(LANES)  # of the weights 1 / (v + c2 / 2)
-        shifts = np.zeros(LANES)
+        shifts, squares = np.zeros(LANES), np.zeros(LANES)  # weighted sums of the means, and of their squares
+        noises, sizes = np.zeros(LANES), np.zeros(LANES)
         ready = 0
         for p in range(down):
             ready = max(ready, p * STRIDE)
@@ -198,15 +208,23 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
                     mean = fma(tap, load(ring, slot), mean)
                     square = fma(tap, load(ring, slot + across * LANES), square)
                 variance = non_negative(factor * (square - mean * mean * over_norm))
+                variance = where_above(variance, flat * square, variance, variance - variance)  # NaN stays NaN
                 store(means, p * across * LANES + at, mean)
                 store(variances, p * across * LANES + at, variance)
                 weight = one / (variance + half_c2)
                 lane = at % LANES
                 store(totals, lane, load(totals, lane) + weight)
                 store(shifts, lane, load(shifts, lane) + weight * mean)
+                store(squares, lane, load(squares, lane) + weight * mean * mean)
+                store(noises, lane, load(noises, lane) + weight * square)
+                store(sizes, lane, load(sizes, lane) + square)
         root = np.sqrt(2 * beta)
         for k in range(LANES):
             shifts[k] /= totals[k]
+            if k < members:
+                grades[0, group.first + k] = beta * (squares[k] - shifts[k] * shifts[k] * totals[k])
+                grades[1, group.first + k] = beta * noises[k]
+                grades[2, group.first + k] = sizes[k]
         for r in range(height):
             for k in range(LANES):
                 row = images[min(k, members - 1), r]
@@ -218,8 +236,7 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
                 for k in range(LANES):
                     statistics[q, p, 0, k] = root / np.sqrt(norm) * (means[p, q, k] - shifts[k])
                     statistics[q, p, 1, k] = means[p, q, k] / norm
-                    variance = variances[p, q, k]
-                    statistics[q, p, 2, k] = 0 if variance <= flat else 2 * variance
+                    statistics[q, p, 2, k] = 2 * variances[p, q, k]
 
     @no_type_check
     def finish(group, sums, taps, scale, spread_rows, spread_pixels, out):

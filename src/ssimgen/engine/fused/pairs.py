@@ -2,11 +2,15 @@
 
 Only plain float32 and float64 tensors come here (see `ssimgen.engine`). Second derivatives are those of the
 eager engine: a backward pass that must itself be differentiable differentiates it.
+
+Kernels tell which planes were too much for their number format: pixels far outside of the range, constants far below
+it, gradients that are what is left of much larger terms. Those planes are computed anew, in float64, and what is too
+much for that by the eager engine, whose variances and gradients are taken patch by patch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,7 +29,10 @@ _PANEL_BYTES = 1024  # per row, of planes side by side: the rows that a kernel k
 _WIDEST_BYTES = 2048  # per row, of one large plane: longer stretches of its rows come faster from memory
 _CHUNK_PIXELS = 2**15  # fewer are not worth waking a thread for
 
+_WIDE_PIXELS = 2**19  # that are computed anew at once
+
 _Array = NDArray[Any]
+_Function = Callable[..., Any]
 _Needs = tuple[bool, bool]
 
 
@@ -110,13 +117,18 @@ def _differentiable(
 
 
 def _mean(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
-    return _walk(pair_kernels.values_kernel, x, y, patch, patch.window.positions(x.shape[3]), _none(x))
+    walk = _values(x, y, patch, _none(x))
+    for planes, wide_x, wide_y in _widened(walk.beyond, x, y):
+        walk.means[planes] = _wider(_mean, eager.squared_mean, x)(wide_x, wide_y, patch)[:, 0].to(x.dtype)
+    return walk.means
 
 
 def _map(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
     height, width = (patch.window.positions(side) for side in x.shape[2:])
     squares = torch.empty((*x.shape[:2], height, width), dtype=x.dtype, device=x.device)
-    _walk(pair_kernels.values_kernel, x, y, patch, width, _flat(squares))
+    walk = _values(x, y, patch, _flat(squares))
+    for planes, wide_x, wide_y in _widened(walk.beyond, x, y):
+        squares[planes] = _wider(_map, eager.squared_map, x)(wide_x, wide_y, patch)[:, 0].to(x.dtype)
     return squares
 
 
@@ -131,9 +143,67 @@ def _mean_and_gradients(
     new = torch.empty if window.stride == 1 else torch.zeros  # windows apart can leave pixels uncovered
     g_x = new(x.shape, dtype=x.dtype, device=x.device)
     g_y = new(x.shape, dtype=x.dtype, device=x.device) if needs[1] else None
-    columns = window.positions(x.shape[3]) + (window.size - 1) // window.stride
+    beyond_last = (window.size - 1) // window.stride
     outputs = (_none(x) if z is None else _flat(z) for z in (upstream, g_x, g_y))
-    return _walk(pair_kernels.gradients_kernel, x, y, patch, columns, *outputs), g_x, g_y
+    walk = _walk(pair_kernels.gradients_kernel, x, y, patch, beyond_last, 3, *outputs)
+    cancelled, slopes = walk.extremes[1:]
+    imprecise = walk.beyond | ~(cancelled <= walk.trust.cancelled * slopes)
+    for planes, wide_x, wide_y in _widened(imprecise, x, y):
+        factors = None if upstream is None else upstream.detach()[planes][:, None].double()
+        wider = _wider(_mean_and_gradients, _by_eager_engine, x)
+        means, *gradients = wider(wide_x, wide_y, patch, needs, factors)
+        beyond = torch.from_numpy(walk.beyond).view(x.shape[:2])[planes]
+        walk.means[planes] = torch.where(beyond, means[:, 0].to(x.dtype), walk.means[planes])
+        for gradient, wide in zip((g_x, g_y), gradients, strict=True):
+            if gradient is not None and wide is not None:
+                gradient[planes] = wide[:, 0].to(x.dtype)
+    return walk.means, g_x, g_y
+
+
+def _by_eager_engine(
+    x: Tensor, y: Tensor, patch: PatchDistance, needs: _Needs, upstream: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """What `_mean_and_gradients` gives."""
+    with torch.enable_grad():
+        pair = x.detach().requires_grad_(), y.detach().requires_grad_(needs[1])
+        squares = eager.squared_map(*pair, patch)
+        total = squares.sum() if upstream is None else (squares * upstream).sum()
+    g_x, *g_y = torch.autograd.grad(total, pair[: 1 + needs[1]])
+    return squares.detach().mean((-2, -1)), g_x, g_y[0] if g_y else None
+
+
+def _wider(fused: _Function, by_eager_engine: _Function, x: Tensor) -> _Function:
+    """What computes the planes that the number format of x cannot hold, from their float64 copies."""
+    return fused if x.dtype == torch.float32 else by_eager_engine
+
+
+def _widened(planes: _Array, *images: Tensor) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor, Tensor]]:
+    """Some of the chosen planes at a time: where they are in (B, C), and they in float64, (n, 1, H, W)."""
+    if not planes.any():
+        return
+    some = max(1, _WIDE_PIXELS // images[0][0, 0].numel())
+    chosen = torch.from_numpy(planes).view(images[0].shape[:2]).nonzero(as_tuple=True)
+    for rows, channels in zip(*(index.split(some) for index in chosen), strict=True):
+        x, y = (z.detach()[rows, channels][:, None].double() for z in images)
+        yield (rows, channels), x, y
+
+
+class _Walk(NamedTuple):
+    """What a kernel found: d^2 averaged over positions, (B, C), extremes of each plane, and what is trusted."""
+
+    means: Tensor
+    extremes: _Array
+    trust: pair_kernels.Trust
+
+    @property
+    def beyond(self) -> _Array:
+        """Planes beyond the number format."""
+        outside: _Array = ~(self.extremes[0] <= self.trust.product)
+        return outside
+
+
+def _values(x: Tensor, y: Tensor, patch: PatchDistance, image: _Array) -> _Walk:
+    return _walk(pair_kernels.values_kernel, x, y, patch, 0, 1, image)
 
 
 def _walk(
@@ -141,25 +211,37 @@ def _walk(
     x: Tensor,
     y: Tensor,
     patch: PatchDistance,
-    columns: int,
+    beyond_last: int,
+    extremes: int,
     *arrays: _Array,
-) -> Tensor:
-    """Run a kernel with its arrays over all planes and columns; d^2 averaged over positions."""
-    window, dtype, (height, width) = patch.window, _dtype(x), x.shape[2:]
-    panels = _panels(x, window, columns)
-    sums = np.zeros((len(panels.columns), panels.planes))
+) -> _Walk:
+    """Run a kernel with its arrays over all planes, and all columns of positions and so many beyond the last."""
+    window, (height, width) = patch.window, x.shape[2:]
+    across = window.positions(width)
+    panels = _panels(x, window, across)
+    found = np.zeros((len(panels.columns), 1 + extremes, panels.planes))
     kernel = kernel_for(window.size, window.stride)
-    common = (
-        _flat(x), _flat(y), np.array(window.taps, dtype), pair_kernels.constants(patch, dtype), height, width,
-    )  # fmt: skip
+    taps, numbers, trust = _prepared(patch, _dtype(x))
+    common = _flat(x), _flat(y), taps, numbers, patch.lo, trust.origin, trust.product, height, width
 
     def task(chunk: int) -> None:
         tile, first, last = panels.chunk(chunk)
-        kernel(*common, first, last, panels.together, *panels.columns[tile], sums[tile], *arrays)
+        begin, end = panels.columns[tile]
+        end += beyond_last if end == across else 0
+        sums, peaks, *more = found[tile]
+        kernel(*common, first, last, panels.together, begin, end, sums, peaks, *arrays, *more)
 
     workers.run(task, panels.chunks)
-    means = sums.sum(0) / _positions(x, patch)
-    return torch.from_numpy(means.astype(dtype)).view(x.shape[:2])
+    sums, most = (found[0, 0], found[0, 1:]) if len(found) == 1 else (found[:, 0].sum(0), found[:, 1:].max(0))
+    means = (sums / (window.positions(height) * across)).astype(taps.dtype)
+    return _Walk(torch.from_numpy(means).view(x.shape[:2]), most, trust)
+
+
+@lru_cache(maxsize=128)
+def _prepared(patch: PatchDistance, dtype: type[Any]) -> tuple[_Array, _Array, pair_kernels.Trust]:
+    """Taps, constants and trust of a request."""
+    constants = pair_kernels.constants(patch, dtype)
+    return np.array(patch.window.taps, dtype), constants, pair_kernels.trust(patch, dtype)
 
 
 class _Panels(NamedTuple):

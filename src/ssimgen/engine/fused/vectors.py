@@ -212,6 +212,44 @@ def where_positive(typingctx: Any, condition: Any, a: Any) -> Any:
 
 
 @_instruction
+def absolute(typingctx: Any, a: Any) -> Any:
+    """|a|."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _absolute(builder, args[0])
+
+    return a(a), generate
+
+
+@_instruction
+def absolute_some(typingctx: Any, a: Any, count: Any) -> Any:
+    """|a| in the first `count` lanes, at most all of them, and zeros."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = args[0]
+        mask = _first(builder, vector.type.count, args[1])
+        return builder.select(mask, _absolute(builder, vector), ir.Constant(vector.type, None))
+
+    return a(a, types.intp), generate
+
+
+@_instruction
+def greater(typingctx: Any, a: Any, b: Any) -> Any:
+    """The greater of two vectors of numbers >= 0, lane by lane; NaN counts as greatest.
+
+    Such numbers are ordered as their bits are, and NaN, of either sign, has greater ones.
+    """
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = ir.VectorType(ir.IntType(sig.args[0].dtype.bitwidth), args[0].type.count)
+        first, second = (builder.bitcast(value, bits) for value in args)
+        greatest = builder.select(builder.icmp_unsigned(">", first, second), first, second)
+        return builder.bitcast(greatest, args[0].type)
+
+    return a(a, a), generate
+
+
+@_instruction
 def where_above(typingctx: Any, a: Any, b: Any, value: Any, otherwise: Any) -> Any:
     """value where a > b, else `otherwise`."""
 
@@ -252,6 +290,12 @@ def _address(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     """The same as pointer to a vector."""
     vector = context.get_value_type(Vector(sig.args[0].dtype))
     return builder.bitcast(_element(context, builder, sig, args), vector.as_pointer())
+
+
+def _absolute(builder: Any, vector: Any) -> Any:
+    kind = ir.FunctionType(vector.type, [vector.type])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fabs.{_suffix(vector.type)}")
+    return builder.call(function, [vector])
 
 
 def _suffix(vector: Any) -> str:

@@ -1,0 +1,34 @@
+"""Who sees an operation: whether tensors are plain numbers in the memory of the CPU, which compiled code may read.
+
+Whoever traces, transforms or intercepts operations (torch.compile, torch.func, forward-mode derivatives, dispatch
+modes, tensor subclasses) must see PyTorch's operations, and no branch may look at values there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+
+def seen_by_others() -> bool:
+    """Whether operations are traced, transformed or intercepted at this moment."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
+def is_plain(image: Tensor) -> bool:
+    """Whether a tensor is floating-point numbers on the CPU and nothing else."""
+    return (
+        type(image) in (Tensor, Parameter)
+        and image.device.type == "cpu"
+        and image.layout == torch.strided
+        and image.dtype in (torch.float32, torch.float64)
+        and not image.is_neg()
+        and forward_ad.unpack_dual(image).tangent is None
+    )
