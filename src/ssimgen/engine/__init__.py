@@ -44,7 +44,8 @@ def squared_all_pairs(x: Tensor, y: Tensor | None, patch: PatchDistance, advance
     y = None compares x with itself: exactly symmetric, with an exactly zero diagonal.
     """
     both = (x,) if y is None else (x, y)
-    if not fused_can(*both) or (_matrix_products_win(*x.shape[2:], patch.window) and not is_large(patch, *both)):
+    products_win = _matrix_products_win(x.shape[2], x.shape[3], patch.window)
+    if not fused_can(*both) or (products_win and not is_large(patch, *both)):
         return eager_all_pairs.squared_all_pairs(x, y, patch, advance)
     from ssimgen.engine.fused import all_pairs
 

@@ -9,7 +9,8 @@ engine: a backward pass that must itself be differentiable differentiates it.
 
 Statistics of an image tell how exact its pairs will be in its number format (see `kernels.image_kernels`). Pairs with
 images for which that is not enough (flat areas in several tones, pixels far outside of the range, NaN) are computed
-anew in float64, and where that is not enough, one by one. So are gradients of images that are nearly equal to others.
+anew in float64, and where that is not enough, one by one. So are those of images that are nearly equal to others, whose
+distance would be the rounding error of large terms.
 """
 
 from __future__ import annotations
@@ -76,30 +77,19 @@ def squared_all_pairs(
 class _SquaredAllPairs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance | None) -> Tensor:
-        square, (beyond_x, beyond_y) = _values(x, y, patch, advance)
-        ctx.patch, ctx.beyond = patch, (beyond_x | _near_others(square, y is None), beyond_y)
+        square, ctx.beyond = _values(x, y, patch, advance)
+        ctx.patch = patch
         ctx.save_for_backward(x, y)
         return square
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, y = ctx.saved_tensors
-        needs = ctx.needs_input_grad[:2]
+        to_x, to_y = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
-            return *_differentiable_gradients(x, y, ctx.patch, upstream, *needs), None, None
-        return *_gradients(x, y, ctx.patch, upstream, *needs, ctx.beyond), None, None
-
-
-def _differentiable_gradients(
-    x: Tensor, y: Tensor | None, patch: PatchDistance, upstream: Tensor, to_x: bool, to_y: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients as functions of x, y and upstream that can be differentiated again."""
-    x = x.view_as(x)  # a node of its own, even where x and y are one tensor
-    y = None if y is None else y.view_as(y)
-    wanted = [z for z, wanted in ((x, to_x), (y, to_y)) if z is not None and wanted]
-    square = eager_all_pairs.squared_all_pairs(x, y, patch)
-    found = iter(torch.autograd.grad(square, wanted, upstream, create_graph=True))
-    return next(found) if to_x else None, next(found) if to_y else None
+            gradients = _gradients_by(eager_all_pairs.squared_all_pairs, x, y, ctx.patch, upstream, to_x, to_y, True)
+            return *gradients, None, None
+        return *_gradients(x, y, ctx.patch, upstream, to_x, to_y, ctx.beyond), None, None
 
 
 _Beyond = tuple[Tensor, Tensor | None]  # which images of x and y (None: x itself) the number format cannot hold
@@ -117,7 +107,7 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
         work = _AllPairs(x, second, patch, y is None, (len(second), 1))
         work.add_values(out, advance)
         beyond_x, beyond_y = work.beyond()
-    beyond = beyond_x, None if y is None else beyond_y
+    beyond = beyond_x | _near_others(out, y is None), None if y is None else beyond_y
     for rows, columns in _blocks(x, beyond):
         if columns is None:
             out[rows[:, None], rows] = _wider_values(x[rows], None, patch).to(out.dtype)
@@ -132,7 +122,7 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
 def _near_others(square: Tensor, itself: bool) -> Tensor:
     """Which images of the first set are nearly equal to one of the second."""
     nearly_equal = _LIMITS[np.dtype(str(square.dtype).removeprefix("torch."))].nearly_equal
-    rows = square.detach().split(max(1, _BLOCK_PAIRS // square.shape[1]))
+    rows = square.split(max(1, _BLOCK_PAIRS // square.shape[1]))
     return torch.cat([(part < nearly_equal).sum(1) for part in rows]) > int(itself)
 
 
@@ -196,13 +186,17 @@ def _gradients_by(
     upstream: Tensor,
     to_x: bool,
     to_y: bool,
+    differentiable: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of another implementation; as functions of x, y and upstream that can be differentiated again."""
     with torch.enable_grad():
-        x = x.detach().requires_grad_(to_x)
-        y = None if y is None else y.detach().requires_grad_(to_y)
+        if differentiable:  # nodes of their own, even where x and y are one tensor
+            x, y = x.view_as(x), None if y is None else y.view_as(y)
+        else:
+            x, y = x.detach().requires_grad_(to_x), None if y is None else y.detach().requires_grad_(to_y)
         square = function(x, y, patch)
     wanted = [z for z, wanted in ((x, to_x), (y, to_y)) if z is not None and wanted]
-    found = iter(torch.autograd.grad(square, wanted, upstream))
+    found = iter(torch.autograd.grad(square, wanted, upstream, create_graph=differentiable))
     return next(found) if to_x else None, next(found) if to_y else None
 
 
@@ -225,10 +219,14 @@ def _gradients(
             g_rows, g_columns = _wider_gradients(
                 x[rows], second[columns], patch, factors, to_x, to_x if y is None else to_y
             )
-        for gradient, at, g in ((to_first, rows, g_rows), (to_first if y is None else to_second, columns, g_columns)):
-            if gradient is not None and g is not None:
-                gradient.index_add_(0, at, g.to(gradient.dtype))
+        _add_at(to_first, rows, g_rows)
+        _add_at(to_first if y is None else to_second, columns, g_columns)
     return to_first, to_second
+
+
+def _add_at(gradient: Tensor | None, images: Tensor | None, addend: Tensor | None) -> None:
+    if gradient is not None and images is not None and addend is not None:
+        gradient.index_add_(0, images, addend.to(gradient.dtype))
 
 
 def _trusted_gradients(
@@ -305,9 +303,9 @@ class _AllPairs:
 
         self.positions = channels * down * self.across
         self.grades_of_first = np.zeros((len(self.panels), kernels.GRADES, len(first)))
-        self.grades_of_second = (
-            self.grades_of_first if itself else np.zeros((*self.grades_of_first.shape[:2], len(second)))
-        )
+        self.grades_of_second = self.grades_of_first
+        if not itself:
+            self.grades_of_second = np.zeros((len(self.panels), kernels.GRADES, len(second)))
 
     def beyond(self) -> tuple[Tensor, Tensor]:
         """Which images of the first and the second set are beyond the number format, as their statistics say."""

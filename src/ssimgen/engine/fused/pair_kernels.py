@@ -71,7 +71,7 @@ class Trust(NamedTuple):
 
 def trust(patch: PatchDistance, dtype: Any) -> Trust:
     """The greatest trusted mean is one whose rounding error cannot be seen in d^2 beside sqrt(2 c2)."""
-    means, products, cancelled = (60.0, 1e12, 400.0) if np.dtype(dtype) == np.float32 else (6e8, 1e30, 4e8)
+    means, products, cancelled = (60.0, 1e12, 400.0) if dtype == np.float32 else (6e8, 1e30, 4e8)
     greatest_N = min(1 + means**2 * patch.c2 / patch.c1, products)
     return Trust(100 * greatest_N, 2 * patch.c1 * greatest_N, cancelled)
 
@@ -450,7 +450,7 @@ def _in_pairs(size: int, stride: int) -> bool:
 
 @cache
 def values_kernel(size: int, stride: int) -> Callable[..., None]:
-    """Compiled (x, y, taps, numbers, lo, origin, trusted, geometry..., sums, peaks, image): sums of d^2 over positions, and d^2 itself.
+    """Compiled (x, y, taps, numbers, lo, origin, trusted, geometry..., sums, peaks, image): d^2 and its sums.
 
     x, y: (planes, H, W), flattened. first, last, together: these planes, so many side by side. begin, end: these
     window positions of each row. sums[plane] = sum of d^2. peaks: (planes). image: (planes, h, w), flattened, or empty.

@@ -31,6 +31,8 @@ _CHUNK_PIXELS = 2**15  # fewer are not worth waking a thread for
 
 _WIDE_PIXELS = 2**19  # that are computed anew at once
 
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
 _Array = NDArray[Any]
 _Function = Callable[..., Any]
 _Needs = tuple[bool, bool]
@@ -238,7 +240,7 @@ def _walk(
 
 
 @lru_cache(maxsize=128)
-def _prepared(patch: PatchDistance, dtype: type[Any]) -> tuple[_Array, _Array, pair_kernels.Trust]:
+def _prepared(patch: PatchDistance, dtype: np.dtype[Any]) -> tuple[_Array, _Array, pair_kernels.Trust]:
     """Taps, constants and trust of a request."""
     constants = pair_kernels.constants(patch, dtype)
     return np.array(patch.window.taps, dtype), constants, pair_kernels.trust(patch, dtype)
@@ -293,5 +295,5 @@ def _none(x: Tensor) -> _Array:
     return np.empty(0, _dtype(x))
 
 
-def _dtype(x: Tensor) -> type[np.float32] | type[np.float64]:
-    return np.float32 if x.dtype == torch.float32 else np.float64
+def _dtype(x: Tensor) -> np.dtype[Any]:
+    return _FLOAT32 if x.dtype == torch.float32 else _FLOAT64
