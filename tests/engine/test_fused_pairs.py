@@ -5,19 +5,15 @@ Values and gradients against naive definitions are tested through the public fun
 
 import itertools
 import multiprocessing
-import os
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-import ssimgen
 from ssimgen import Window, engine, ssim
 from ssimgen.engine import Form, PatchDistance, eager
 from ssimgen.engine.fused import pairs, workers
@@ -273,41 +269,6 @@ def test_numba_waits_until_it_is_needed() -> None:
     """`import ssimgen` must not take much longer than `import torch`."""
     code = "import sys, ssimgen; sys.exit('numba' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
-    """Neither beside the sources nor in the user's cache folder can compiled code be kept."""
-    package = Path(ssimgen.__file__).parent
-    copy = tmp_path / "ssimgen"
-    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in [copy, *(path for path in copy.rglob("*") if path.is_dir())]:
-        (folder / "__pycache__").touch()  # a file in the place of the folder stops even the superuser
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
-    } | {"HOME": os.devnull, "PYTHONPATH": str(tmp_path)}
-    code = (
-        "import ssimgen, torch; x = torch.rand(1, 1, 8, 8);"
-        "print(ssimgen.__file__); print(ssimgen.ssim(x, x, data_range=1, window=ssimgen.Window.uniform(2)).item())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(copy / "__init__.py"), "1.0"]
-    assert not list(tmp_path.rglob("*.nbi"))
-
-
-def test_compiled_code_is_found_again_by_a_second_process(tmp_path: Path) -> None:
-    """The first writes an index and the code; the second adds nothing."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    code = (
-        "import ssimgen, torch; x = torch.rand(1, 1, 8, 8);"
-        "ssimgen.ssim(x, x, data_range=1, window=ssimgen.Window.uniform(2));"
-        "from ssimgen.engine.fused import pair_kernels as k;"
-        "print(sum(k.values_kernel(2, 1).stats.cache_hits.values()))"
-    )
-    hits = []
-    for _ in range(2):
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        hits.append(int(done.stdout))
-    assert hits == [0, 1]
 
 
 def test_the_public_functions_use_these_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

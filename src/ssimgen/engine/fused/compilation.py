@@ -1,38 +1,55 @@
-"""Compiling kernels with numba, with the result kept on disk where that is possible."""
+"""Compiling kernels with numba, with their machine code kept on disk where that is possible."""
 
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 
-def compiled(kernel: Callable[..., Any], fastmath: bool | set[str] = False) -> Callable[..., Any]:
+def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """The kernel, compiled on its first call for the types of its arguments, run without the GIL.
 
-    The compiled code is kept in `__pycache__` beside the source or in the user's cache folder, and found again
-    by the source file and the values that the kernel closes over (so these must be plain numbers). Where
-    neither folder can be written, every process compiles anew.
+    A kernel is defined in this folder, and closes over plain numbers at most. Its machine code is kept in
+    `__pycache__` beside the source or in the user's cache folder (`code_cache` says how). Where it cannot be kept,
+    every process compiles anew.
     """
-    from numba import njit  # takes long to import: only those who compute pay
+    from numba import njit
 
     _finish_compiling_before_fork()
+    code = _code_on_disk(kernel)
+    if code is not None:
+        kernel.__qualname__ = code.symbol
+    dispatcher: Callable[..., Any] = njit(nogil=True)(kernel)
+    if code is not None:
+        dispatcher._cache = code  # type: ignore[attr-defined]
+    return dispatcher
+
+
+def _code_on_disk(kernel: Callable[..., Any]) -> Any | None:
+    """The kernel's place on disk, or None if it can have none."""
     try:
-        return njit(nogil=True, cache=True, fastmath=fastmath)(kernel)
-    except RuntimeError:  # numba: "cannot cache function: no locator available"
-        return njit(nogil=True, fastmath=fastmath)(kernel)
+        from ssimgen.engine.fused.code_cache import CodeCache
+
+        # What this process has imported would be kept under the name of what replaced it, by an update for instance.
+        return CodeCache(kernel, SOURCES) if SOURCES and _sources() == SOURCES else None
+    except Exception:  # no folder can be written, or this numba keeps its code in another way
+        return None
 
 
-@cache
-def sources() -> int:
-    """A fingerprint of this folder's sources, for kernels to close over.
+def _sources() -> str:
+    """A digest of the modules of this folder, as a kernel is compiled with all that it calls; or ""."""
+    try:
+        modules = [(module.name, module.read_bytes()) for module in sorted(Path(__file__).parent.glob("*.py"))]
+    except OSError:
+        return ""
+    return sha256(repr(modules).encode()).hexdigest() if modules else ""
 
-    numba looks whether the file of a kernel has changed, but not the files of what the kernel calls.
-    """
-    return zlib.crc32(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
+
+SOURCES = _sources()
 
 
 @cache

@@ -34,7 +34,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ssimgen.engine.fused.compilation import compiled, sources
+from ssimgen.engine.fused.compilation import compiled
 from ssimgen.engine.fused.vectors import (
     absolute,
     absolute_some,
@@ -456,13 +456,12 @@ def values_kernel(size: int, stride: int) -> Callable[..., None]:
     window positions of each row. sums[plane] = sum of d^2. peaks: (planes). image: (planes, h, w), flattened, or empty.
     """
     SIZE, STRIDE, PAIRED = size, stride, _in_pairs(size, stride)
-    ROWS, SOURCES = 2 if PAIRED else 1, sources()
+    ROWS = 2 if PAIRED else 1
 
     @no_type_check  # numba infers the types
     def values(
         x, y, taps, numbers, lo, origin, trusted, height, width, first, last, together, begin, end, sums, peaks, image
     ):  # fmt: skip
-        SOURCES  # noqa: B018  part of the key of the code on disk
         down, across = (height - SIZE) // STRIDE + 1, (width - SIZE) // STRIDE + 1
         reach, columns = (SIZE - 1) // STRIDE, end - begin
         plane_size = height * width
@@ -541,14 +540,13 @@ def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
     empty for 1. With a stride, pixels that no window covers are not written. cancelled, slopes: (planes).
     """
     SIZE, STRIDE, PAIRED = size, stride, _in_pairs(size, stride)
-    ROWS, SOURCES = 2 if PAIRED else 1, sources()
+    ROWS = 2 if PAIRED else 1
 
     @no_type_check
     def gradients(
         x, y, taps, numbers, lo, origin, trusted, height, width, first, last, together, begin, end, sums, peaks,
         upstream, gx, gy, cancelled, slopes,
     ):  # fmt: skip
-        SOURCES  # noqa: B018  part of the key of the code on disk
         down, across = (height - SIZE) // STRIDE + 1, (width - SIZE) // STRIDE + 1
         reach, plane_size = (SIZE - 1) // STRIDE, height * width
         left = max(0, begin - reach)
