@@ -1,8 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read only where they are ordinary ones."""
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,26 @@ def writable_folder(folder: Path) -> Path:
     except OSError as error:
         raise OSError(f"cannot write to the folder {folder}: {error.strerror}; choose another one") from error
     return folder
+
+
+def ordinary_file(path: Path) -> Path:
+    """`path`, which must be a file that can be read to its end: nothing that would be waited for.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it is something else, or out of reach.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, ValueError):  # the latter of a name that cannot be one
+        raise FileNotFoundError(f"no such file: {path}") from None
+    except OSError as error:
+        raise OSError(f"cannot read {path}: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{path} is a folder, not a file")
+    if not stat.S_ISREG(mode):
+        raise OSError(f"{path} is not an ordinary file but a pipe, a socket or a device: copy its content to a file")
+    return path
 
 
 def _umask() -> int:

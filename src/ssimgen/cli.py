@@ -8,8 +8,10 @@ runs, so that help is quick. Bad input ends in one line and exit code 2, with no
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from torch import Tensor
 
+    from ssimgen import Window
     from ssimgen.models import Model
     from ssimgen.training import Optimiser, Training
 
@@ -35,6 +38,9 @@ Form = Literal["product", "sum", "centred", "uncentred"]  # that of ssimgen.engi
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for bad input, 1 for a failed run, 128 + n for signal n."""
+    for stream in (sys.stdout, sys.stderr):  # no name of a file that the terminal cannot show ends a command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
@@ -59,8 +65,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _complain(message: str) -> int:
-    print(f"ssimgen: {' '.join(message.split())}", file=sys.stderr)
+    """One line; the library's remedies, as in "pass size=32", become options."""
+    line = re.sub(r"\bpass ([a-z][a-z0-9_]*)=(-?\d[\w.+-]*\b)", _as_option, " ".join(message.split()))
+    print(f"ssimgen: {line}", file=sys.stderr)
     return 2
+
+
+def _as_option(remedy: re.Match[str]) -> str:
+    name, value = remedy.groups()
+    return f"pass --{name.replace('_', '-')} {value}"
 
 
 def _overview() -> str:
@@ -170,7 +183,7 @@ def _train(name: str, chosen: Any) -> None:
 
     if chosen.evaluate_every < 0:
         raise ValueError(f"evaluate_every must be at least 1 iteration, or 0 for never, got {chosen.evaluate_every}")
-    splits = load_images(chosen.source, report=lambda line: print(line, file=sys.stderr))
+    splits = load_images(chosen.source, report=_note)
     make, _ = MODELS[name]
     torch.manual_seed(chosen.training.seed)
     run(
@@ -427,6 +440,7 @@ def compare(
     /,
     *,
     grey: bool = False,
+    background: str = "white",
     map: Path | None = None,
     json: bool = False,
     size: int = 11,
@@ -436,12 +450,13 @@ def compare(
 ) -> None:
     """Compare two pictures: every similarity index and distance.
 
-    Pixels are taken as [0, 1]. Transparency is laid over white.
+    Pixels are taken as [0, 1].
 
     Args:
         a: a picture.
         b: another one of the same size.
         grey: turn colours into grey first.
+        background: colour on which transparent pictures are laid: a name such as black, or as #a0c0ff.
         map: write a picture of A, B and the map of SSIM to this PNG file.
         json: print JSON instead of a table.
         size: side of the Gaussian window in pixels.
@@ -449,13 +464,13 @@ def compare(
         k1: stability constant of luminance.
         k2: stability constant of contrast and structure.
     """
-    from ssimgen import Window
+    from ssimgen.data import Source
     from ssimgen.evaluation.comparison import draw_map, read_pair, similarity_indices, table
 
-    x, y = read_pair(a, b, grey=grey)
+    x, y = read_pair(a, b, Source(grey=grey, background=background), _note)
     if map is not None:
         _check_output(map, (".png",))
-    window = Window.gaussian(size, sigma)
+    window = _window("--size", size, sigma, x)
     values = {key: v.item() for key, v in similarity_indices(x, y, window=window, k1=k1, k2=k2).items()}
     if map is not None:
         draw_map(map, x, y, (a.name, b.name), window=window, k1=k1, k2=k2)
@@ -477,6 +492,7 @@ def _test_samples(
     json: bool = False,
     size: int | None = None,
     grey: bool = False,
+    background: str = "white",
     window: int = 11,
     sigma: float = 1.5,
     stride: int = 1,
@@ -501,28 +517,29 @@ def _test_samples(
         json: print JSON instead of a table.
         size: scale and crop all images to this side in pixels.
         grey: turn colours into grey first.
+        background: colour on which transparent pictures are laid: a name such as black, or as #a0c0ff.
         window: side of the Gaussian window in pixels.
         sigma: its standard deviation in pixels.
         stride: distance in pixels between windows; larger is faster.
         k1: stability constant of luminance.
         k2: stability constant of contrast and structure.
     """
-    from ssimgen import Window
     from ssimgen.data import Source, open_gallery
     from ssimgen.evaluation.set_tables import draw, draw_witnesses, print_json, print_table
     from ssimgen.evaluation.sets import compare_sets
 
     if picture is not None:
         _check_output(picture, (".png",))
-    first, second = (open_gallery(Source(z, size=size, grey=grey)) for z in (a, b))
+    first, second = (open_gallery(Source(z, size, grey, background), _note) for z in (a, b))
     x, y = draw(first, second, images, seed)
+    patches = _window("--window", window, sigma, x.images, stride)
     with _progress() as progress:
         found = compare_sets(
             x.images,
             y.images,
             kernel=kernel,
             form=form,
-            window=Window.gaussian(window, sigma, stride),
+            window=patches,
             k1=k1,
             k2=k2,
             permutations=permutations,
@@ -546,6 +563,7 @@ def neighbours(
     json: bool = False,
     size: int | None = None,
     grey: bool = False,
+    background: str = "white",
     window: int = 11,
     sigma: float = 1.5,
     k1: float = 0.01,
@@ -563,21 +581,22 @@ def neighbours(
         json: print JSON instead of a table.
         size: scale and crop all images to this side in pixels.
         grey: turn colours into grey first.
+        background: colour on which transparent pictures are laid: a name such as black, or as #a0c0ff.
         window: side of the Gaussian window in pixels.
         sigma: its standard deviation in pixels.
         k1: stability constant of luminance.
         k2: stability constant of contrast and structure.
     """
-    from ssimgen import Window
     from ssimgen.data import Source, open_gallery, read_picture
     from ssimgen.evaluation import neighbours as nearest
     from ssimgen.metrics import StructuralDistance
 
     if picture is not None:
         _check_output(picture, (".png",))
-    source = Source(images, size=size, grey=grey)
-    image, gallery = read_picture(query, source), open_gallery(source)
-    metric = StructuralDistance(1.0, form, window=Window.gaussian(window, sigma), k1=k1, k2=k2)
+    source = Source(images, size, grey, background)
+    image, gallery = read_picture(query, source, _note), open_gallery(source, _note)
+    patches = _window("--window", window, sigma, image)
+    metric = StructuralDistance(1.0, form, window=patches, k1=k1, k2=k2)
     with _progress() as progress:
         track = partial(progress.track, description="comparing")
         found = nearest.neighbours(image, gallery, metric, number=number, leave_out=gallery.place(query), track=track)
@@ -711,7 +730,7 @@ def _held_out_codes(model: Model, run: Path, number: int, seed: int) -> tuple[Te
     if model.num_classes:
         raise ValueError(f"the codes of {run} do not hold the class of an image: leave out --ends images")
     folder = RunFolder(run if run.is_dir() else run.parent.parent)
-    splits = load_images(source_of(folder.read_config(), folder.path), report=lambda line: print(line, file=sys.stderr))
+    splits = load_images(source_of(folder.read_config(), folder.path), report=_note)
     if len(splits.held_out) < number:
         raise ValueError(f"{splits.held_out.source} has {len(splits.held_out)} images, fewer than {number}: fewer rows")
     order = torch.randperm(len(splits.held_out), generator=torch.Generator().manual_seed(seed))
@@ -728,6 +747,26 @@ def _check_output(path: Path, suffixes: tuple[str, ...]) -> None:
     if path.is_dir():
         raise ValueError(f"output {path} is a folder: name a file")
     writable_folder(path.parent)
+
+
+def _window(option: str, size: int, sigma: float, images: Tensor, stride: int = 1) -> Window:
+    """The Gaussian window whose side is that of an option, which must fit the images (..., H, W)."""
+    from ssimgen import Window
+
+    height, width = images.shape[-2:]
+    if size < 1:
+        raise ValueError(f"{option} must be at least 1 pixel, got {size}")
+    if size > min(height, width):
+        raise ValueError(
+            f"window of {size} x {size} px does not fit images of {height} x {width} px: "
+            f"pass {option} {min(height, width)} or smaller, or larger images"
+        )
+    return Window.gaussian(size, sigma, stride)
+
+
+def _note(line: str) -> None:
+    """Say what is not the result, so that the result can be read by a program."""
+    print(line, file=sys.stderr)
 
 
 def _progress() -> Progress:

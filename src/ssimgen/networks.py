@@ -11,6 +11,7 @@ Four functions build them from one description, :class:`Network`; each returns a
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,14 @@ from ssimgen._arguments import choice
 Shape = tuple[int, int, int]  # channels, height, width
 
 _COARSEST = 8  # convolutional networks halve the image until no side is longer than this
+
+
+class SidesError(ValueError):
+    """What is wrong with the sides of images, and a `size` to which they can be scaled and cropped."""
+
+    def __init__(self, problem: str, size: int) -> None:
+        super().__init__(f"{problem}: pass size={size} to scale and crop the images, or take a network of kind mlp")
+        self.problem, self.size = problem, size
 
 
 @dataclass(frozen=True)
@@ -155,12 +164,19 @@ def _halvings(shape: Shape) -> tuple[int, int, int]:
     depth, (_, h, w) = 0, shape
     while depth == 0 or max(h, w) > _COARSEST:
         if h % 2 or w % 2:
-            raise ValueError(
+            raise SidesError(
                 f"convolutional networks halve the image until no side is longer than {_COARSEST} px, but "
-                f"{shape[1]} x {shape[2]} px becomes {h} x {w}: crop or resize to sides such as 28, 32, 48, 64 px"
+                f"{shape[1]} x {shape[2]} px becomes {h} x {w}",
+                _fitting_size(min(shape[1:])),
             )
         depth, h, w = depth + 1, h // 2, w // 2
     return depth, h, w
+
+
+def _fitting_size(side: int) -> int:
+    """The longest side up to `side`, and at least 2 px, of square images that convolutional networks can halve."""
+    halvings = max(1, math.ceil(math.log2(max(side, 2) / _COARSEST)))
+    return max(2, side >> halvings << halvings)
 
 
 def _last(sizes: tuple[int, ...], otherwise: int) -> int:

@@ -2,78 +2,140 @@
 
 from __future__ import annotations
 
-import io
+import logging
 import math
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, UnidentifiedImageError
 from torch import Tensor
 
-from ssimgen._files import write_atomically
+from ssimgen._files import ordinary_file, write_atomically
+from ssimgen._stored_pixels import FORMATS, Stored, UnsuitableError, stored_pixels
 
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM")  # not those whose readers start other programs
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pnm")
-LARGEST = 100_000_000  # pixels; refused from the header, before memory is taken
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is in its errors too
 
 
-def read(path: Path) -> Float[Tensor, "C H W"]:
+class Picture(NamedTuple):
+    """An image in [0, 1]; whether the file has it transparent anywhere, and its bits a channel."""
+
+    image: Float[Tensor, "C H W"]
+    transparent: bool
+    bits: int
+
+
+def read(path: Path, background: str = "white") -> Float[Tensor, "C H W"]:
     """A picture as float32 in [0, 1]: one channel if the file is grey, three if it is coloured.
 
-    16-bit grey keeps its precision, palettes become colours, transparency is laid over white, and the
-    orientation that a camera recorded is applied. Of an animation, the first picture.
+    16 bits a channel keep their precision, palettes become colours, transparency is laid over `background` (a name
+    such as "black", or as "#a0c0ff"), and the orientation that a camera recorded is applied. CMYK becomes RGB without
+    a colour profile. Of an animation or a file of several pictures, the first one.
 
     Raises:
-        ValueError: not a picture, damaged, or of more than 100 million pixels (checked before decoding).
-        OSError: the file is missing or cannot be read.
+        ValueError: not a picture, damaged, of more than 100 million pixels (checked before decoding), or of a kind
+            whose values would be cut or have no fixed range (more than 16 bits, floating point, CMYK of 16 bits ...).
+        OSError: the file is missing, no ordinary file, or cannot be read.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    return _read(path, str(path))
+    return decode(path, str(path), background).image
 
 
-def decode(content: bytes, name: str) -> Float[Tensor, "C H W"]:
-    """A picture from the content of its file, as :func:`read`; `name` is what errors call it."""
-    return _read(io.BytesIO(content), name)
-
-
-def _read(file: Path | io.BytesIO, name: str) -> Float[Tensor, "C H W"]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            picture = Image.open(file, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{name} declares too many pixels ({error}): crop or scale it down") from error
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name} is not a picture in a known format ({', '.join(FORMATS)})") from error
-    with picture:
-        width, height = picture.size
-        if width * height > LARGEST:
-            raise ValueError(f"{name} is {width} x {height} px, more than {LARGEST:,} pixels: crop or scale it down")
+def decode(content: bytes | Path, name: str, background: str = "white") -> Picture:
+    """A picture from a file, or from the content of one, as :func:`read`; `name` is what errors call it."""
+    below = colour(background)
+    with _opened(content) as file:
         try:
-            picture.load()
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise ValueError(f"{name} is damaged or incomplete: {error}") from error
-        return _as_tensor(ImageOps.exif_transpose(picture))
+            with _quiet():
+                stored = stored_pixels(file)
+        except UnsuitableError as error:
+            raise ValueError(f"{name} {error}") from error
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"{name} declares too many pixels ({error}): crop or scale it down") from error
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{name} is not a picture in a known format ({', '.join(FORMATS)})") from error
+        except MemoryError as error:
+            raise ValueError(f"{name} takes more memory than there is: scale it down") from error
+        except Exception as error:  # of damaged files, readers of pictures raise whatever they run into
+            raise ValueError(f"{name} is damaged or incomplete: {error or type(error).__name__}") from error
+    return _over(stored, below)
 
 
-def _as_tensor(picture: Image.Image) -> Tensor:
-    if picture.mode.startswith("I;16"):
-        return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 65535)[None]
-    if picture.mode in ("I", "F"):
-        raise ValueError(
-            f"pictures of 32 bits a channel have no fixed range (mode {picture.mode}): save as 8 or 16 bits"
-        )
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        opaque = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        picture = opaque.convert("L" if picture.mode in ("LA", "La", "L", "1") else "RGB")
-    picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    pixels = torch.from_numpy(np.array(picture, dtype=np.float32) / 255)  # (H, W) or (H, W, 3)
-    return pixels[None] if pixels.ndim == 2 else pixels.movedim(-1, 0).contiguous()
+def colour(name: str) -> tuple[float, float, float]:
+    """Red, green and blue of a colour, in [0, 1].
+
+    Raises:
+        ValueError: not an opaque colour.
+    """
+    try:
+        red, green, blue, opacity = (*ImageColor.getrgb(name), 255)[:4]
+    except (ValueError, AttributeError):  # not a colour, or not even a word
+        opacity = 0
+    if opacity < 255:
+        raise ValueError(f"background must be a colour such as white, black or '#a0c0ff', got {name!r}")
+    return red / 255, green / 255, blue / 255
+
+
+@contextmanager
+def _opened(content: bytes | Path) -> Iterator[BufferedIOBase]:
+    if isinstance(content, bytes):
+        yield BytesIO(content)
+        return
+    try:
+        file = ordinary_file(content).open("rb")
+    except PermissionError as error:
+        raise OSError(f"cannot read {content}: {error.strerror}") from error
+    with file:
+        yield file
+
+
+class _Quiet:
+    """Without Pillow's warnings, in as many threads as are reading: filters are those of the whole process."""
+
+    def __init__(self) -> None:
+        self._lock, self._readers = threading.Lock(), 0
+        self._filters = warnings.catch_warnings()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._readers:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    self._filters.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
+
+
+def _over(stored: Stored, background: tuple[float, float, float]) -> Picture:
+    """What is seen of a picture; coloured if a coloured background shows through."""
+    image = torch.from_numpy(stored.pixels).movedim(-1, 0).contiguous()  # (C, H, W)
+    if stored.opacity is None or stored.opacity.min() == 1:
+        return Picture(image, False, stored.bits)
+    coloured = len(image) == 3 or len(set(background)) > 1
+    below = torch.tensor(background if coloured else background[:1])[:, None, None]
+    opacity = torch.from_numpy(stored.opacity)  # (H, W)
+    return Picture(opacity * image + (1 - opacity) * below, True, stored.bits)
 
 
 def write(path: Path, image: Float[Tensor, "C H W"]) -> None:
@@ -81,6 +143,13 @@ def write(path: Path, image: Float[Tensor, "C H W"]) -> None:
     pixels = (image.detach().float().cpu().clamp(0, 1) * 255).round().byte()
     array = pixels.movedim(0, -1).squeeze(-1).numpy()  # (H, W) or (H, W, 3)
     write_atomically(path, lambda file: Image.fromarray(array).save(file, format="PNG"))
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """A figure of matplotlib as PNG; what its font cannot write becomes boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
 
 
 def grid(images: Float[Tensor, "n C H W"], columns: int | None = None, gap: int = 2) -> Float[Tensor, "C h w"]:

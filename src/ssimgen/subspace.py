@@ -97,7 +97,7 @@ class KernelISCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def _points(self, rows: Array) -> Tensor:
         """Rows as vectors or as images."""
-        points = torch.tensor(rows)
+        points = torch.from_numpy(np.array(rows, order="C"))  # PyTorch takes no negative strides
         if self.image_shape is None:
             return points
         if len(self.image_shape) != 3 or math.prod(self.image_shape) != rows.shape[1]:

@@ -62,7 +62,7 @@ class Window:
         if weights[0] == 0:
             raise ValueError(
                 f"sigma of {sigma!r} px is too small for a window of {size} px, whose outer weights vanish: "
-                "pass a smaller size or a larger sigma"
+                "take a smaller window or a larger sigma"
             )
         total = math.fsum(weights)
         return cls(tuple(w / total for w in weights), stride)

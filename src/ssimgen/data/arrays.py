@@ -10,33 +10,60 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssimgen._files import ordinary_file
+from ssimgen._memory import check_fits
 from ssimgen.data.images import Images
 
+_MOST_CLASSES = 2**31
 _NAMES = (("images", "labels"), ("x", "y"), ("x_train", "y_train"))
 
 
 def read(path: Path) -> list[Images]:
     """The images of a file.
 
-    An .npz names them `images` and `labels`, or `x` and `y`; `x_train`, `y_train`, `x_test`, `y_test` are two sets.
-    Images have shape (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3 (if both could be, the latter); bytes,
-    or floating-point numbers in [0, 1].
+    An .npz names them `images` and `labels`, or `x` and `y`; `x_train`, `y_train`, `x_test`, `y_test` are two sets. If
+    it has one array alone, its name does not matter. Images have shape (N, H, W), (N, H, W, C) or (N, C, H, W) with
+    C = 1 or 3 (if both could be, the latter); bytes, or floating-point numbers in [0, 1].
+
+    Raises:
+        ValueError: damaged, not such arrays, or too large for memory.
+        OSError: the file is missing, no ordinary file, or cannot be read.
     """
+    ordinary_file(path).open("rb").close()  # a file that may not be read is not damaged
     if path.suffix not in (".npy", ".npz"):
         raise ValueError(f"{path} is neither a folder nor an .npz, .npy, IDX or Parquet file")
     try:
-        with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            held = {"images": content} if isinstance(content, np.ndarray) else dict(content)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged, or holds Python objects, which are not loaded: {error}") from error
+        held = _arrays(path)
+    except MemoryError as error:
+        raise ValueError(f"{path} declares arrays of more memory than there is: {error}") from error
+    except Exception as error:  # of damaged files, NumPy and zipfile raise whatever they run into
+        problem = error or type(error).__name__
+        raise ValueError(f"{path} is damaged, or holds Python objects, which are not loaded: {problem}") from error
     for images, labels in _NAMES:
         if images in held:
             sets = [_images(held[images], held.get(labels), f"{path}, {images}")]
             if "x_test" in held:
                 sets.append(_images(held["x_test"], held.get("y_test"), f"{path}, x_test"))
             return sets
-    raise ValueError(f"{path} holds arrays {', '.join(held)}, but none called images, x or x_train")
+    if len(held) == 1:
+        return [_images(array, None, f"{path}, {name}") for name, array in held.items()]
+    names = ", ".join(held) or "none"
+    raise ValueError(
+        f"{path} holds the arrays {names}, but none called images, x or x_train: "
+        "name them, as in np.savez(path, images=..., labels=...)"
+    )
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """Arrays by name, of .npy files mapped into memory: so one that declares more than there is, is found out."""
+    with path.open("rb") as file:
+        single = file.read(6) == b"\x93NUMPY"
+    if single:
+        return {"images": np.load(path, mmap_mode="r", allow_pickle=False)}
+    with zipfile.ZipFile(path) as archive:
+        check_fits(sum(member.file_size for member in archive.infolist()), f"the content of {path}", "split the file")
+    with np.load(path, allow_pickle=False) as content:
+        return dict(content)
 
 
 def _images(array: NDArray[np.generic], labels: NDArray[np.generic] | None, name: str) -> Images:
@@ -47,6 +74,8 @@ def _images(array: NDArray[np.generic], labels: NDArray[np.generic] | None, name
         raise ValueError(f"labels of {name} must be {len(array)} whole numbers, got {labels.dtype} of {labels.shape}")
     if labels.min() < 0:
         raise ValueError(f"labels of {name} must be class numbers from 0, got {labels.min()}: leave out what has none")
+    if labels.max() >= _MOST_CLASSES:
+        raise ValueError(f"labels of {name} must be class numbers from 0, got {labels.max()}: number the classes")
     return Images(pixels, torch.from_numpy(labels.astype(np.int64)), name)
 
 
@@ -59,11 +88,12 @@ def _channels_first(array: NDArray[np.generic], name: str) -> Tensor:
     if array.ndim != 4 or array.shape[1] not in (1, 3) or 0 in array.shape:
         raise ValueError(f"{name} must be images (N, H, W), (N, H, W, C) or (N, C, H, W), got shape {array.shape}")
     if array.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(array))
+        return torch.from_numpy(np.array(array, order="C"))
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{name} must hold bytes or floating-point numbers in [0, 1], got {array.dtype}")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds NaN or infinite values: remove those images")
+        first = int(np.flatnonzero(~np.isfinite(array).all((1, 2, 3)))[0])
+        raise ValueError(f"{name} holds NaN or infinite values, first in image {first}: remove those images")
     if array.min() < 0 or array.max() > 1:
         raise ValueError(f"{name} must be in [0, 1], got [{array.min():g}, {array.max():g}]: rescale, or save as bytes")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    return torch.from_numpy(np.array(array, np.float32, order="C"))

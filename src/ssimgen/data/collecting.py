@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import mmap
-import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import IO, NamedTuple
@@ -15,6 +15,7 @@ from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssimgen._memory import total_memory
 from ssimgen.data.decoding import Decoded
 
 _BLOCK = 1024  # images copied at a time
@@ -39,7 +40,7 @@ def collect(
         source: what errors call them.
         memory: gigabytes that they may take; more of them lie in a temporary file. None: a quarter of the machine's.
         strict: refuse a damaged picture, instead of leaving it out.
-        report: told how many were left out, and which, if any were.
+        report: told how many were left out, and which, if any were; and how many were changed, and how.
 
     Raises:
         ValueError: pictures of different sizes, by name; a damaged one (`strict`); none that can be read.
@@ -47,12 +48,14 @@ def collect(
     """
     kept: list[int] = []
     errors: list[str] = []
+    changes: Counter[str] = Counter()
     number = 0
-    with closing(_Store(default_memory() if memory is None else int(memory * 1e9))) as store:
-        for number, (name, pixels, error) in enumerate(decoded, 1):
+    with closing(_Store(default_memory() if memory is None else memory * 1e9)) as store:
+        for number, (name, pixels, error, changed) in enumerate(decoded, 1):
             if pixels is not None:
                 store.add(pixels, name)
                 kept.append(number - 1)
+                changes.update(changed)
             elif strict:
                 raise ValueError(f"{error} (strict: no picture may be left out)")
             else:
@@ -63,15 +66,14 @@ def collect(
         if errors:
             listed = "; ".join(errors[:_NAMED]) + ("; ..." if len(errors) > _NAMED else "")
             report(f"left out {len(errors)} of {number} pictures: {listed}")
+        for change, count in changes.items():
+            report(f"{count} of {len(kept)} pictures of {source} {change}")
         return Collected(store.pixels(), store.file is not None, kept)
 
 
 def default_memory() -> int:
     """A quarter of the machine's memory, in bytes; 2 GB where it does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
-    except (AttributeError, ValueError, OSError):
-        return 2 * 10**9
+    return (total_memory() or 8 * 10**9) // 4
 
 
 def take_on_disk(pixels: UInt8[Tensor, "N C H W"], index: Int[Tensor, " n"] | slice) -> UInt8[Tensor, "n C H W"]:
@@ -86,7 +88,7 @@ def take_on_disk(pixels: UInt8[Tensor, "N C H W"], index: Int[Tensor, " n"] | sl
 class _Store:
     """Images of one size, of one or three channels."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: float) -> None:
         self._most = most  # bytes in memory
         self._first: tuple[str, tuple[int, ...]] | None = None
         self._channels = 1

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,26 +31,30 @@ _AHEAD = 4  # chunks a worker that are decoded before they are asked for
 
 
 class Encoded(NamedTuple):
-    """A picture as it is stored: a path, or the content of a file and what errors call it."""
+    """A picture as it is stored: a path, or the content of a file and what errors call it; or what is wrong with it."""
 
     name: str
     content: bytes | Path | None
+    error: str = "is empty"
 
 
 class Decoded(NamedTuple):
-    """A picture made to fit, as bytes (C, H, W); or None, and what is wrong with it."""
+    """A picture made to fit, as bytes (C, H, W), and what was done to it; or None, and what is wrong with it."""
 
     name: str
     pixels: NDArray[np.uint8] | None
     error: str = ""
+    changes: tuple[str, ...] = ()
 
 
 Decode = Callable[[Iterable[Encoded]], Iterator[Decoded]]
 
 
 @contextmanager
-def decoder(fit: Callable[[Tensor], Tensor], expected: int | None = None) -> Iterator[Decode]:
-    """A function that decodes pictures, each made to `fit`, and gives them back in their order.
+def decoder(
+    fit: Callable[[Tensor], Tensor], expected: int | None = None, *, background: str = "white"
+) -> Iterator[Decode]:
+    """A function that decodes pictures, each over `background` and made to `fit`, and gives them back in their order.
 
     They are decoded by one process a core. A few (`expected`, where it is known), and all where no process can be
     forked (inside of a daemonic process, on systems other than Linux), by threads of this process instead. `fit` is
@@ -62,7 +67,7 @@ def decoder(fit: Callable[[Tensor], Tensor], expected: int | None = None) -> Ite
     few = expected is not None and expected <= _CHUNK
     pool = ThreadPoolExecutor(processes) if few or not _can_fork() else _forked(processes)
     try:
-        yield lambda encoded: _in_order(pool, encoded, fit, _AHEAD * processes)
+        yield lambda encoded: _in_order(pool, encoded, partial(_decode_all, fit, background), _AHEAD * processes)
     except BrokenProcessPool as error:
         raise OSError(
             "a process that decoded pictures died, perhaps for want of memory or from a damaged picture"
@@ -100,28 +105,34 @@ def _end_with(parent: int) -> None:
 
 
 def _in_order(
-    pool: Executor, encoded: Iterable[Encoded], fit: Callable[[Tensor], Tensor], ahead: int
+    pool: Executor, encoded: Iterable[Encoded], decode: Callable[[list[Encoded]], list[Decoded]], ahead: int
 ) -> Iterator[Decoded]:
     pictures_left = iter(encoded)
     waiting: deque[Future[list[Decoded]]] = deque()
     while chunk := list(itertools.islice(pictures_left, _CHUNK)):
-        waiting.append(pool.submit(_decode_all, chunk, fit))
+        waiting.append(pool.submit(decode, chunk))
         if len(waiting) > ahead:
             yield from waiting.popleft().result()
     while waiting:
         yield from waiting.popleft().result()
 
 
-def _decode_all(chunk: list[Encoded], fit: Callable[[Tensor], Tensor]) -> list[Decoded]:
-    return [_decode(picture, fit) for picture in chunk]
+def _decode_all(fit: Callable[[Tensor], Tensor], background: str, chunk: list[Encoded]) -> list[Decoded]:
+    return [_decode(picture, fit, background) for picture in chunk]
 
 
-def _decode(encoded: Encoded, fit: Callable[[Tensor], Tensor]) -> Decoded:
-    name, content = encoded
+def _decode(encoded: Encoded, fit: Callable[[Tensor], Tensor], background: str) -> Decoded:
+    name, content, error = encoded
+    if content is None:
+        return Decoded(name, None, f"{name} {error}")
     try:
-        if content is None:
-            raise ValueError(f"{name} is empty")
-        image = pictures.read(content) if isinstance(content, Path) else pictures.decode(content, name)
-        return Decoded(name, (fit(image) * 255).round().byte().numpy())
-    except (ValueError, OSError) as error:
-        return Decoded(name, None, str(error))
+        picture = pictures.decode(content, name, background)
+    except (ValueError, OSError) as damage:
+        return Decoded(name, None, str(damage))
+    try:
+        pixels = (fit(picture.image) * 255).round().byte().numpy()
+    except ValueError as misfit:
+        return Decoded(name, None, f"{name} {misfit}")
+    changes = [f"have transparency, laid on {background} (option background)"] if picture.transparent else []
+    changes += ["have more than 8 bits a channel, rounded to 8"] if picture.bits > 8 else []
+    return Decoded(name, pixels, changes=tuple(changes))

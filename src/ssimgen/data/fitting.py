@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ssimgen._stored_pixels import LARGEST
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 
 
@@ -25,7 +27,7 @@ class Fit:
     grey: bool = False
 
     def __call__(self, images: Float[Tensor, "*B C H W"]) -> Float[Tensor, "*B c h w"]:
-        """Images resized and made grey as asked."""
+        """Images resized and made grey as asked; ValueError if they would become too large on the way."""
         if self.grey and images.shape[-3] == 3:
             weights = images.new_tensor(_LUMA).view(3, 1, 1)
             images = (images * weights).sum(-3, keepdim=True)
@@ -38,6 +40,11 @@ def _squares(images: Float[Tensor, "*B C H W"], size: int) -> Float[Tensor, "*B 
         return images
     scale = size / min(height, width)
     h, w = max(size, round(height * scale)), max(size, round(width * scale))
+    if h * w > LARGEST:
+        raise ValueError(
+            f"is {width} x {height} px, which scaled to {size} px would be {w} x {h}, more than {LARGEST:,} pixels: "
+            "crop it, or take a smaller size"
+        )
     batch = images if images.ndim == 4 else images[None]
     batch = F.interpolate(batch, (h, w), mode="bicubic", antialias=True).clamp(0, 1)  # bicubic overshoots
     top, left = (h - size) // 2, (w - size) // 2

@@ -16,8 +16,10 @@ from ssimgen.data.fitting import Fit
 from ssimgen.data.images import Images
 
 
-def read(folder: Path, fit: Fit, *, strict: bool, memory: float | None, report: Callable[[str], None]) -> Images:
-    """Every picture below `folder`, each made to fit, as bytes; colour if any is coloured.
+def read(
+    folder: Path, fit: Fit, *, background: str, strict: bool, memory: float | None, report: Callable[[str], None]
+) -> Images:
+    """Every picture below `folder`, each over `background` and made to fit, as bytes; colour if any is coloured.
 
     If all pictures are in subfolders, these are the classes, numbered in the order of their names. A picture that
     cannot be read is named in an error (`strict`), or left out, which is reported with a count.
@@ -29,7 +31,7 @@ def read(folder: Path, fit: Fit, *, strict: bool, memory: float | None, report: 
     paths = picture_files(folder)
     if not paths:
         raise ValueError(nothing_in(folder))
-    with decoder(fit, len(paths)) as decode:
+    with decoder(fit, len(paths), background=background) as decode:
         decoded = decode(Encoded(str(path), path) for path in paths)
         shown = track(decoded, f"reading {folder}", total=len(paths), transient=True)
         pixels, on_disk, kept = collect(shown, str(folder), memory=memory, strict=strict, report=report)
@@ -42,8 +44,8 @@ def nothing_in(folder: Path) -> str:
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """Files below `folder` whose names end as pictures do, hidden ones left out, sorted."""
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in pictures.SUFFIXES and path.is_file())
+    """All below `folder`, save folders, that have names ending as those of pictures; hidden ones left out, sorted."""
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in pictures.SUFFIXES and not path.is_dir())
     return sorted(path for path in files if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
 

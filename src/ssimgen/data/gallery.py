@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssimgen import pictures
 from ssimgen.data import folders
 from ssimgen.data.images import Images
 
@@ -57,13 +56,13 @@ class Gallery:
         return torch.stack([image.expand(channels, -1, -1) for image in images])
 
 
-def of_folder(folder: Path, fit: Callable[[Tensor], Tensor]) -> Gallery:
-    """The pictures below a folder, each made to fit when it is read."""
+def of_folder(folder: Path, read: Callable[[Path], Tensor]) -> Gallery:
+    """The pictures below a folder, each read when it is asked for."""
     paths = folders.picture_files(folder)
     if not paths:
         raise ValueError(folders.nothing_in(folder))
     names = [str(path.relative_to(folder)) for path in paths]
-    return Gallery(str(folder), names, lambda i: fit(pictures.read(paths[i])))
+    return Gallery(str(folder), names, lambda i: read(paths[i]))
 
 
 def of_sets(sets: Sequence[Images]) -> Gallery:

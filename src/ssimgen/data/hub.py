@@ -26,19 +26,21 @@ PREFIX = "hf:"
 _HELD_OUT = ("test", "validation", "valid", "val")
 _BUFFER = 10_000  # images among which the next one is drawn, when only some are taken
 _COLUMNS = ("image", "img", "picture")
+_OF_FILES = "imagefolder"  # whose rows name files of the data set itself; `datasets` refuses any other
 
 
 def parquet_files(path: Path) -> list[str]:
     """The Parquet files that a path is or holds."""
     if path.is_dir():
-        return sorted(str(file) for file in path.rglob("*.parquet"))
-    return [str(path)] if path.suffix == ".parquet" else []
+        return sorted(str(file) for file in path.rglob("*.parquet") if not file.is_dir())
+    return [str(path)] if path.suffix == ".parquet" and path.exists() else []
 
 
 def read(
     name: str,
     fit: Fit,
     *,
+    background: str,
     held_out: float,
     limit: int | None,
     strict: bool,
@@ -50,11 +52,12 @@ def read(
     Args:
         name: "hf:ID" or "hf:ID:CONFIGURATION", or a path of Parquet files.
         fit: makes an image fit, (C, H, W) in [0, 1].
+        background: colour below transparency.
         held_out: fraction that will be held out of a set without a split of its own.
         limit: at most so many images of each split, drawn from the stream at random; None: all.
         strict: refuse a damaged picture, instead of leaving it out and saying so.
         memory: gigabytes that the images of a split may take, as :func:`collect`.
-        report: told of what is left out.
+        report: told of what is left out or changed.
 
     Raises:
         ModuleNotFoundError: the optional dependency "hf" is not installed.
@@ -71,7 +74,10 @@ def read(
     if limit is not None and other is None:
         limit = round(limit / (1 - held_out)) + 1  # some of them will be held out
     chosen = [training] if other is None else [training, other]
-    return [_images(datasets, splits[key], f"{name}, {key}", fit, limit, strict, memory, report) for key in chosen]
+    return [
+        _images(datasets, splits[key], f"{name}, {key}", fit, background, limit, strict, memory, report)
+        for key in chosen
+    ]
 
 
 def _opened(datasets: Any, name: str) -> Mapping[str, Any]:
@@ -112,6 +118,7 @@ def _images(
     stream: Any,
     source: str,
     fit: Fit,
+    background: str,
     limit: int | None,
     strict: bool,
     memory: float | None,
@@ -121,6 +128,7 @@ def _images(
     image = _image_column(datasets, features, source)
     label = next((key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
     label = label or next((key for key in ("label", "labels") if key in features), None)
+    of_files = stream.info.builder_name == _OF_FILES
     stream = stream.select_columns([image] if label is None else [image, label])
     stream = stream.cast_column(image, datasets.Image(decode=False))  # bytes: decoded here, with every check
     if limit is not None:
@@ -131,9 +139,9 @@ def _images(
         rows = _rows(stream, source)
         for number, row in enumerate(track(rows, f"reading {source}", total=limit, transient=True)):
             labels.append(row[label] if label else None)
-            yield Encoded(f"image {number} of {source}", _content(row[image]))
+            yield _encoded(f"image {number} of {source}", row[image], of_files)
 
-    with decoder(fit, limit) as decode:
+    with decoder(fit, limit, background=background) as decode:
         pixels, on_disk, kept = collect(decode(encoded()), source, memory=memory, strict=strict, report=report)
     classes = [labels[i] for i in kept]
     whole = all(isinstance(value, int) and value >= 0 for value in classes)
@@ -147,20 +155,21 @@ def _rows(stream: Any, source: str) -> Iterator[Mapping[str, Any]]:
         raise OSError(f"cannot read on in {source}: {type(error).__name__}: {error}") from error
 
 
-def _content(picture: Any) -> bytes | Path | None:
-    """What a row holds of a picture: its bytes, or where its file is, on this machine or elsewhere."""
-    if not isinstance(picture, Mapping):
-        return picture if isinstance(picture, bytes) else None
-    if picture.get("bytes") is not None or not picture.get("path"):
-        content = picture.get("bytes")
-        return content if isinstance(content, bytes) else None
-    path = str(picture["path"])
-    if "://" not in path:
-        return Path(path)
+def _encoded(name: str, picture: Any, of_files: bool) -> Encoded:
+    """What a row holds of a picture: its bytes; or where its file is, which is opened in data sets of files alone."""
+    content, path = (picture.get("bytes"), picture.get("path")) if isinstance(picture, Mapping) else (picture, None)
+    if isinstance(content, bytes) or not path:
+        return Encoded(name, content if isinstance(content, bytes) else None)
+    if not of_files:
+        return Encoded(
+            name, None, f"holds no bytes but names the file {path}, which is not opened: write the pictures themselves"
+        )
+    if "://" not in str(path):
+        return Encoded(name, Path(str(path)))
     from datasets.utils.file_utils import xopen
 
-    with xopen(path, "rb") as file:
-        return bytes(file.read())
+    with xopen(str(path), "rb") as file:
+        return Encoded(name, bytes(file.read()))
 
 
 def _image_column(datasets: Any, features: Mapping[str, Any], source: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +17,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import pictures
+from ssimgen._memory import check_fits
 from ssimgen._options import suggestion
+from ssimgen._stored_pixels import LARGEST
 from ssimgen.data import arrays, folders, gallery, hub, idx, photos
 from ssimgen.data.fitting import Fit
 from ssimgen.data.gallery import Gallery
 from ssimgen.data.images import Images
+
+_LARGEST_SIZE = math.isqrt(LARGEST)
+_AT_ONCE = 2**24  # values that are made to fit at a time
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Source:
         size: side in pixels; the shorter side is scaled to it (bicubic, antialiased), the longer one cropped about
             its centre. None: as they are; then all must have one size.
         grey: turn colours into grey.
+        background: colour on which transparent pictures are laid: a name such as "black", or as "#a0c0ff".
         strict: refuse a folder with a damaged picture, instead of leaving it out and saying so.
         held_out: fraction that is held out, where the source has no split of its own.
         limit: at most so many training and so many held-out images, the same random ones every time; None: all.
@@ -42,6 +51,7 @@ class Source:
     data: str = "mnist5k"
     size: int | None = None
     grey: bool = False
+    background: str = "white"
     strict: bool = False
     held_out: float = 0.2
     limit: int | None = None
@@ -50,11 +60,12 @@ class Source:
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be at least 1 image, got {self.limit}")
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"size must be at least 1 pixel, got {self.size}")
+        if self.size is not None and not 1 <= self.size <= _LARGEST_SIZE:
+            raise ValueError(f"size must be from 1 to {_LARGEST_SIZE} pixels, got {self.size}")
+        pictures.colour(self.background)
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be a fraction between 0 and 1, got {self.held_out}")
-        if self.memory is not None and not self.memory >= 0:
+        if self.memory is not None and not 0 <= self.memory < math.inf:
             raise ValueError(f"memory must be a number of gigabytes, at least 0, got {self.memory}")
 
     @property
@@ -70,34 +81,60 @@ class Splits(NamedTuple):
     held_out: Images
 
 
-def load_images(source: Source | str, report: Callable[[str], None] = print) -> Splits:
-    """The images of a source; `report` is told of pictures that were left out.
+def load_images(source: Source | str | Path, report: Callable[[str], None] = print, **options: Any) -> Splits:
+    """The images of a source; `report` is told of pictures that were left out or changed.
 
-    Raises ValueError or OSError, naming the file and what is wrong with it.
+    `options` are those of :class:`Source`: `load_images("faces", size=32)` is `load_images(Source("faces", size=32))`.
+
+    Raises ValueError or OSError, naming the file and what is wrong with it; TypeError for an unknown option.
     """
-    if isinstance(source, str):
-        source = Source(source)
+    source = _source(source, options)
     parts = _read(source, report)
     splits = split(parts[0], source.held_out) if len(parts) == 1 else _alike(Splits(*parts))
     return Splits(*(_limited(part, source.limit) for part in splits))
 
 
-def open_gallery(source: Source | str) -> Gallery:
+def open_gallery(source: Source | str | Path, report: Callable[[str], None] = print, **options: Any) -> Gallery:
     """The images of a source by name, all in one, read when asked for; a damaged picture is then an error.
 
-    Raises ValueError or OSError, naming the file and what is wrong with it.
+    Arguments and errors as :func:`load_images`.
     """
-    if isinstance(source, str):
-        source = Source(source)
+    source = _source(source, options)
     folder = Path(source.data).expanduser()
     if source.data not in _NAMED and folder.is_dir() and not idx.image_files(folder) and not hub.parquet_files(folder):
-        return gallery.of_folder(folder, source.fit)
-    return gallery.of_sets(_read(source, print))
+        return gallery.of_folder(folder, _reader(source, report))
+    return gallery.of_sets(_read(source, report))
 
 
-def read_picture(path: Path, source: Source) -> Float[Tensor, "C H W"]:
-    """One picture in [0, 1], made to fit as those of the source are."""
-    return source.fit(pictures.read(path))
+def read_picture(path: Path, source: Source, report: Callable[[str], None] = print) -> Float[Tensor, "C H W"]:
+    """One picture in [0, 1], made to fit as those of the source are; `report` is told if it is transparent anywhere."""
+    return _reader(source, report)(path)
+
+
+def _reader(source: Source, report: Callable[[str], None]) -> Callable[[Path], Tensor]:
+    """A function that reads a picture; of the first transparent one of all, `report` is told."""
+    told = threading.Lock()
+
+    def read(path: Path) -> Tensor:
+        picture = pictures.decode(path, str(path), source.background)
+        if picture.transparent and told.acquire(blocking=False):
+            report(f"transparent pictures such as {path} are laid on {source.background} (option background)")
+        try:
+            return source.fit(picture.image)
+        except ValueError as error:
+            raise ValueError(f"{path} {error}") from error
+
+    return read
+
+
+def _source(given: Source | str | Path, options: Mapping[str, Any]) -> Source:
+    """A source with some of its options changed."""
+    known = [field.name for field in dataclasses.fields(Source) if field.name != "data"]
+    for name in options:
+        if name not in known:
+            hint = suggestion(name, known)
+            raise TypeError(f"images have no option {name!r}{hint}; there are {', '.join(known)}")
+    return dataclasses.replace(given if isinstance(given, Source) else Source(str(given)), **options)
 
 
 def split(images: Images, fraction: float) -> Splits:
@@ -142,6 +179,7 @@ def _read(source: Source, report: Callable[[str], None]) -> list[Images]:
         return hub.read(
             name,
             source.fit,
+            background=source.background,
             held_out=source.held_out,
             limit=source.limit,
             strict=source.strict,
@@ -153,7 +191,16 @@ def _read(source: Source, report: Callable[[str], None]) -> list[Images]:
         hint = suggestion(source.data, _NAMED)
         raise FileNotFoundError(f"no such data: {source.data!r} is neither a path nor one of {known}{hint}")
     if path.is_dir() and not idx.image_files(path):
-        return [folders.read(path, source.fit, strict=source.strict, memory=source.memory, report=report)]
+        return [
+            folders.read(
+                path,
+                source.fit,
+                background=source.background,
+                strict=source.strict,
+                memory=source.memory,
+                report=report,
+            )
+        ]
     parts = idx.read(path) if path.is_dir() or idx.looks_like(path) else arrays.read(path)
     return [_fit(part, source) for part in parts]
 
@@ -170,10 +217,22 @@ def _fit(images: Images, source: Source) -> Images:
     """A set in memory, resized and made grey as asked."""
     if source.size is None and not (source.grey and images.shape[0] == 3):
         return images
-    pixels = torch.cat([source.fit(images.select(slice(i, i + 256)).images) for i in range(0, len(images), 256)])
-    if images.pixels.dtype == torch.uint8:
-        pixels = (pixels * 255).round().byte()
-    return Images(pixels, images.labels, images.source)
+    channels, height, width = images.shape
+    size = source.size or max(height, width)
+    needed = len(images) * channels * size**2 * images.pixels.element_size()
+    check_fits(needed, f"{images.source}, {len(images)} images of {size} x {size} px,", "take a smaller size")
+    block = max(1, _AT_ONCE // (channels * max(size**2, height * width)))
+    try:
+        parts = [_fitted(images, slice(i, i + block), source.fit) for i in range(0, len(images), block)]
+    except ValueError as error:
+        raise ValueError(f"each image of {images.source} {error}") from error
+    return Images(torch.cat(parts), images.labels, images.source)
+
+
+def _fitted(images: Images, part: slice, fit: Fit) -> Tensor:
+    """Some of the images made to fit, in the dtype that they have."""
+    pixels = fit(images.select(part).images)
+    return (pixels * 255).round().byte() if images.pixels.dtype == torch.uint8 else pixels
 
 
 def _mnist5k(source: Source) -> list[Images]:

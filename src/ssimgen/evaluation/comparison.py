@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from ssimgen import pictures
-from ssimgen._files import write_atomically
+from ssimgen.data import Source, read_picture
 from ssimgen.evaluation.reconstruction import psnr
 from ssimgen.similarity import DEFAULT_WINDOW, FORMS, distance, ms_ssim, ssim, ssim_map
 from ssimgen.windows import Window
 
 
-def read_pair(a: Path, b: Path, *, grey: bool) -> tuple[Float[Tensor, "1 C H W"], Float[Tensor, "1 C H W"]]:
-    """Two pictures of equal size and kind, in [0, 1]; `grey` turns colours into grey."""
-    x, y = (_grey(pictures.read(path)) if grey else pictures.read(path) for path in (a, b))
+def read_pair(
+    a: Path, b: Path, source: Source, report: Callable[[str], None] = print
+) -> tuple[Float[Tensor, "1 C H W"], Float[Tensor, "1 C H W"]]:
+    """Two pictures of equal size and kind, in [0, 1], read as those of the source; as :func:`read_picture`."""
+    x, y = (read_picture(path, source, report) for path in (a, b))
     if x.shape[1:] != y.shape[1:]:
         sizes = [f"{path} is {z.shape[2]} x {z.shape[1]} px" for path, z in ((a, x), (b, y))]
         raise ValueError(f"{sizes[0]}, but {sizes[1]}: crop or scale one of them")
@@ -52,11 +55,6 @@ def similarity_indices(
     return values
 
 
-def _grey(image: Tensor) -> Tensor:
-    weights = image.new_tensor((0.299, 0.587, 0.114)).view(3, 1, 1)  # ITU-R BT.601
-    return image if len(image) == 1 else (image * weights).sum(0, keepdim=True)
-
-
 def draw_map(path: Path, x: Tensor, y: Tensor, names: tuple[str, str], *, window: Window, k1: float, k2: float) -> None:
     """A PNG of both pictures and, between -1 and 1, the mean over channels of their SSIM at every position."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
@@ -67,13 +65,13 @@ def draw_map(path: Path, x: Tensor, y: Tensor, names: tuple[str, str], *, window
     axes = figure.subplots(1, 3)
     for axis, image, name in zip(axes, (x, y), names, strict=False):
         axis.imshow(image[0].movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
-        axis.set_title(name)
+        axis.set_title(name, parse_math=False)
     shown = axes[2].imshow(values.numpy(), cmap="viridis", vmin=min(0.0, math.floor(values.min().item())), vmax=1)
     axes[2].set_title(f"SSIM, mean {values.mean().item():.4f}")
     figure.colorbar(shown, ax=axes[2], shrink=0.8)
     for axis in axes:
         axis.set_axis_off()
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
+    pictures.write_figure(path, figure)
 
 
 def table(values: Mapping[str, float], names: tuple[str, str], *, as_json: bool) -> None:
@@ -81,7 +79,7 @@ def table(values: Mapping[str, float], names: tuple[str, str], *, as_json: bool)
     if as_json:
         print(json.dumps({key: value if math.isfinite(value) else None for key, value in values.items()}, indent=2))
         return
-    shown = Table(title=f"{names[0]} and {names[1]}")
+    shown = Table(title=Text(f"{names[0]} and {names[1]}"))
     shown.add_column("index")
     shown.add_column("value", justify="right")
     for key, value in values.items():

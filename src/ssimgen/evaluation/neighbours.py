@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ssimgen import pairwise
-from ssimgen._files import write_atomically
+from ssimgen import pairwise, pictures
 from ssimgen.data import Gallery
 from ssimgen.metrics import StructuralDistance
 
@@ -119,4 +118,4 @@ def draw_neighbours(path: Path, query: Float[Tensor, "C H W"], found: list[Neigh
     for axis, (title, image) in zip(axes, shown, strict=False):
         axis.imshow(image.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
+    pictures.write_figure(path, figure)

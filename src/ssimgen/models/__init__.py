@@ -16,6 +16,10 @@ so that they see the batch of all devices; everything else is a mean over the ba
 To add a model: write its file, add it to `MODELS`; `ssimgen train` then has a command for it.
 """
 
+from typing import Any
+
+import torch
+
 from ssimgen.models.aae import AAE, AAEConfig
 from ssimgen.models.began import BEGAN, BEGANConfig
 from ssimgen.models.cgmmn import CGMMN, CGMMNConfig
@@ -25,6 +29,7 @@ from ssimgen.models.gmmn import GMMN, GMMNConfig
 from ssimgen.models.lsgan import LSGAN, LSGANConfig
 from ssimgen.models.steps import Autoencoder, LatentAutoencoder, LatentModel, Model, Step
 from ssimgen.models.vae import VAE, VAEConfig
+from ssimgen.networks import Shape
 
 __all__ = [
     "AAE",
@@ -49,6 +54,7 @@ __all__ = [
     "Model",
     "Step",
     "VAEConfig",
+    "check_model",
 ]
 
 MODELS: dict[str, tuple[type[Model], type]] = {
@@ -62,3 +68,9 @@ MODELS: dict[str, tuple[type[Model], type]] = {
     "cgmmn": (CGMMN, CGMMNConfig),
 }
 """Name on the command line and in run folders -> (model, its options)."""
+
+
+def check_model(name: str, config: Any, shape: Shape) -> None:
+    """Raise ValueError if a model of MODELS cannot be made for images of this shape; at once, and without memory."""
+    with torch.device("meta"):
+        MODELS[name][0](config, shape)

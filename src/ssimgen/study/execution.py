@@ -20,7 +20,8 @@ import torch
 
 from ssimgen._files import writable_folder
 from ssimgen.data import Source, Splits, load_images
-from ssimgen.models import MODELS
+from ssimgen.models import MODELS, check_model
+from ssimgen.networks import Shape, SidesError
 from ssimgen.run_evaluation import FILE, EvaluationOptions, evaluate_run
 from ssimgen.study.plan import Plan, PlannedRun
 from ssimgen.training import Interrupted, NotFiniteError, RunFolder, train
@@ -124,13 +125,24 @@ def finished_folders(plan: Plan, output: Path) -> dict[str, list[Path]]:
 
 
 def _checked_data(plan: Plan) -> dict[str, str]:
-    """Read all images once, so that what is wrong with them is known before hours have passed; their hashes."""
+    """Read all images once, and try all models on them, so that what is wrong is known before hours have passed.
+
+    Returns the hashes of the images.
+    """
     hashes: dict[str, str] = {}
+    shapes: dict[str, Shape] = {}
     for run in plan.runs:
         if run.data not in hashes:
             images = load_images(run.source, report=lambda line: print(line, file=sys.stderr)).train
-            hashes[run.data] = images.digest
+            hashes[run.data], shapes[run.data] = images.digest, images.shape
             images.batches(run.training.batch, 0, 0)  # refuses if there are too few
+    for run in {(run.data, run.model, run.arm): run for run in plan.runs}.values():
+        try:
+            check_model(run.model, run.config, shapes[run.data])
+        except SidesError as error:
+            raise ValueError(
+                f"{error.problem}: add size = {error.size} to the images {run.data} of the study"
+            ) from error
     return hashes
 
 
