@@ -155,16 +155,19 @@ def test_pictures_are_made_to_fit(digits: np.ndarray, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--permutations", 10], "10 permutations .* cannot reach level 0.05: pass permutations=19 or more"),
+        (["--permutations", 10], "10 permutations .* cannot reach level 0.05: pass --permutations 19 or more"),
         (["--level", 0], "level must lie between 0 and 1, got 0.0"),
-        (["--level", 1e-9], "permutations=999999999 or more"),
+        (["--level", 1e-9], "pass --permutations 999999999 or more"),
         (["--images", 1], "images must be at least 2, got 1"),
         (["--images", 2], "samples of 2 and 2 points have 6 splits, too few"),
-        (["--window", 29], "window of 29 x 29 px does not fit images of 28 x 28 px"),
+        (["--window", 29], "window of 29 x 29 px does not fit images of 28 x 28 px: pass --window 28 or smaller"),
+        (["--window", 0], "--window must be at least 1 pixel, got 0"),
+        (["--sigma", 0.01], "too small for a window of 11 px, .* take a smaller window or a larger sigma"),
+        (["--background", "whit"], "background must be a colour such as white"),
         (["--sigma", -1], "sigma must be a positive number of pixels, got -1.0"),
         (["--k2", 0], "k2 must be a positive number, got 0.0"),
         (["--picture", "w.jpg"], "output w.jpg must end in .png"),
-        (["--size", 0], "size must be at least 1 pixel, got 0"),
+        (["--size", 0], "size must be from 1 to 10000 pixels, got 0"),
     ],
 )
 def test_options_out_of_range(
@@ -263,7 +266,10 @@ def test_neighbours_as_json_in_a_file_of_another_size(
         (["{album}/notes.txt", "{album}"], "notes.txt is not a picture"),
         (["{album}/005.png", "none"], "no such data: 'none'"),
         (["{album}/005.png", "{album}", "-n", 0], "number must be at least 1, got 0"),
-        (["{album}/005.png", "{album}", "--window", 40], "window of 40 x 40 px does not fit"),
+        (
+            ["{album}/005.png", "{album}", "--window", 40],
+            "window of 40 x 40 px does not fit images of 28 x 28 px: pass --window 28",
+        ),
     ],
 )
 def test_neighbours_refuses(words: list[object], message: str, album: Path, capsys: pytest.CaptureFixture[str]) -> None:

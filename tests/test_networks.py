@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssimgen.networks import Network, decoder, encoder, perceptron, score_map
+from ssimgen.networks import Network, SidesError, decoder, encoder, perceptron, score_map
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 48, 32)]
 NETWORKS = [
@@ -89,10 +89,12 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(encode(images), encode(images))
 
 
-@pytest.mark.parametrize("side", [27, 36, 50])
-def test_sides_that_cannot_be_halved_are_refused(side: int) -> None:
-    with pytest.raises(ValueError, match=r"crop or resize to sides such as 28, 32, 48, 64 px"):
-        encoder(Network("conv"), (1, side, side), 3)
+@pytest.mark.parametrize(("side", "size"), [(1, 2), (3, 2), (5, 4), (27, 24), (36, 32), (50, 48), (90, 80), (513, 512)])
+def test_sides_that_cannot_be_halved_are_refused(side: int, size: int) -> None:
+    """By an error with a side that can."""
+    with pytest.raises(SidesError, match=rf"pass size={size} to scale and crop the images, or take a network of kind"):
+        encoder(Network("conv"), (1, side, side + 20), 3)
+    assert encoder(Network("conv"), (1, size, size), 3)(torch.rand(2, 1, size, size)).shape == (2, 3)
 
 
 @pytest.mark.parametrize(

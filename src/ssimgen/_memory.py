@@ -23,8 +23,12 @@ def available_memory() -> int | None:
         return total_memory()
 
 
+class NoRoomError(ValueError):
+    """Something takes more memory than there is."""
+
+
 def check_fits(needed: int, what: str, remedy: str) -> None:
-    """Raise ValueError if `what` takes more bytes than there are."""
+    """Raise NoRoomError if `what` takes more bytes than there are."""
     room = available_memory()
     if room is not None and needed > room:
-        raise ValueError(f"{what} takes {needed / 1e9:.3g} GB, but {room / 1e9:.3g} GB of memory are free: {remedy}")
+        raise NoRoomError(f"{what} takes {needed / 1e9:.3g} GB, but {room / 1e9:.3g} GB of memory are free: {remedy}")

@@ -88,8 +88,9 @@ def _bits(picture: Any, ihdr: bytes) -> int:
 
 
 def _shallow(picture: Any, bits: int) -> Stored:
-    if bits in (2, 4) and picture.mode == "L" and "transparency" in picture.info:
-        picture.info["transparency"] *= 255 // (2**bits - 1)  # Pillow scales the pixels alone
+    if picture.format == "PNG" and bits < 8 and picture.mode in _GREY and "transparency" in picture.info:
+        key = picture.info["transparency"]  # a value of the file, while Pillow scales the pixels
+        picture.info["transparency"] = key * (255 // (2**bits - 1)) if key < 2**bits else key
     picture = ImageOps.exif_transpose(picture)
     grey = picture.mode in _GREY
     if picture.has_transparency_data:

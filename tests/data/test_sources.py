@@ -1,7 +1,12 @@
 """Sources of images: what is read, how it is fitted, and what is refused."""
 
 import gzip
+import io
+import os
+import re
 import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ssimgen import pictures
-from ssimgen.data import Images, Source, load_images
+from ssimgen import _memory, pictures
+from ssimgen.data import Images, Source, load_images, open_gallery, read_picture
+from stored_pictures import png
+from waiting import within
 
 
 def save(path: Path, array: np.ndarray) -> Path:
@@ -272,7 +279,12 @@ def test_archives_with_one_or_two_sets(tmp_path: Path) -> None:
             r"must have one size, but .*x_train are 4 x 4 px and .*x_test 5 x 6 px: give a size to scale to",
         ),
         ({"images": np.array([{}], dtype=object)}, "holds Python objects, which are not loaded"),
-        ({"pictures": bytes_of((4, 4, 4))}, "holds arrays pictures, but none called images, x or x_train"),
+        (
+            {"pictures": bytes_of((4, 4, 4)), "more": bytes_of((4, 4, 4))},
+            r"holds the arrays pictures, more, but none called images, x or x_train: name them, as in np\.savez",
+        ),
+        ({"images": np.full((4, 4, 4), [[[0.5]], [[0.5]], [[np.inf]], [[0.5]]])}, "first in image 2: remove"),
+        ({"images": bytes_of((4, 4, 4)), "labels": np.array([0, 2**63, 1, 0], np.uint64)}, "number the classes"),
     ],
 )
 def test_bad_arrays_are_named(tmp_path: Path, content: dict[str, np.ndarray], message: str) -> None:
@@ -366,3 +378,218 @@ def test_a_limit_takes_the_same_random_images_every_time() -> None:
     assert len(load_images(Source("mnist5k", limit=10_000)).train) == 4000
     with pytest.raises(ValueError, match="limit must be at least 1 image, got 0"):
         Source(limit=0)
+
+
+# --- options, and what is said --------------------------------------------------------------------------------------
+
+
+def test_options_of_a_source_as_arguments(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / f"{i}.png", bytes_of((9, 8, 3), i))
+    options = {"size": 6, "grey": True, "held_out": 0.5}
+    expected = load_images(Source(str(tmp_path), **options))
+    for source in (str(tmp_path), tmp_path, Source(str(tmp_path), limit=None, size=5)):
+        found = load_images(source, **options)
+        assert [part.digest for part in found] == [part.digest for part in expected]
+    assert open_gallery(tmp_path, size=6, grey=True).images([0]).shape == (1, 1, 6, 6)
+    with pytest.raises(TypeError, match=r"images have no option 'sise': did you mean 'size'\?; there are size, grey"):
+        load_images(tmp_path, sise=6)
+    with pytest.raises(ValueError, match="size must be from 1 to 10000 pixels, got 0"):
+        load_images(tmp_path, size=0)
+
+
+def test_transparency_is_said_once_a_source(tmp_path: Path) -> None:
+    for i in range(6):
+        layer = bytes_of((8, 8, 4), i)
+        layer[..., 3] = 255 if i < 2 else layer[..., 3]
+        save(tmp_path / f"{i}.png", layer)
+    told: list[str] = []
+    white = load_images(tmp_path, told.append, held_out=0.5)
+    assert told == [f"4 of 6 pictures of {tmp_path} have transparency, laid on white (option background)"]
+    black = load_images(tmp_path, told.append, held_out=0.5, background="black")
+    assert "laid on black" in told[1]
+    assert (white.train.pixels >= black.train.pixels).all()
+    assert (white.train.pixels > black.train.pixels).any()
+    gallery = open_gallery(tmp_path, told.append)
+    gallery.images(range(6))
+    gallery.images([4, 5])
+    assert len(told) == 3
+    assert re.fullmatch(r"transparent pictures such as \S+/[2-5]\.png are laid on white \(option background\)", told[2])
+    read_picture(tmp_path / "5.png", Source(), told.append)
+    assert "5.png are laid on white" in told[3]
+
+
+def test_bits_that_a_set_of_bytes_cannot_hold_are_said(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(2560, 2816, (2, 8, 8, 3))
+    for i, stored in enumerate(deep):
+        (tmp_path / f"{i}.png").write_bytes(png(stored, 16, 2))
+    told: list[str] = []
+    images = load_images(tmp_path, told.append, held_out=0.5)
+    assert told == [f"2 of 2 pictures of {tmp_path} have more than 8 bits a channel, rounded to 8"]
+    assert images.train.pixels.unique().tolist() == [10, 11]
+    exact = open_gallery(tmp_path, told.append).images([0])
+    torch.testing.assert_close(exact[0], torch.tensor(deep[0]).movedim(-1, 0).float() / 65535)
+    assert len(told) == 1
+
+
+# --- what a file is, and what it declares ---------------------------------------------------------------------------
+
+
+def test_names_do_not_make_an_idx_file(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    for i in range(4):
+        save(folder / f"images_idx_{i}.png", bytes_of((8, 8), i))
+    (folder / "images_idx_notes.txt").write_text("no images")
+    train, held_out = load_images(folder)
+    assert len(train) + len(held_out) == 4
+    np.save(tmp_path / "img_idx.npy", bytes_of((5, 8, 8)))
+    assert load_images(tmp_path / "img_idx.npy").train.shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_content_makes_an_idx_file(tmp_path: Path, packed: bool) -> None:
+    content = idx(bytes_of((5, 4, 3)))
+    path = tmp_path / "digits"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    (tmp_path / "classes").write_bytes(idx(np.zeros(5, np.uint8)))
+    (tmp_path / "._train-images-idx3-ubyte").write_bytes(b"of a file manager")
+    for source in (path, tmp_path):
+        assert load_images(source).train.shape == (1, 4, 3)
+
+
+def test_the_only_array_of_an_archive_has_any_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", bytes_of((5, 8, 8)))
+    found = load_images(tmp_path / "a.npz").train
+    assert (found.shape, found.source) == ((1, 8, 8), f"{tmp_path / 'a.npz'}, arr_0, training")
+
+
+def npy(shape: tuple[int, ...]) -> bytes:
+    """A NumPy file that declares bytes of a shape, and holds twelve."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode() + bytes(12)
+
+
+def archive(content: bytes) -> bytes:
+    """An .npz of one array."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as members:
+        members.writestr("images.npy", content)
+    return file.getvalue()
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    """Other bytes in one place."""
+    return content[:place] + bytes(b ^ 0xFF for b in content[place : place + 8]) + content[place + 8 :]
+
+
+_PACKED = gzip.compress(idx(bytes_of((30, 8, 8))), mtime=0)
+_HUGE = b"\0\0\x08\3" + struct.pack(">3I", 9_000_000, 1000, 1000) + bytes(12)
+_LIES = {
+    "flipped.gz": (flipped(_PACKED, 200), "is damaged or incomplete"),
+    "flipped-idx-ubyte.gz": (flipped(_PACKED, 10), "is damaged or incomplete"),
+    "check.gz": (flipped(_PACKED, len(_PACKED) - 8), "is damaged or incomplete"),
+    "bomb.gz": (
+        gzip.compress(idx(bytes_of((3, 4, 4))) + bytes(10**8)),
+        r"goes on after the 48 bytes of shape \(3, 4, 4\)",
+    ),
+    "huge": (
+        b"\0\0\x08\3" + struct.pack(">3I", 9_000_000, 1000, 1000) + bytes(12),
+        "is incomplete: its header declares",
+    ),
+    "huge.gz": (
+        gzip.compress(b"\0\0\x08\3" + struct.pack(">3I", 9_000_000, 1000, 1000) + bytes(12)),
+        "is incomplete: its header declares",
+    ),
+    "flat": (b"\0\0\x08\3" + struct.pack(">3I", 5, 0, 0), "holds 5 images of 0 x 0 px: no pixels"),
+    "none": (b"\0\0\x08\3" + struct.pack(">3I", 0, 8, 8), "holds 0 images of 8 x 8 px: no pixels"),
+    "wrapped": (b"\0\0\x08\4" + struct.pack(">4I", *[2**16] * 4), "is incomplete: its header declares"),  # 2^64 bytes
+    "huge.npy": (npy((9_000_000, 1000, 1000)), "is damaged"),
+    "huge.npz": (archive(npy((9_000_000, 1000, 1000))), "is damaged, .*images.npy is shorter than its header says"),
+    "flipped.npz": (flipped(archive(bytes(bytes_of((4000,)))), 500), "is damaged"),
+    "flat.npy": (npy((3, 2, 0)), "must be images|is damaged"),
+    "nested.npy": (b"\x93NUMPY\1\0" + struct.pack("<H", 9000) + b"[" * 9000, "is damaged"),
+    "empty.npz": (b"", "is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", _LIES)
+def test_files_that_declare_what_they_do_not_hold(name: str, tmp_path: Path) -> None:
+    """Known at once and named, without memory for what is declared."""
+    content, message = _LIES[name]
+    (tmp_path / name).write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"{name}.* ({message})"):
+            load_images(tmp_path / name)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+
+
+def test_more_than_memory_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that hold what they declare, and images that would become too large."""
+    (tmp_path / "true.gz").write_bytes(gzip.compress(idx(np.zeros((1000, 100, 100), np.uint8))))
+    np.savez_compressed(tmp_path / "true.npz", images=np.zeros((1000, 100, 100), np.uint8))
+    np.save(tmp_path / "small.npy", bytes_of((10, 8, 8)))
+    monkeypatch.setattr(_memory, "available_memory", lambda: 9_000_000)
+    for name in ("true.gz", "true.npz"):
+        with pytest.raises(
+            ValueError,
+            match=rf"^the content of .*{name} takes 0.01 GB, but 0.009 GB of memory are free: split the file",
+        ):
+            load_images(tmp_path / name)
+    with pytest.raises(ValueError, match=r"10 images of 1000 x 1000 px, takes 0.01 GB, .*: take a smaller size"):
+        load_images(tmp_path / "small.npy", size=1000)
+
+
+def test_pictures_that_would_become_too_large_are_named(tmp_path: Path) -> None:
+    for i in range(2):
+        save(tmp_path / f"{i}.png", bytes_of((1, 60_000), i))
+    problem = (
+        "is 60000 x 1 px, which scaled to 64 px would be 3840000 x 64, more than 100,000,000 pixels: crop it, or take"
+    )
+    with pytest.raises(ValueError, match=f"0.png {problem} a smaller size"):
+        load_images(tmp_path, size=64)
+    with pytest.raises(ValueError, match=f"1.png {problem}"):
+        open_gallery(tmp_path, size=64).images([1])
+    np.save(tmp_path / "long.npy", bytes_of((2, 1, 60_000)))
+    with pytest.raises(ValueError, match=f"each image of .*long.npy, images {problem}"):
+        load_images(tmp_path / "long.npy", size=64)
+    assert load_images(tmp_path, size=2, held_out=0.5).train.shape == (1, 2, 2)  # the remedy
+
+
+@pytest.mark.parametrize("memory", [float("inf"), float("nan"), -1.0])
+def test_memory_is_a_number(memory: float) -> None:
+    with pytest.raises(ValueError, match="memory must be a number of gigabytes, at least 0, got"):
+        Source(memory=memory)
+
+
+def test_more_memory_than_any_machine_has(tmp_path: Path) -> None:
+    for i in range(2):
+        save(tmp_path / f"{i}.png", bytes_of((8, 8), i))
+    assert not load_images(tmp_path, memory=1e300, held_out=0.5).train.on_disk
+
+
+# --- what is no file ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.npy", "x.parquet", "train-images-idx3-ubyte", "x"])
+def test_pipes_are_refused_at_once(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match=rf"{name} is not an ordinary file but a pipe, a socket or a device: copy"):
+        within(lambda: load_images(tmp_path / name))
+
+
+def test_what_is_no_file_in_a_folder_is_left_out_and_named(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / f"{i}.png", bytes_of((8, 8), i))
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "train-images-idx3-ubyte")
+    told: list[str] = []
+    within(lambda: load_images(tmp_path, told.append))
+    assert len(told) == 1
+    assert re.search(
+        r"left out 2 of 6 pictures: no such file: \S+gone.png; \S+pipe.png is not an ordinary file", told[0]
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssimgen._files import ordinary_file
-from ssimgen._memory import check_fits
+from ssimgen._memory import NoRoomError, check_fits
 from ssimgen.data.images import Images
 
 _MOST_CLASSES = 2**31
+_MAGIC = b"\x93NUMPY"
+_LONG_HEADER = np.lib.format.read_array_header_2_0  # also of version 3, of which only names of fields differ
 _NAMES = (("images", "labels"), ("x", "y"), ("x_train", "y_train"))
 
 
@@ -34,6 +38,8 @@ def read(path: Path) -> list[Images]:
         raise ValueError(f"{path} is neither a folder nor an .npz, .npy, IDX or Parquet file")
     try:
         held = _arrays(path)
+    except NoRoomError:
+        raise
     except MemoryError as error:
         raise ValueError(f"{path} declares arrays of more memory than there is: {error}") from error
     except Exception as error:  # of damaged files, NumPy and zipfile raise whatever they run into
@@ -55,15 +61,29 @@ def read(path: Path) -> list[Images]:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Arrays by name, of .npy files mapped into memory: so one that declares more than there is, is found out."""
+    """Arrays by name. No memory is taken for what a header says before it is known to be there."""
     with path.open("rb") as file:
-        single = file.read(6) == b"\x93NUMPY"
+        single = file.read(len(_MAGIC)) == _MAGIC
     if single:
-        return {"images": np.load(path, mmap_mode="r", allow_pickle=False)}
+        return {"images": np.load(path, mmap_mode="r", allow_pickle=False)}  # mapped: fails if the file is shorter
     with zipfile.ZipFile(path) as archive:
         check_fits(sum(member.file_size for member in archive.infolist()), f"the content of {path}", "split the file")
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                if _declared(file) > member.file_size:
+                    raise ValueError(f"{member.filename} is shorter than its header says")
     with np.load(path, allow_pickle=False) as content:
-        return dict(content)
+        return {name: array for name, array in content.items() if isinstance(array, np.ndarray)}
+
+
+def _declared(file: Any) -> int:
+    """Bytes of the array in a .npy file by its header; 0 for another file."""
+    if file.read(len(_MAGIC)) != _MAGIC:
+        return 0
+    file.seek(0)
+    header = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else _LONG_HEADER
+    shape, _, kind = header(file)
+    return math.prod(shape) * kind.itemsize
 
 
 def _images(array: NDArray[np.generic], labels: NDArray[np.generic] | None, name: str) -> Images:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import pictures
+from ssimgen._files import ordinary_file
 from ssimgen._memory import check_fits
 from ssimgen._options import suggestion
 from ssimgen._stored_pixels import LARGEST
@@ -174,6 +175,8 @@ def _read(source: Source, report: Callable[[str], None]) -> list[Images]:
     if source.data in _NAMED:
         return [_fit(part, source) for part in _NAMED[source.data](source)]
     path = Path(source.data).expanduser()
+    if path.exists() and not path.is_dir():
+        ordinary_file(path)
     if source.data.startswith(hub.PREFIX) or hub.parquet_files(path):
         name = source.data if source.data.startswith(hub.PREFIX) else str(path)
         return hub.read(
