@@ -21,6 +21,8 @@ from ssimgen import demo, ms_ssim, ssim
 from ssimgen.cli import COMMANDS
 from ssimgen.run_evaluation import EvaluationOptions
 from ssimgen.training import load_model, read_metrics
+from stored_pictures import png
+from waiting import within
 
 SMALL = ["--network.kind", "mlp", "--network.hidden", "8", "--iterations", "6", "--batch", "16", "--latent", "2"]
 
@@ -370,14 +372,70 @@ def test_compare_refuses_bad_pictures(
         assert message in complaint(capsys)
         assert not out.exists()
     assert run("compare", tmp_path, b) == 2
-    assert "no such file" in complaint(capsys)
+    assert f"{tmp_path} is a folder, not a file" in complaint(capsys)
     small.save(bad)
     assert run("compare", bad, bad) == 2
-    assert "window of 11 x 11 px does not fit images of 8 x 8 px" in complaint(capsys)
+    assert "window of 11 x 11 px does not fit images of 8 x 8 px: pass --size 8 or smaller, or" in complaint(capsys)
+    assert run("compare", bad, bad, "--size", "8") == 0
+    capsys.readouterr()
     assert run("compare", a, b, "--map", "/dev/null/map.png") == 2
     assert "cannot write to the folder /dev/null" in complaint(capsys)
     assert run("compare", a, b, "--map", "map.jpg") == 2
     assert "map.jpg must end in .png" in complaint(capsys)
+
+
+def test_compare_sees_all_16_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two noises within ten grey levels of 8 bits: no copies of each other."""
+    noises = np.random.default_rng(0).integers(2560, 2816, (2, 24, 24, 3))
+    for name, noise in zip("ab", noises, strict=True):
+        (tmp_path / f"{name}.png").write_bytes(png(noise, 16, 2))
+    assert run("compare", tmp_path / "a.png", tmp_path / "b.png", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    error = ((noises[0] - noises[1]) / 65535) ** 2
+    assert found["PSNR (dB)"] == pytest.approx(-10 * np.log10(error.mean()), rel=1e-4)
+    assert found["SSIM"] < 1
+
+
+def test_compare_says_that_transparency_is_laid_on_something(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clear = np.zeros((24, 24, 4), np.uint8)
+    Image.fromarray(clear).save(tmp_path / "a.png")
+    Image.fromarray(np.full((24, 24, 3), 255, np.uint8)).save(tmp_path / "b.png")
+    for options, l2, on in (([], 0, "white"), (["--background", "black"], 1, "black")):
+        assert run("compare", tmp_path / "a.png", tmp_path / "b.png", "--json", *options) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out)["l1 (mean)"] == l2
+        assert err == f"transparent pictures such as {tmp_path / 'a.png'} are laid on {on} (option background)\n"
+
+
+@pytest.mark.parametrize("name", ["日本.png", "red].png", "$_$.png", os.fsdecode(b"\xff.png")])
+def test_names_that_cannot_be_written(name: str, tmp_path: Path) -> None:
+    """No output, picture or error fails because of a name; nothing else is said."""
+    folder = tmp_path / "set["  # with a name as above, [/red] as in rich's markup
+    folder.mkdir()
+    for i in range(3):
+        noise = np.random.default_rng(i).integers(0, 256, (24, 24), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / (f"{i}.png" if i else name))
+    here = str(folder / name)
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONWARNINGS": "error"}
+    for words, code in (
+        (["compare", here, here, "--map", str(tmp_path / "map.png")], 0),
+        (["compare", here, str(tmp_path / name)], 2),
+        (["neighbours", str(folder / "1.png"), str(folder), "--picture", str(tmp_path / "near.png")], 0),
+    ):
+        command = [sys.executable, "-W", "ignore", "-m", "ssimgen.cli", *words]
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert done.returncode == code, done.stderr
+        assert done.stderr.count(b"\n") == (code == 2)
+        assert (done.stdout + done.stderr).isascii()
+
+
+@pytest.mark.parametrize("command", ["compare", "neighbours", "test-samples"])
+def test_pipes_are_refused_at_once(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "x.npz")
+    assert within(lambda: run(command, tmp_path / "x.npz", tmp_path / "x.npz")) == 2
+    assert "x.npz is not an ordinary file but a pipe, a socket or a device" in complaint(capsys)
 
 
 def test_large_pictures_are_refused_before_they_are_decoded(

@@ -106,3 +106,14 @@ def test_bad_options(digits: Tensor) -> None:
         KernelISCA(METRIC, image_shape=(1, 28, 27)).fit(X)
     with pytest.raises(ValueError, match=r"x must have shape \(batch, channels, height, width\), got \(5, 784\)"):
         KernelISCA(METRIC).fit(X)
+
+
+def test_rows_in_any_order_of_memory(digits: Tensor) -> None:
+    """Views with negative strides, columns first, read-only: what scikit-learn takes."""
+    X = rows(digits[:12])
+    expected = KernelISCA(Euclidean()).fit(X).transform(X)
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    for view, order in ((X[::-1], slice(None, None, -1)), (np.asfortranarray(X), slice(None)), (frozen, slice(None))):
+        found = KernelISCA(Euclidean()).fit(view).transform(view)
+        np.testing.assert_allclose(np.abs(found), np.abs(expected[order]), rtol=0, atol=1e-7)  # root of 1e-16, a few

@@ -1,22 +1,16 @@
 """Calls that might wait for ever, for tests."""
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def within(call: Callable[[], object], seconds: float = 20) -> None:
-    """Raise what `call` raises; fail if it waits."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    assert not thread.is_alive()
-    if errors:
-        raise errors[0]
+def within(call: Callable[[], T], seconds: float = 60) -> T:
+    """What `call` returns or raises; TimeoutError if it waits."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(call).result(seconds)
+    finally:
+        pool.shutdown(wait=False)

@@ -145,6 +145,11 @@ def write(path: Path, image: Float[Tensor, "C H W"]) -> None:
     write_atomically(path, lambda file: Image.fromarray(array).save(file, format="PNG"))
 
 
+def caption(name: str) -> str:
+    """The name of a file as fonts can have it: bytes that are no text are written as numbers."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def write_figure(path: Path, figure: Figure) -> None:
     """A figure of matplotlib as PNG; what its font cannot write becomes boxes."""
     with warnings.catch_warnings():

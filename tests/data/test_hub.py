@@ -2,8 +2,10 @@
 
 import builtins
 import io
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from ssimgen.cli import main
 from ssimgen.data import Source, load_images
 
 datasets = pytest.importorskip("datasets")
+pyarrow = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow.parquet")
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -161,3 +165,55 @@ def test_a_set_larger_than_memory_lies_in_a_file(tmp_path: Path) -> None:
         assert here.digest == there.digest
         assert here.labels is not None
         assert here.labels.equal(there.labels)  # type: ignore[arg-type]
+
+
+class Opened(BaseHTTPRequestHandler):
+    """A server of one picture that remembers who asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(png(pixels(1, 8, 8)[0]))
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "plain columns"])
+def test_what_rows_name_is_not_opened(tmp_path: Path, declared: bool) -> None:
+    """Neither an address nor a file beside; the row is left out and named, or refused."""
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(png(pixels(1, 8, 8)[0]))
+    with HTTPServer(("127.0.0.1", 0), Opened) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/x.png"
+        good = [{"bytes": png(x), "path": "of/no/meaning.png"} for x in pixels(8, 8, 8)]
+        stored = [*good, {"bytes": None, "path": address}, {"bytes": None, "path": str(secret)}]
+        table = pyarrow.table({"image": stored})
+        if declared:
+            table = table.cast(datasets.Features({"image": datasets.Image()}).arrow_schema)
+        pyarrow.parquet.write_table(table, tmp_path / "set.parquet")
+        told: list[str] = []
+        train, held_out = load_images(tmp_path / "set.parquet", told.append)
+        with pytest.raises(ValueError, match=r"image 8 of .*, train holds no bytes but names the file .*\(strict"):
+            load_images(tmp_path / "set.parquet", strict=True)
+        server.shutdown()
+    assert len(train) + len(held_out) == 8
+    assert Opened.asked == []
+    (line,) = told
+    assert line.startswith("left out 2 of 10 pictures: image 8 of ")
+    assert f"names the file {address}, which is not opened: write the pictures themselves; image 9 of" in line
+    assert str(secret) in line
+
+
+def test_transparency_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.parquet", [png(x) for x in pixels(10, 8, 8, 4)])
+    told: list[str] = []
+    white, black = (load_images(path, told.append, background=name).train for name in ("white", "black"))
+    assert told[0] == f"10 of 10 pictures of {path}, train have transparency, laid on white (option background)"
+    assert (white.pixels > black.pixels).any()

@@ -65,7 +65,7 @@ def draw_map(path: Path, x: Tensor, y: Tensor, names: tuple[str, str], *, window
     axes = figure.subplots(1, 3)
     for axis, image, name in zip(axes, (x, y), names, strict=False):
         axis.imshow(image[0].movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
-        axis.set_title(name, parse_math=False)
+        axis.set_title(pictures.caption(name), parse_math=False)
     shown = axes[2].imshow(values.numpy(), cmap="viridis", vmin=min(0.0, math.floor(values.min().item())), vmax=1)
     axes[2].set_title(f"SSIM, mean {values.mean().item():.4f}")
     figure.colorbar(shown, ax=axes[2], shrink=0.8)

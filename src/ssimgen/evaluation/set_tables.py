@@ -142,6 +142,7 @@ def draw_witnesses(path: Path, found: SetComparison, a: Drawn, b: Drawn) -> None
     figure = Figure(figsize=(12, 2 * (12 * shape + 0.5)), layout="constrained")
     for axis, grid, letter, other, z in zip(figure.subplots(2, 1), grids, "AB", "BA", (a, b), strict=True):
         axis.imshow(grid.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
-        axis.set_title(f"images of {letter} ({z.gallery.source}) whose like is rarest in {other}", parse_math=False)
+        source = pictures.caption(z.gallery.source)
+        axis.set_title(f"images of {letter} ({source}) whose like is rarest in {other}", parse_math=False)
         axis.set_axis_off()
     pictures.write_figure(path, figure)

@@ -140,9 +140,10 @@ def _checked_data(plan: Plan) -> dict[str, str]:
         try:
             check_model(run.model, run.config, shapes[run.data])
         except SidesError as error:
-            raise ValueError(
-                f"{error.problem}: add size = {error.size} to the images {run.data} of the study"
-            ) from error
+            remedy = f"add size = {error.size} to the images {run.data} of the study"
+            raise ValueError(f"{error.problem}: {remedy}") from error
+        except ValueError as error:
+            raise ValueError(f"{run.folder}: {error}") from error
     return hashes
 
 
