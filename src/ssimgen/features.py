@@ -130,7 +130,8 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     For all images with values in `data_range`, |phi(x) . phi(y) - k(x, y)| <= `error_bound_` <= `tolerance`. So
     linear models are SSIM kernel machines, distances between mean features are MMD with the SSIM kernel
-    (:class:`ssimgen.discrepancy.MeanEmbedding`), and Euclidean nearest neighbours are nearest in D.
+    (:class:`ssimgen.discrepancy.MeanEmbedding`), and D^2 of a Euclidean nearest neighbour is within 4 `error_bound_` of
+    the least.
 
     Args:
         data_range: l, for values in [0, l], or (lo, hi). It has no default value: None raises when fitting.
