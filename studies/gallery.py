@@ -3,7 +3,6 @@
 Takes the first seed of every variant on every set of images; of a sweep, its middle point.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from ssimgen.training.runs import read_metrics
 
 GALLERY = Path(__file__).parent.parent / "docs" / "gallery"
 COLUMNS, ROWS, GAP = 8, 4, 2  # of the grids in the run folders, the upper half
-FRECHET = "Frechet distance"
 
 
 def variants(output: Path, data: str) -> dict[str, Path]:
@@ -45,13 +43,11 @@ def section(output: Path, data: str) -> list[str]:
     lines = [
         f"## {data}",
         "",
-        "| model | objective | iterations | seconds | Frechet distance | samples |",
-        "| --- | --- | --: | --: | --: | --- |",
+        "| model | objective | iterations | seconds | samples |",
+        "| --- | --- | --: | --: | --- |",
     ]
     for name, run in variants(output, data).items():
         model, objective = name.split(" ")
-        rows = json.loads((run / "evaluation.json").read_text())["rows"]
-        frechet = next(row["value"] for row in rows if row["metric"].startswith(FRECHET))
         last = read_metrics(RunFolder(run).path)[-1]
         picture = f"{data}/{model}-{objective}.png"
         crop(run, GALLERY / picture)
@@ -60,7 +56,6 @@ def section(output: Path, data: str) -> list[str]:
             objective,
             last["iteration"],
             f"{last['seconds']:.0f}",
-            f"{frechet:.0f}",
             f"![{name} on {data}]({picture})",
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -73,9 +68,8 @@ def main(output: Path) -> None:
         "# Gallery",
         "",
         "Samples of every model and objective after the short training of `studies/main.toml`: the first ones drawn,",
-        "not chosen, of the first seed, and for the VAE of the middle temperature. Frechet distance to held-out images",
-        "in the features of EfficientNet-Lite0; seconds of training on one core of a busy machine. Written by",
-        "`python studies/gallery.py OUTPUT`.",
+        "not chosen, of the first seed, and for the VAE of the middle temperature; seconds of training on one core of",
+        "a busy machine. [Results](../results.md) has scores. Written by `python studies/gallery.py OUTPUT`.",
         "",
     ]
     sets = sorted(folder.name for folder in (output / "runs").iterdir())

@@ -1,16 +1,18 @@
-"""Every command and every example that the documentation shows is run."""
+"""Every command and every example that the documentation shows is run, and its tables are those of the results."""
 
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from ssimgen import cli, pictures
+from ssimgen import Window, cli, distance, pictures
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -64,3 +66,43 @@ def test_make_targets_exist() -> None:
     for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
         shown = {t for block in blocks(page, "bash") for t in re.findall(r"^make (\w+)", block, re.MULTILINE)}
         assert shown <= targets, f"{page.name} shows make targets that do not exist"
+
+
+def test_tables_are_those_of_the_results() -> None:
+    """Each document is what `python docs/tables.py` makes of it, and each table is in one of them."""
+    script = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+    made: dict[str, str] = script["tables"]()
+    text = {page: page.read_text() for page in script["DOCUMENTS"]}
+    assert sorted(re.findall(r"<!-- table: (.+?) -->", "".join(text.values()))) == sorted(made)
+    for page, old in text.items():
+        assert script["filled"](old, made) == old, f"{page.name} is not up to date: python docs/tables.py"
+
+
+def test_links_lead_to_files() -> None:
+    for page in (*PAGES, *ROOT.glob("*.md"), *ROOT.glob("*/*/README.md"), *ROOT.glob("*/README.md")):
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if not link.startswith(("https://", "http://", "#")):
+                assert (page.parent / link.partition("#")[0]).exists(), f"{page.relative_to(ROOT)} links to {link}"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_no_tracked_file_exceeds_a_megabyte() -> None:
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    sizes = {name: (ROOT / name).stat().st_size for name in names.split("\0") if (ROOT / name).is_file()}
+    assert "README.md" in sizes
+    assert {name: size for name, size in sizes.items() if size > 1_000_000} == {}
+
+
+@pytest.mark.parametrize(
+    ("window", "corner", "edge", "middle"),
+    [(Window.gaussian(), 9e-7, 8e-4, 0.13), (Window.uniform(8, stride=4), 0.09 / 4, 0.09 / 2, 0.09)],
+    ids=["default", "uniform"],
+)
+def test_weight_of_the_border(window: Window, corner: float, edge: float, middle: float) -> None:
+    """What docs/kernels.md says, after F4, of a pixel of a grey image that goes from 0.5 to 1."""
+    grey = torch.full((1, 1, 28, 28), 0.5, dtype=torch.float64)
+    for (row, column), expected in {(0, 0): corner, (0, 14): edge, (14, 14): middle}.items():
+        other = grey.clone()
+        other[..., row, column] = 1
+        square = distance(grey, other, data_range=1.0, window=window, squared=True)
+        assert square.item() == pytest.approx(expected, rel=0.05)

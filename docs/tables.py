@@ -1,0 +1,223 @@
+"""The tables of the documents, from results that the repository keeps: `python docs/tables.py [OUTPUT]`.
+
+Writes each table between the comments `<!-- table: NAME -->` and `<!-- end of table -->` of its document. From the main
+study (studies/results; those of the folder OUTPUT of `ssimgen study` are copied there first):
+
+- `vae DATA`: variational autoencoders at the middle one of the rates in matched.csv;
+- `vae points DATA`: the same models as they were trained, at no common rate;
+- `samples DATA`: samples of every other model;
+- `classical and structural`: time and quality of each model with its classical and one structural objective;
+
+and from benchmarks/results/two_samples.json:
+
+- `two samples`: how often a test finds a change, by kernel.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+STUDY = ROOT / "studies" / "results"
+TWO_SAMPLES = ROOT / "benchmarks" / "results" / "two_samples.json"
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+Row = Mapping[str, str]
+
+RECONSTRUCTION = {
+    "PSNR, dB": 2,
+    "SSIM": 3,
+    "MS-SSIM": 3,
+    "feature distance": 3,
+    "kernel distance": 2,
+    "Frechet distance": 0,
+}
+POINTS = {"KL, nats": 1, "PSNR, dB": 2, "SSIM": 3, "feature distance": 3, "kernel distance": 2, "Frechet distance": 0}
+SAMPLES = {
+    "kernel distance": 2,
+    "Frechet distance": 0,
+    "precision": 2,
+    "recall": 2,
+    "coverage": 2,
+    "class accuracy": 2,
+}
+"""Metric, by the beginning of its name -> decimals."""
+
+JUDGED = ("mnist5k", "fashion")
+"""Sets whose judgements are shown: on photographs, the feature network prefers a grey square to all models."""
+
+PAIRS = {
+    "vae": ("l2", "ssim"),
+    "aae": ("l2", "ssim"),
+    "gan": ("none", "energy"),
+    "lsgan": ("l2", "ssim"),
+    "began": ("l1", "ssim"),
+    "gmmn": ("rbf", "gaussian_on_D"),
+    "code-gmmn": ("rbf", "gaussian_on_D"),
+    "cgmmn": ("rbf", "ssim"),
+}
+"""Model -> its classical and one structural objective, fixed before sets other than mnist5k were seen."""
+
+
+def read(name: str) -> list[Row]:
+    """The rows of a table of the study, which may lie in several files."""
+    rows: list[Row] = []
+    for path in sorted(STUDY.glob(f"{name}*.csv")):
+        with path.open(newline="") as file:
+            rows += csv.DictReader(file)
+    return rows
+
+
+def middle_rate(rows: Iterable[Row]) -> list[Row]:
+    """The rows of matched.csv at the middle one of the rates of their set of images."""
+    chosen: list[Row] = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        own = [row for row in rows if row["data"] == data]
+        rates = sorted({float(row["rate"]) for row in own})
+        chosen += [row for row in own if float(row["rate"]) == rates[len(rates) // 2]]
+    return chosen
+
+
+def find(rows: Iterable[Row], metric: str, **wanted: str) -> Row | None:
+    """The row of a metric, given by the beginning of its name, with the wanted values of other columns."""
+    for row in rows:
+        if re.match(rf"{re.escape(metric)}( \(|$)", row["metric"]) and all(row[k] == v for k, v in wanted.items()):
+            return row
+    return None
+
+
+def cell(row: Row | None, digits: int) -> str:
+    """Mean, half the interval over seeds, and a star if trained on this measure or one close to it."""
+    if row is None or not row["value"]:
+        return ""
+    text = f"{float(row['value']):z.{digits}f}"
+    if row["low"] and row.get("interval", "seeds") == "seeds":
+        text += f" ± {(float(row['high']) - float(row['low'])) / 2:.{digits}f}"
+    return text + ("" if row["trained_on"] == "no" else "\\*")
+
+
+def seconds(results: Iterable[Row], data: str, group: str, variant: str) -> str:
+    """Of training: the mean over all runs of a variant, its seeds and the points of its sweep."""
+    runs = {
+        (row["point"], row["seed"]): float(row["train_seconds"])
+        for row in results
+        if (row["data"], row["group"], row["variant"]) == (data, group, variant)
+    }
+    return f"{statistics.mean(runs.values()):.0f}"
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]], names: int) -> str:
+    """A Markdown table whose first `names` columns are names and the others numbers."""
+    rule = [" --- "] * names + [" --: "] * (len(head) - names)
+    return "\n".join([f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def of_autoencoders(matched: list[Row], data: str) -> str:
+    """Variational autoencoders of one set of images at equal rate."""
+    rows = [row for row in middle_rate(matched) if row["data"] == data and row["group"] == "vae"]
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    lines = [[v, *(cell(find(rows, m, variant=v), digits) for m, digits in RECONSTRUCTION.items())] for v in variants]
+    return f"At a KL of {float(rows[0]['rate']):.1f} nats:\n\n" + table(["objective", *RECONSTRUCTION], lines, 1)
+
+
+def of_points(summary: list[Row], data: str) -> str:
+    """Variational autoencoders of one set of images, as they were trained."""
+    rows = [row for row in summary if row["data"] == data and row["group"] == "vae"]
+    arms = list(dict.fromkeys((row["variant"], row["point"]) for row in rows))
+    lines = [
+        [variant, f"{json.loads(point)['tau']:g}"]
+        + [cell(find(rows, m, variant=variant, point=point), digits) for m, digits in POINTS.items()]
+        for variant, point in arms
+    ]
+    return table(["objective", "tau", *POINTS], lines, 2)
+
+
+def of_samples(summary: list[Row], results: list[Row], data: str) -> str:
+    """Samples of all models but the variational autoencoders on one set of images, and of real images."""
+    rows = [row for row in summary if row["data"] == data and row["group"] != "vae"]
+    arms = list(dict.fromkeys((row["group"], row["variant"]) for row in rows))
+    lines = []
+    for group, variant in arms:
+        found = [find(rows, m, group=group, variant=variant) for m in SAMPLES]
+        time = seconds(results, data, group, variant)
+        lines.append([group, variant, time, *map(cell, found, SAMPLES.values())])
+    real = [find((row for row in rows if row["reference"]), m) for m in SAMPLES]
+    values = [f"{float(r['reference']):z.{d}f}" if r else "" for r, d in zip(real, SAMPLES.values(), strict=True)]
+    lines.append(["*real images*", "", "", *values])
+    return table(["model", "objective", "seconds", *SAMPLES], lines, 2)
+
+
+def of_pairs(summary: list[Row], matched: list[Row], results: list[Row]) -> str:
+    """Time, and kernel distance of samples, with the classical and with the structural objective."""
+    rows = {"vae": middle_rate(matched)}
+    lines = []
+    for model, objectives in PAIRS.items():
+        for objective in objectives:
+            line = [model, objective]
+            for data in JUDGED:
+                wanted = {"data": data, "group": model, "variant": objective}
+                found = find(rows.get(model, summary), "kernel distance", **wanted)
+                line += [cell(found, 2), seconds(results, **wanted)]
+            lines.append(line)
+    return table(["model", "objective", *(name for data in JUDGED for name in (data, "seconds"))], lines, 2)
+
+
+def of_two_samples(kept: Mapping[str, Any]) -> str:
+    """The share of tests that reject, by kernel and change."""
+    rejected: Mapping[str, Mapping[str, float]] = kept["rejected"]
+    kernels = next(iter(rejected.values()))
+    lines = [[kernel, *(f"{shares[kernel]:.2f}" for shares in rejected.values())] for kernel in kernels]
+    return table(["kernel", *rejected], lines, 1)
+
+
+def tables() -> dict[str, str]:
+    """All tables, by name."""
+    summary, matched, results = read("summary"), read("matched"), read("results")
+    made = {
+        "classical and structural": of_pairs(summary, matched, results),
+        "vae points photos": of_points(summary, "photos"),
+        "two samples": of_two_samples(json.loads(TWO_SAMPLES.read_text())),
+    }
+    for data in JUDGED:
+        made |= {f"vae {data}": of_autoencoders(matched, data), f"samples {data}": of_samples(summary, results, data)}
+    return made
+
+
+def filled(text: str, made: Mapping[str, str]) -> str:
+    """A document with its tables made anew."""
+    place = re.compile(r"(<!-- table: ([^>]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+    return place.sub(lambda match: f"{match[1]}\n{made[match[2]]}\n\n{match[3]}", text)
+
+
+def keep(output: Path) -> None:
+    """Copy the tables of a study; the longest in one file for each set of images."""
+    for name in ("summary", "matched"):
+        shutil.copy(output / f"{name}.csv", STUDY / f"{name}.csv")
+    with (output / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for data in dict.fromkeys(row["data"] for row in rows):
+        with (STUDY / f"results-{data}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(row for row in rows if row["data"] == data)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Copy the tables of a study if one is given, and fill those of the documents."""
+    for output in arguments:
+        keep(Path(output))
+    made = tables()
+    for path in DOCUMENTS:
+        path.write_text(filled(path.read_text(), made))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
