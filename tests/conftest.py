@@ -8,10 +8,18 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
+from ssimgen import _range_check
 from ssimgen.data import load_images
 
 settings.register_profile("reproducible", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("reproducible")
+
+
+@pytest.fixture(autouse=True)
+def _range_checked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test as if in a process of its own, where the warning of images out of their range was not given yet."""
+    monkeypatch.setattr(_range_check, "_calls", 0)
+    monkeypatch.setattr(_range_check, "_warned", False)
 
 
 @pytest.fixture

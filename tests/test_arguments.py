@@ -12,9 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from ssimgen import Window, distance, ms_ssim, pairwise, presets, ssim, ssim_map
-from ssimgen.losses import MSSSIMLoss, SSIMLoss, StructuralDistanceLoss
+from ssimgen import Window, distance, ms_ssim, pairwise, presets, ssim, ssim_map, streaming
+from ssimgen.components import PARTS, Component
+from ssimgen.discrepancy import MeanEmbedding, cmmd2, embedded_mmd2, energy_distance, mmd2, two_sample_test
+from ssimgen.kernels import SSIM, DistanceInduced, Gaussian, Laplacian, centred_gram
+from ssimgen.losses import EnergyLoss, MMDLoss, MSSSIMLoss, SSIMLoss, StructuralDistanceLoss
+from ssimgen.metrics import Euclidean, StructuralDistance
 
 pytestmark = pytest.mark.usefixtures("no_shape_checks")
 
@@ -63,9 +68,45 @@ def test_good_arguments_pass() -> None:
     """So that a refusal below is of the one argument that is changed."""
     for function in PAIRS + ALL_PAIRS:
         assert function(GOOD, GOOD.flip(0), data_range=1).isfinite().all()
-    for number in (1.0, (0, 1), [-1, 1], np.float32(1), np.int64(255), Fraction(1, 2), (np.float64(0), 1)):
+    for number in (1.0, (0, 1), [-1, 1], np.float32(1), np.int64(255), Fraction(1), (np.float64(0), 1)):
         assert ssim(GOOD, GOOD, data_range=number).tolist() == [1, 1]  # type: ignore[arg-type]
     assert ms_ssim(GOOD, GOOD, data_range=1, weights=[0.5, 1]).tolist() == [1, 1]  # type: ignore[arg-type]
+
+
+def test_tensors_of_no_axes_are_numbers() -> None:
+    """As `x.max()` gives them; the number is a constant, so it gets no gradient, and is kept as a number."""
+    x, y = GOOD.double(), (0.5 * GOOD + 0.5 * GOOD.flip(0)).double()
+    for one in (torch.tensor(1.5), torch.tensor(1.5).requires_grad_(), np.array(1.5), np.float32(1.5)):
+        for function in PAIRS + ALL_PAIRS:
+            assert torch.equal(function(x, y, data_range=one), function(x, y, data_range=1.5))
+            assert torch.equal(function(x, y, data_range=(one - 2, one)), function(x, y, data_range=(-0.5, 1.5)))
+        for function in WITH_CONSTANTS:
+            assert torch.equal(
+                function(x, y, data_range=1, k1=one, k2=one), function(x, y, data_range=1, k1=1.5, k2=1.5)
+            )
+        for made in (
+            SSIMLoss(data_range=one, k1=one),
+            MSSSIMLoss(data_range=one, k1=one),
+            StructuralDistanceLoss(data_range=one, k1=one),
+            StructuralDistance(one, k1=one),
+            Component("structure", one, k1=one),
+            SSIM(one, k1=one),
+        ):
+            assert type(made.data_range) in (float, np.float32)
+            assert type(made.k1) in (float, np.float32)
+        for made in (Gaussian(Euclidean(), (one,)), Laplacian(Euclidean(), (one,))):
+            assert made.bandwidths == (1.5,)
+        assert (SSIM(1.0) * one).factor == 1.5  # type: ignore[operator]
+    weights = (torch.tensor(0.25), np.array(0.75))
+    assert torch.equal(ms_ssim(x, y, data_range=1, weights=weights), ms_ssim(x, y, data_range=1, weights=(0.25, 0.75)))  # type: ignore[arg-type]
+    window = Window.gaussian(torch.tensor(7), np.array(2.0), stride=torch.tensor(2))  # type: ignore[arg-type]
+    assert window == Window.gaussian(7, 2.0, stride=2)
+
+
+@pytest.mark.parametrize("value", [torch.tensor([7]), np.array([7]), torch.tensor(True), 7.0, torch.tensor(7.0)])
+def test_whole_numbers(value: Any) -> None:
+    text = f"size must be a whole number of pixels, at least 1, got {value!r}"
+    refused(ValueError, text, Window.gaussian, value)
 
 
 @each
@@ -73,11 +114,11 @@ def test_good_arguments_pass() -> None:
 @pytest.mark.parametrize(
     ("image", "kind"),
     [
-        (GOOD.numpy(), "ndarray"),
-        (GOOD.tolist(), "list"),
-        (3, "int"),
-        ("image.png", "str"),
-        (None, "NoneType"),
+        (GOOD.numpy(), "ndarray: convert with torch.from_numpy({})"),
+        (GOOD.tolist(), "list: convert with torch.tensor({})"),
+        (3, "int: pass the pixels or numbers themselves"),
+        ("image.png", "str: pass the pixels or numbers themselves"),
+        (None, "NoneType: pass the pixels or numbers themselves"),
     ],
     ids=["numpy", "list", "int", "path", "None"],
 )
@@ -87,7 +128,7 @@ def test_images_are_tensors(function: Function, position: int, image: Any, kind:
     images = [GOOD, GOOD]
     images[position] = image
     name = "xy"[position]
-    text = f"{name} must be a torch.Tensor, got {kind}: convert with torch.as_tensor"
+    text = f"{name} must be a torch.Tensor, got {kind.format(name)}"
     refused(TypeError, text, function, *images, data_range=1)
 
 
@@ -113,9 +154,17 @@ def test_images_are_floating_point(function: Function, position: int, dtype: tor
 def test_images_have_four_axes(function: Function, position: int) -> None:
     name = "xy"[position]
     for image, remedy in (
-        (GOOD[0, 0], f"(192, 192): add the missing axes, as in {name}[None, None] for one grey image"),
-        (GOOD[0], f"(1, 192, 192): add the missing axes, as in {name}[None, None] for one grey image"),
-        (torch.tensor(0.5), f"(): add the missing axes, as in {name}[None, None] for one grey image"),
+        (GOOD[0, 0], f"(192, 192): add the missing axes, {name}[None, None] for one grey image"),
+        (GOOD[0], f"(1, 192, 192): add the missing axis, {name}[None] for one image"),
+        (GOOD[:, 0], f"(2, 192, 192): add the missing axis, {name}[:, None] for grey images"),
+        (
+            GOOD[0].expand(3, -1, -1).permute(1, 2, 0),
+            f"(192, 192, 3): put the channels first, {name}.permute(2, 0, 1)[None] for one image",
+        ),
+        (
+            torch.tensor(0.5),
+            f"(): give the pixels their places, as in {name}.reshape(1, 1, height, width)",
+        ),
         (GOOD[None], f"(1, 2, 1, 192, 192): fold the leading axes into the batch, {name}.flatten(0, -4)"),
     ):
         images = [GOOD, GOOD]
@@ -131,17 +180,152 @@ def test_images_are_not_empty(function: Function, shape: tuple[int, ...]) -> Non
     refused(ValueError, text, function, torch.rand(shape), torch.rand(shape), data_range=1)
 
 
+@pytest.mark.parametrize(
+    ("image", "remedy"),
+    [
+        (GOOD.numpy(), r"torch\.from_numpy\(x\)"),
+        (Image.fromarray(GOOD[0, 0].numpy()), r"torch\.from_numpy\(numpy\.array\(x\)\)"),
+        (GOOD.tolist(), r"torch\.tensor\(x\)"),
+        (GOOD[0, 0], r"x\[None, None\]"),
+        (GOOD[0], r"x\[None\]"),
+        (GOOD[0].expand(3, -1, -1), r"x\[None\]"),
+        (GOOD[:, 0], r"x\[:, None\]"),
+        (GOOD[0].permute(1, 2, 0), r"x\.permute\(2, 0, 1\)\[None\]"),
+        (GOOD[None, None], r"x\.flatten\(0, -4\)"),
+        (GOOD[0, 0].flatten(), r"x\.reshape\(1, 1, height, width\)"),
+        (GOOD.permute(0, 2, 3, 1), r"x\.permute\(0, 3, 1, 2\)"),
+        ((255 * GOOD).byte(), r"x\.float\(\)"),
+    ],
+)
+def test_remedies_of_images_work(image: Any, remedy: str) -> None:
+    """Followed until nothing is refused any more: a picture needs two."""
+    names = {"torch": torch, "numpy": np, "height": 192, "width": 192}
+    for _ in range(3):
+        with pytest.raises((TypeError, ValueError), match=remedy) as error:
+            ssim(image, image, data_range=255)
+        image = eval(re.search(remedy, str(error.value))[0], {**names, "x": image})  # type: ignore[index]
+        remedy = r"x\[None, None\]"
+        if isinstance(image, torch.Tensor) and image.ndim == 4:
+            break
+    assert (ssim(image, image, data_range=255) == 1).all()
+
+
+def test_remedies_of_small_images_and_mixed_devices_work() -> None:
+    x = torch.rand(2, 1, 6, 20, generator=torch.Generator().manual_seed(0))
+    for function in PAIRS + ALL_PAIRS:
+        options = {"weights": (1.0,)} if function in (presets.tensorflow_ms_ssim, ms_ssim) else {}
+        with pytest.raises(ValueError, match=r"window=Window.gaussian\(6\)") as error:
+            function(x, x, data_range=1, **options)
+        if "use ssimgen.ssim" in str(error.value):
+            function = ssim
+        function(x, x, data_range=1, window=Window.gaussian(6), **options)
+    with pytest.raises(ValueError, match=r"y\.to\(x\.device\)"):
+        ssim(GOOD.to("meta"), GOOD, data_range=1)
+    x, y = GOOD.to("meta"), GOOD
+    ssim(x, y.to(x.device), data_range=1)
+
+
+WIDER = [
+    (torch.float32, torch.float64, torch.float64),
+    (torch.float16, torch.float32, torch.float32),
+    (torch.bfloat16, torch.float64, torch.float64),
+    (torch.float16, torch.bfloat16, torch.float32),
+]
+
+
 @each
-def test_dtypes_are_not_mixed(function: Function) -> None:
-    """Not even where both are computed in float32."""
-    for a, b in ((torch.float32, torch.float64), (torch.float16, torch.float32), (torch.float16, torch.bfloat16)):
-        text = f"x and y must share a dtype, got {a} and {b}: convert one with .to(x.dtype)"
-        refused(TypeError, text, function, GOOD.to(a), GOOD.to(b), data_range=1)
+@pytest.mark.parametrize(("narrow", "wide", "common"), WIDER, ids=str)
+def test_two_dtypes_are_computed_in_the_wider_one(
+    function: Function, narrow: torch.dtype, wide: torch.dtype, common: torch.dtype
+) -> None:
+    x, y = GOOD.to(narrow), GOOD.flip(0).to(wide)
+    for a, b in ((x, y), (y, x)):
+        value = function(a, b, data_range=1)
+        assert value.dtype == common
+        assert torch.equal(value, function(a.to(common), b.to(common), data_range=1))
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(function(x, y, data_range=1).sum(), x)
+    assert gradient.dtype == narrow
+
+
+OF_SAMPLES: dict[str, Function] = {
+    "Euclidean": Euclidean(),
+    "StructuralDistance": StructuralDistance(1.0),
+    **{part: Component(part, 1.0) for part in PARTS},
+    "Gaussian": Gaussian(Euclidean(), (1.0,)),
+    "Laplacian": Laplacian(StructuralDistance(1.0), (1.0,)),
+    "SSIM": SSIM(1.0),
+    "DistanceInduced": DistanceInduced(Euclidean(), torch.zeros(1, 1, 16, 16)),
+    "MMDLoss": MMDLoss(Gaussian(Euclidean(), (3.0,))),
+    "EnergyLoss": EnergyLoss(StructuralDistance(1.0)),
+    "cmmd2": lambda x, y: cmmd2(*_products(x, y), *_products(y.flip(1), x), regularisation=0.1),
+    "mmd2": lambda x, y: mmd2(*_products(x, y)),
+    "energy_distance": lambda x, y: energy_distance(*_products(x, y)),
+    "centred_gram": lambda x, y: centred_gram(Euclidean()(y[:2], x), Euclidean()(x)),
+    "streaming": lambda x, y: torch.tensor(streaming.mmd2([x], [y], SSIM(1.0)), dtype=torch.float64),
+    "embedded_mmd2": lambda x, y: embedded_mmd2(*(MeanEmbedding.of(z.flatten(1)) for z in (x, y))),
+    "two_sample_test": lambda x, y: two_sample_test(x, y, Gaussian(Euclidean(), "median"), permutations=39).null,
+}
+each_of_samples = pytest.mark.parametrize("function", OF_SAMPLES.values(), ids=OF_SAMPLES)
+SMALL = torch.rand(2, 6, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def _products(x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
+    """Inner products of points in their dtypes, without a matrix product that autocast would change."""
+    points = [(a.flatten(1)[:, None], b.flatten(1)[None]) for a, b in ((x, x), (x, y), (y, y))]
+    return [((a * b).sum(-1) / 100).to(a.dtype) for a, b in points]
+
+
+@each_of_samples
+@pytest.mark.parametrize(("narrow", "wide", "common"), WIDER, ids=str)
+def test_samples_of_two_dtypes(function: Function, narrow: torch.dtype, wide: torch.dtype, common: torch.dtype) -> None:
+    x, y = SMALL[0].to(narrow), SMALL[1].to(wide)
+    value = function(x, y)
+    expected = function(x.to(common), y.to(common))
+    assert value.dtype in (common, torch.float64)
+    if function not in (OF_SAMPLES["mmd2"], OF_SAMPLES["energy_distance"], OF_SAMPLES["cmmd2"]):
+        torch.testing.assert_close(value.double(), expected.double(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", [*PAIRS, *ALL_PAIRS], ids=lambda f: f"{f.__module__}.{f.__name__}")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_autocast_changes_nothing_for_images(function: Function, dtype: torch.dtype) -> None:
+    x, y = GOOD.to(dtype).requires_grad_(), GOOD.flip(0).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = function(x, y, data_range=1)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+    assert value.dtype == dtype
+    expected = function(x, y, data_range=1)
+    assert torch.equal(value, expected)
+    assert torch.equal(gradient, torch.autograd.grad(expected.sum(), x)[0])
+
+
+@each_of_samples
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_autocast_changes_nothing_for_samples(function: Function, dtype: torch.dtype) -> None:
+    x, y = SMALL.to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = function(x, y)
+    expected = function(x, y)
+    assert value.dtype == expected.dtype
+    assert torch.equal(value, expected)
+
+
+def test_the_output_of_a_network_under_autocast() -> None:
+    network = torch.nn.Conv2d(1, 1, 3, padding=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = network(GOOD).sigmoid()
+        assert output.dtype == torch.bfloat16
+        loss = SSIMLoss(data_range=1)(output, GOOD)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert network.weight.grad is not None
+    assert network.weight.grad.abs().max() > 0
 
 
 @each
 def test_devices_are_not_mixed(function: Function) -> None:
-    text = "x and y must share a device, got cpu and meta: move one with .to(x.device)"
+    text = "x and y must share a device, got cpu and meta: move one with y.to(x.device)"
     refused(ValueError, text, function, GOOD, GOOD.to("meta"), data_range=1)
 
 
@@ -178,7 +362,14 @@ def test_pairs_are_as_many_as_their_images(function: Function) -> None:
         "255",
         None,
         1j,
-        torch.tensor(1.0),
+        torch.ones(1),
+        torch.tensor(True),
+        torch.tensor(1j),
+        torch.tensor(math.nan),
+        np.ones(1),
+        np.array(True),
+        np.bool_(True),
+        10**400,
         np.ones(2),
         (1, 0),
         (1, 1),
@@ -230,9 +421,10 @@ def test_the_window_is_a_window(function: Function, value: Any) -> None:
 def test_the_window_fits_the_images(function: Function) -> None:
     x = torch.rand(2, 1, 6, 20)
     side = 7 if function is presets.scikit_image else 11
+    how = "use ssimgen.ssim with" if function in (presets.scikit_image, presets.wang_2004) else "pass"
     text = (
         f"window of {side} x {side} px does not fit images of 6 x 20 px: "
-        "pass window=Window.gaussian(6) or smaller, or enlarge the images"
+        f"{how} window=Window.gaussian(6) or smaller, or enlarge the images"
     )
     refused(ValueError, text, function, x, x, data_range=1)
 

@@ -11,9 +11,21 @@ SOURCE = Path(ssimgen.__file__).parent
 # From the bottom to the top. A subpackage is one name: its own files may import each other. "ssimgen" stands for
 # ssimgen/__init__.py, which gathers the functions of image pairs.
 LAYERS = [
-    ["_files", "_memory", "_numbers", "_options", "_stored_pixels", "batches", "statistics", "streaming", "trained_on"],
+    [
+        "_autocast",
+        "_files",
+        "_memory",
+        "_numbers",
+        "_options",
+        "_stored_pixels",
+        "batches",
+        "statistics",
+        "streaming",
+        "trained_on",
+    ],
     ["windows", "distributed", "pictures", "report"],
     ["_arguments", "engine"],
+    ["_range_check"],
     ["similarity", "networks"],
     ["pairwise", "presets", "features", "data"],
     ["ssimgen", "metrics"],

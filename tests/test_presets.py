@@ -11,7 +11,7 @@ import skimage.metrics
 import torch
 from torch import Tensor
 
-from ssimgen import Window, ms_ssim, presets, ssim
+from ssimgen import Window, distance, ms_ssim, presets, ssim
 from ssimgen.similarity import WANG_SCALE_WEIGHTS
 
 
@@ -169,6 +169,51 @@ def test_the_dead_zone_of_clamped_terms() -> None:
     assert value.item() == 0
     assert not dead.any()
     assert alive.abs().max() > 1e-4
+
+
+def test_derivatives_where_terms_are_clamped_and_where_not() -> None:
+    """Forward mode and backward mode agree; a clamped term makes the product of its channel constant."""
+    patch = skimage.data.camera()[200:232, 300:332] / 255
+    x, y = batch(patch, patch), batch(patch**2, 1 - patch)
+    direction = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+
+    def value(z: Tensor) -> Tensor:
+        return presets.tensorflow_ms_ssim(z, y, data_range=1, weights=(0.5, 0.5)).sum()
+
+    _, forward = torch.func.jvp(value, (x,), (direction,))
+    backward = torch.func.grad(value)(x)
+    step = 1e-6 * direction
+    numerical = (value(x + step) - value(x - step)) / 2e-6
+    assert backward[:, 0].abs().max() > 1e-4
+    assert not backward[:, 1].any()
+    assert forward.item() == pytest.approx((backward * direction).sum().item(), rel=1e-9)
+    assert forward.item() == pytest.approx(numerical.item(), rel=1e-6)
+    x[..., 3, 3] = torch.nan
+    assert value(x).isnan()
+
+
+def msssim_m(x: np.ndarray, y: np.ndarray) -> float:
+    """msssim.m of Wang, Simoncelli and Bovik (2003) in NumPy, for [0, 255]: borders are mirrored before halving."""
+    value = 1.0
+    for scale, weight in enumerate(WANG_SCALE_WEIGHTS):
+        options = {"data_range": 255, "gaussian_weights": True, "use_sample_covariance": False}
+        a, b = torch.tensor(x)[None, None], torch.tensor(y)[None, None]
+        if scale == len(WANG_SCALE_WEIGHTS) - 1:
+            term = skimage.metrics.structural_similarity(x, y, **options)
+        else:
+            term = 1 - distance(a, b, data_range=255, form="centred", squared=True).item()
+        value *= term**weight
+        x, y = (np.pad(z, [(0, side % 2) for side in z.shape], mode="symmetric") for z in (x, y))
+        x, y = ((z[::2, ::2] + z[1::2, ::2] + z[::2, 1::2] + z[1::2, 1::2]) / 4 for z in (x, y))
+    return value
+
+
+@pytest.mark.parametrize(("height", "width"), [(192, 208), (181, 203)])
+def test_tensorflow_ms_ssim_is_msssim_m(height: int, width: int) -> None:
+    x, y = figure_images(height, width)
+    assert presets.tensorflow_ms_ssim(batch(x), batch(y), data_range=255).item() == pytest.approx(
+        msssim_m(x, y), abs=1e-12
+    )
 
 
 def test_each_pair_has_its_own_value() -> None:

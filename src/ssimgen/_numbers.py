@@ -1,30 +1,56 @@
-"""What counts as a number in an argument: finite, and not a bool, a string or a tensor."""
+"""What counts as a number in an argument: finite, and not a bool or a string; tensors and arrays of no axes count."""
 
 from __future__ import annotations
 
 import math
-import operator
-from numbers import Real
+from numbers import Integral, Real
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def is_number(value: object) -> bool:
-    """Whether `value` is a finite real number, of Python or NumPy."""
+def plain(value: T) -> T:
+    """The number in a tensor or an array of no axes, such as `x.max()`, alone or in a pair; all else as it is.
+
+    It is a constant from then on: no gradient flows through it, and reading it from another device waits for that.
+    """
+    if isinstance(value, (tuple, list)):
+        return tuple(map(plain, value))  # type: ignore[return-value]
+    if isinstance(value, Real) or getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+        return value
+    number: T = value.item()  # type: ignore[attr-defined]
+    return number
+
+
+def as_number(value: object) -> float | None:
+    """`value` as a finite number of Python, None if it is none."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, Real):
-        return False
-    return -math.inf < float(value) < math.inf  # not math.isfinite, which torch.compile does not trace
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    return number if -math.inf < number < math.inf else None  # not math.isfinite, which torch.compile does not trace
 
 
 def is_positive(value: object) -> bool:
     """Whether `value` is a finite number above zero."""
-    return is_number(value) and bool(value > 0)  # type: ignore[operator]
+    number = as_number(value)
+    return number is not None and number > 0
+
+
+def positive_numbers(values: object) -> tuple[float, ...] | None:
+    """A tuple or list of one or more numbers above zero, as numbers of Python; None if it is none."""
+    if not isinstance(values, (tuple, list)) or not values:
+        return None
+    numbers = tuple(number for number in map(as_number, values) if number is not None and number > 0)
+    return numbers if len(numbers) == len(values) else None
 
 
 def positive_integer(name: str, value: object, unit: str) -> int:
     """`value` as an int >= 1."""
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = 0
-    if number < 1:
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
         raise ValueError(f"{name} must be a whole number of {unit}, at least 1, got {value!r}")
-    return number
+    return int(number)

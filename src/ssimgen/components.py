@@ -26,10 +26,12 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import pairwise
 from ssimgen._arguments import DataRange
+from ssimgen._autocast import no_autocast
+from ssimgen._range_check import notice_range
 from ssimgen.engine import PatchDistance
 from ssimgen.engine.eager import windowed_mean
-from ssimgen.metrics import Metric
-from ssimgen.similarity import DEFAULT_WINDOW, patch_distance
+from ssimgen.metrics import Metric, against_itself
+from ssimgen.similarity import DEFAULT_WINDOW, checked_options, patch_distance
 from ssimgen.windows import Window
 
 Part = Literal["luminance", "contrast", "structure"]
@@ -59,7 +61,8 @@ class Component(Metric):
 
     def __post_init__(self) -> None:
         arguments.choice("part", self.part, PARTS)
-        arguments.stability_constants(arguments.data_range(self.data_range)[1], self.k1, self.k2)
+        checked_options(self.data_range, self.window, self.k1, self.k2, "sum")
+        arguments.keep_plain(self, "data_range", "k1", "k2")
 
     @property
     def hilbertian(self) -> bool:
@@ -72,8 +75,10 @@ class Component(Metric):
         else:
             x, y = arguments.image_batches(x, y)
         patch = patch_distance(x, self.data_range, self.window, self.k1, self.k2, "sum")
+        notice_range(self.data_range, x, y)
         if self.part == "structure":
-            return _structure(x - patch.lo, None if y is None else y - patch.lo, patch)
+            with no_autocast(x.device):
+                return _structure(x - patch.lo, None if y is None else y - patch.lo, patch)
         describe, k = (means, self.k1) if self.part == "luminance" else (deviations, 1e-9 * self.k2)
         return pairwise.distance(  # (u - v)^2 / (u^2 + v^2 + (k l)^2), averaged; contrast has its c2 in u and v
             describe(x, patch),
@@ -107,10 +112,7 @@ def _structure(x: Tensor, y: Tensor | None, patch: PatchDistance) -> Tensor:
         v = u if y is None else _unit_vectors(y, row, patch)
         similarity = similarity + u @ v.T
     square = (1 - similarity / (x.shape[1] * height * width)).clamp_min(0)
-    if y is not None:
-        return square
-    diagonal = torch.eye(len(x), dtype=torch.bool, device=x.device)
-    return ((square + square.T) / 2).masked_fill(diagonal, 0)
+    return square if y is not None else against_itself(square, x)
 
 
 def _unit_vectors(x: Float[Tensor, "n C H W"], row: int, patch: PatchDistance) -> Float[Tensor, "n F"]:

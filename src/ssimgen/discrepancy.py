@@ -7,14 +7,22 @@ checked by hand.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
+from ssimgen import engine, pairwise
+from ssimgen._autocast import no_autocast
 from ssimgen.kernels import Kernel
+
+_BLOCK = 256  # rows of a Gram matrix, or relabellings, that are in memory at once in float64
+_MATRICES = 3  # of all pairs, that a kernel or its bandwidth takes while it is computed
+_DEVIATIONS, _ENOUGH = 4, 19  # above chance, by so many relabellings or more: see TwoSampleResult.paired
 
 
 def mmd2(
@@ -35,12 +43,14 @@ def mmd2(
             Eq. 5), never negative for a positive definite kernel.
 
     Raises:
-        ValueError: matrices that do not fit each other, samples of one point with `unbiased`, or a result that is
-            not finite.
+        ValueError: matrices that do not fit each other, samples of one point with `unbiased`, or, of matrices on a
+            CPU, a result that is not finite. On other devices, where asking would wait, and where PyTorch traces or
+            transforms the call, such a result is returned.
     """
     n, m = _sizes(k_xx, k_xy, k_yy, ("k_xx", "k_xy", "k_yy"))
     if unbiased:
         _check_unbiased(n, m)
+    k_xx, k_xy, k_yy = arguments.in_common(k_xx, k_xy, k_yy)
     value = _same_sample_mean(k_xx, unbiased) + _same_sample_mean(k_yy, unbiased) - 2 * k_xy.mean()
     return _finite(value, "mmd2", (k_xx, k_xy, k_yy), ("k_xx", "k_xy", "k_yy"))
 
@@ -62,6 +72,7 @@ def energy_distance(
     n, m = _sizes(d_xx, d_xy, d_yy, ("d_xx", "d_xy", "d_yy"))
     if unbiased:
         _check_unbiased(n, m)
+    d_xx, d_xy, d_yy = arguments.in_common(d_xx, d_xy, d_yy)
     value = 2 * d_xy.mean() - _same_sample_mean(d_xx, unbiased) - _same_sample_mean(d_yy, unbiased)
     return _finite(value, "energy_distance", (d_xx, d_xy, d_yy), ("d_xx", "d_xy", "d_yy"))
 
@@ -91,8 +102,8 @@ def cmmd2(
             the estimate tells conditions apart, and K alone is singular as soon as two conditions are equal.
 
     Raises:
-        ValueError: matrices that do not fit each other, a lambda that is not positive or too small for the matrix to
-            be factored, or a result that is not finite.
+        ValueError: matrices that do not fit each other, a lambda that is not positive or, as for :func:`mmd2`, too
+            small for the matrix to be factored, or a result that is not finite. Elsewhere these give NaN.
     """
     names = ("k_xx", "k_xy", "k_yy", "l_xx", "l_xy", "l_yy")
     n, m = _sizes(k_xx, k_xy, k_yy, names[:3])
@@ -102,14 +113,17 @@ def cmmd2(
             f"conditions and outcomes must come from the same samples, got {n} and {m} conditions, "
             f"{sizes_l[0]} and {sizes_l[1]} outcomes"
         )
-    if not arguments.is_positive(regularisation):
+    ridge = arguments.as_number(regularisation)
+    if ridge is None or ridge <= 0:
         raise ValueError(f"regularisation must be a positive number, got {regularisation!r}: 1e-3 is usual")
-    x_factor = _regularised_factor("k_xx", k_xx, regularisation)
-    y_factor = _regularised_factor("k_yy", k_yy, regularisation)
-    weights_xx = _solve_both_sides(x_factor, k_xx, x_factor)  # K~_d^-1 K_d K~_d^-1
-    weights_yy = _solve_both_sides(y_factor, k_yy, y_factor)
-    weights_xy = _solve_both_sides(x_factor, k_xy, y_factor)
-    value = (weights_xx * l_xx).sum() + (weights_yy * l_yy).sum() - 2 * (weights_xy * l_xy).sum()
+    k_xx, k_xy, k_yy, l_xx, l_xy, l_yy = arguments.in_common(k_xx, k_xy, k_yy, l_xx, l_xy, l_yy)
+    with no_autocast(k_xx.device):
+        x_factor = _regularised_factor("k_xx", k_xx, ridge)
+        y_factor = _regularised_factor("k_yy", k_yy, ridge)
+        weights_xx = _solve_both_sides(x_factor, k_xx, x_factor)  # K~_d^-1 K_d K~_d^-1
+        weights_yy = _solve_both_sides(y_factor, k_yy, y_factor)
+        weights_xy = _solve_both_sides(x_factor, k_xy, y_factor)
+        value = (weights_xx * l_xx).sum() + (weights_yy * l_yy).sum() - 2 * (weights_xy * l_xy).sum()
     return _finite(value, "cmmd2", (k_xx, k_xy, k_yy, l_xx, l_xy, l_yy), names)
 
 
@@ -176,19 +190,36 @@ class TwoSampleResult:
         witness_x: (n,) the witness function at the points of x: the mean kernel to x less the mean kernel to y, a
             point's kernel with itself left out. Largest where x has mass that y lacks.
         witness_y: (m,) the same at the points of y; smallest where y has mass that x lacks.
+        across: how many of all points have their nearest other point, in the distance of the kernel, in the other
+            sample.
+        across_by_chance: (mean, standard deviation) of that number under the permutations.
+        shared: how many points of y are equal to one of x.
     """
 
     statistic: float
     p_value: float
     level: float
-    null: Float[Tensor, " B"]
-    witness_x: Float[Tensor, " n"]
-    witness_y: Float[Tensor, " m"]
+    null: Float[Tensor, " B"] = field(repr=False)
+    witness_x: Float[Tensor, " n"] = field(repr=False)
+    witness_y: Float[Tensor, " m"] = field(repr=False)
+    across: int
+    across_by_chance: tuple[float, float] = field(repr=False)
+    shared: int = 0
 
     @property
     def rejected(self) -> bool:
         """Whether equality of the two distributions is rejected at `level`."""
         return self.p_value <= self.level
+
+    @property
+    def paired(self) -> bool:
+        """Whether many more points have their nearest one in the other sample than independent draws would.
+
+        So it is with points of x that were changed a little to make y, or with parts of one picture in both. The
+        p-value is then too large, and says nothing: `across` is 4 standard deviations above its mean or more.
+        """
+        mean, deviation = self.across_by_chance
+        return len(self.null) >= _ENOUGH and self.across > mean + _DEVIATIONS * deviation
 
 
 def two_sample_test(
@@ -222,15 +253,22 @@ def two_sample_test(
     n, m = len(x), len(y)
     if min(n, m) < 2:
         raise ValueError(f"a two-sample test needs at least two points a sample, got {n} and {m}")
-    for name, z in (("x", x), ("y", y)):
-        if not z.isfinite().all():
-            first = int((~z.flatten(1).isfinite().all(1)).nonzero()[0])
-            raise ValueError(f"{name} has values that are not finite, first in {name}[{first}]: drop or repair it")
+    arguments.finite("x", x)
+    arguments.finite("y", y)
     check_level(n, m, permutations, level)
     with torch.no_grad():
         pooled = torch.cat([x, y])
+        pairwise.check_room(pooled, pooled, _MATRICES, "pass a random part of each sample")
         gram = kernel.fit(pooled)(pooled)
-    return permutation_test(gram, n, permutations=permutations, seed=seed, level=level)
+    result = permutation_test(gram, n, permutations=permutations, seed=seed, level=level)
+    return replace(result, shared=shared_points(x, y))
+
+
+def shared_points(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."]) -> int:
+    """How many points of y are equal to one of x."""
+    first, second = ([point.tobytes() for point in (z.detach() + 0).cpu().numpy()] for z in (x, y))  # -0 + 0 is 0
+    known = set(first)
+    return sum(point in known for point in second)
 
 
 @torch.no_grad()
@@ -251,43 +289,91 @@ def permutation_test(
     if min(n, m) < 2:
         raise ValueError(f"a two-sample test needs at least two points a sample, got {n} and {m}")
     check_level(n, m, permutations, level)
-    gram = gram.to(torch.float64, copy=True).fill_diagonal_(0)
-    if not gram.isfinite().all():
-        raise ValueError("the kernel returned values that are not finite: check its bandwidths and data_range")
-    labels = torch.zeros(permutations + 1, n + m, dtype=gram.dtype)
-    labels[0, :n] = 1  # the observed one, then the relabellings
-    order = torch.rand(permutations, n + m, generator=torch.Generator().manual_seed(seed)).argsort(1)
-    labels[1:].scatter_(1, order[:, :n], 1.0)
-    statistics = _relabelled_mmd2(gram, labels.to(gram.device), n, m).cpu()
-    witness = gram[:, :n].sum(1), gram[:, n:].sum(1)
-    observed, null = statistics[0], statistics[1:]
-    ties = 1e-12 * gram.abs().max().item()  # equal in exact arithmetic, apart in rounding: counted as ties
-    exceeding = int((null >= observed - ties).sum())
+    level = arguments.plain(level)
+    labels = _relabellings(n, m, permutations, seed).to(gram.device)
+    sums = _sums(gram, n)
+    statistics = _relabelled_mmd2(gram, labels, sums.to_x + sums.to_y, n, m)
+    observed, null = statistics[0].item(), statistics[1:].cpu()
+    ties = 1e-12 * sums.largest  # equal in exact arithmetic, apart in rounding: counted as ties
+    across = (labels != labels[:, sums.nearest]).sum(1, dtype=torch.float64)
     return TwoSampleResult(
-        statistic=observed.item(),
-        p_value=(1 + exceeding) / (1 + permutations),
+        statistic=observed,
+        p_value=(1 + int((null >= observed - ties).sum())) / (1 + permutations),
         level=level,
         null=null,
-        witness_x=(witness[0] / (n - 1) - witness[1] / m)[:n],
-        witness_y=(witness[0] / n - witness[1] / (m - 1))[n:],
+        witness_x=(sums.to_x / (n - 1) - sums.to_y / m)[:n],
+        witness_y=(sums.to_x / n - sums.to_y / (m - 1))[n:],
+        across=int(across[0]),
+        across_by_chance=(across[1:].mean().item(), across[1:].std(correction=0).item()),
     )
 
 
-def _relabelled_mmd2(gram: Float[Tensor, "N N"], labels: Float[Tensor, "B N"], n: int, m: int) -> Float[Tensor, " B"]:
-    """Unbiased MMD^2 of the pooled sample split by each row of `labels` (1 for x, 0 for y); gram has diagonal 0.
+def _relabellings(n: int, m: int, permutations: int, seed: int) -> Bool[Tensor, "B1 N"]:
+    """True for the points of x: the observed labels, then random ones."""
+    labels = torch.zeros(permutations + 1, n + m, dtype=torch.bool)
+    labels[0, :n] = True
+    generator = torch.Generator().manual_seed(seed)
+    for part in labels[1:].split(_BLOCK):
+        part.scatter_(1, torch.rand(part.shape, generator=generator).argsort(1)[:, :n], True)
+    return labels
+
+
+class _Sums(NamedTuple):
+    """What one reading of a Gram matrix of N points gives, its diagonal left out."""
+
+    to_x: Float[Tensor, " N"]  # sums over the points of x
+    to_y: Float[Tensor, " N"]
+    nearest: Int[Tensor, " N"]  # the other point at the least |phi_i - phi_j|
+    largest: float  # absolute entry
+
+
+def _sums(gram: Float[Tensor, "N N"], n: int) -> _Sums:
+    norms = gram.diagonal().double()
+    to_x, to_y, nearest, largest = [], [], [], []
+    for rows, block in _rows(gram):
+        to_x.append(block[:, :n].sum(1))
+        to_y.append(block[:, n:].sum(1))
+        largest += [abs(end.item()) for end in block.aminmax()]
+        closeness = block.mul_(2).sub_(norms)  # |phi_i|^2 - |phi_i - phi_j|^2
+        closeness[:, rows].fill_diagonal_(-math.inf)
+        nearest.append(closeness.argmax(1))
+    if not math.isfinite(sum(largest)):
+        raise ValueError("the kernel returned values that are not finite: check its bandwidths and data_range")
+    return _Sums(torch.cat(to_x), torch.cat(to_y), torch.cat(nearest), max(largest))
+
+
+def _rows(gram: Float[Tensor, "N N"]) -> Iterator[tuple[slice, Float[Tensor, "b N"]]]:
+    """Some rows at a time, in float64, with 0 on the diagonal: no second matrix."""
+    for first in range(0, len(gram), _BLOCK):
+        rows = slice(first, first + _BLOCK)
+        block = gram[rows].to(torch.float64, copy=True)
+        block[:, rows].fill_diagonal_(0)
+        yield rows, block
+
+
+def _relabelled_mmd2(
+    gram: Float[Tensor, "N N"], labels: Bool[Tensor, "B N"], to_all: Float[Tensor, " N"], n: int, m: int
+) -> Float[Tensor, " B"]:
+    """Unbiased MMD^2 of the pooled sample split by each row of `labels`; the diagonal of gram is left out.
 
     With z a row, z'Kz sums over x and x, z'K1 over x and all, 1'K1 over all: the other sums follow.
     """
-    to_all = gram.sum(1)
-    s_xx = ((labels @ gram) * labels).sum(1)
-    s_xy = labels @ to_all - s_xx
-    s_yy = to_all.sum() - s_xx - 2 * s_xy
-    return s_xx / (n * (n - 1)) + s_yy / (m * (m - 1)) - 2 * s_xy / (n * m)
+    statistics = []
+    for part in labels.split(_BLOCK):
+        z = part.double()
+        s_xx = z.new_zeros(len(z))
+        for rows, block in _rows(gram):
+            s_xx += ((z @ block.T) * z[:, rows]).sum(1)
+        s_xy = z @ to_all - s_xx
+        s_yy = to_all.sum() - s_xx - 2 * s_xy
+        statistics.append(s_xx / (n * (n - 1)) + s_yy / (m * (m - 1)) - 2 * s_xy / (n * m))
+    return torch.cat(statistics)
 
 
 def check_level(n: int, m: int, permutations: int, level: float) -> None:
     """Raise unless some outcome has p_value <= level."""
-    if not 0 < level < 1:
+    number = arguments.as_number(level)
+    if number is None or not 0 < number < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level!r}: 0.05 is usual")
     splits = math.comb(n + m, n)
     if splits < (2 if n == m else 1) / level:  # exchanging equally large samples changes nothing
@@ -340,7 +426,7 @@ def _sizes(xx: Tensor, xy: Tensor, yy: Tensor, names: tuple[str, ...]) -> tuple[
 
 def _finite(value: Tensor, function: str, matrices: tuple[Tensor, ...], names: tuple[str, ...]) -> Tensor:
     """`value`, unless it is NaN or infinite: then an error that says which matrix brought it in."""
-    if value.isfinite():
+    if not engine.fused_can(value) or value.isfinite():
         return value
     bad = [name for name, matrix in zip(names, matrices, strict=True) if not matrix.isfinite().all()]
     cause = f"{', '.join(bad)} held values that are not finite" if bad else "the sums overflowed"
@@ -353,6 +439,8 @@ def _regularised_factor(name: str, gram: Tensor, regularisation: float) -> Tenso
     identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     factor: Tensor
     factor, info = torch.linalg.cholesky_ex(gram + regularisation * identity)
+    if not engine.fused_can(gram):
+        return torch.where(info == 0, factor, math.nan)
     if info.item() != 0:
         raise ValueError(
             f"{name} + {regularisation} I is not positive definite in {str(gram.dtype).removeprefix('torch.')}: "

@@ -116,16 +116,13 @@ def _blocks(
     """x and y in blocks of whole points, and the dtype of function(x, y)."""
     for name, z in (("x", x), ("y", y)):
         _check(name, z)
-    if (x.dtype, x.shape[1:]) != (y.dtype, y.shape[1:]):
-        raise ValueError(
-            f"points of x and y must have one shape and dtype, got {x.shape[1:]} of {x.dtype} and "
-            f"{y.shape[1:]} of {y.dtype}"
-        )
-    point = torch.from_numpy(np.zeros((1, *x.shape[1:]), x.dtype))
+    if x.shape[1:] != y.shape[1:]:
+        raise ValueError(f"points of x and y must have one shape, got {x.shape[1:]} and {y.shape[1:]}")
+    a, b = (torch.from_numpy(np.zeros((1, *z.shape[1:]), z.dtype)) for z in (x, y))
     with torch.no_grad():
-        dtype = function(point, point).numpy().dtype  # raises here what tasks would raise later
+        dtype = function(a, b).numpy().dtype  # raises here what tasks would raise later
     if block is None:
-        block = max(1, min(_MOST_POINTS, _MOST_BYTES // point.nbytes))
+        block = max(1, min(_MOST_POINTS, _MOST_BYTES // max(a.nbytes, b.nbytes)))
     sizes = {0: positive_integer("block", block, "points"), **dict.fromkeys(range(1, x.ndim), -1)}
     return x.rechunk(sizes), y.rechunk(sizes), dtype
 

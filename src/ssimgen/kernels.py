@@ -169,7 +169,7 @@ class DistanceInduced(Kernel):
         return False
 
     def __call__(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
-        base = self.base.to(x)
+        base = self.base.to(x.device)
         to_x = self.metric(x, base)  # (n, 1)
         to_y = to_x if y is None else self.metric(y, base)  # (m, 1)
         return (to_x + to_y.T - self.metric(x, y)) / 2
@@ -191,6 +191,7 @@ class SSIM(Kernel):
 
     def __post_init__(self) -> None:
         checked_options(self.data_range, self.window, self.k1, self.k2, "product")
+        arguments.keep_plain(self, "data_range", "k1", "k2")
 
     @property
     def positive_definite(self) -> bool:
@@ -261,6 +262,7 @@ class Scaled(Kernel):
     def __post_init__(self) -> None:
         if not arguments.is_positive(self.factor):
             raise ValueError(f"a kernel is scaled by a positive number, got {self.factor!r}")
+        arguments.keep_plain(self, "factor")
 
     @property
     def positive_definite(self) -> bool:
@@ -326,6 +328,7 @@ def centred_gram(distances: Float[Tensor, "m n"], training: Float[Tensor, "n n"]
             f"distances must have one column for each of the {len(sample)} points of the sample, "
             f"got shape {tuple(distances.shape)}: pass metric(new, x)"
         )
+    distances, sample = arguments.in_common(distances, sample)
     return -(distances - distances.mean(1, keepdim=True) - sample.mean(0) + sample.mean()) / 2
 
 
@@ -334,9 +337,10 @@ def _bandwidths(value: tuple[float, ...] | Literal["median"]) -> tuple[float, ..
         return "median"
     if not isinstance(value, (tuple, list)):
         raise ValueError(f"bandwidths must be a tuple of positive numbers or 'median', got {value!r}: pass (1.0,)")
-    if not value or not all(arguments.is_positive(s) for s in value):
+    numbers = arguments.positive_numbers(value)
+    if numbers is None:
         raise ValueError(f"bandwidths must be positive numbers in the units of the metric, got {value!r}")
-    return tuple(float(s) for s in value)
+    return numbers
 
 
 def _fitted(bandwidths: tuple[float, ...] | Literal["median"]) -> tuple[float, ...]:
@@ -348,5 +352,5 @@ def _fitted(bandwidths: tuple[float, ...] | Literal["median"]) -> tuple[float, .
 def _mixture(exponent: Tensor, rates: list[float]) -> Tensor:
     """sum over rates r of exp(-r exponent)."""
     largest = torch.finfo(exponent.dtype).max  # infinity times the zero of the diagonal would be NaN
-    first, *others = (torch.exp(-min(rate, largest) * exponent) for rate in rates)
+    first, *others = ((exponent * -min(rate, largest)).exp_() for rate in rates)
     return sum(others, first)  # in one order for every entry: a symmetric matrix stays exactly symmetric

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ssimgen._arguments import DataRange, choice
+from ssimgen._arguments import DataRange, choice, plain
 from ssimgen.discrepancy import energy_distance, mmd2
 from ssimgen.engine import Form
 from ssimgen.kernels import Kernel
@@ -38,7 +38,7 @@ class SSIMLoss(nn.Module):
     ) -> None:
         super().__init__()
         checked_options(data_range, window, k1, k2, "product")
-        self.data_range, self.window, self.k1, self.k2 = data_range, window, k1, k2
+        self.data_range, self.window, self.k1, self.k2 = plain(data_range), window, plain(k1), plain(k2)
         self.reduction = choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -71,7 +71,8 @@ class MSSSIMLoss(nn.Module):
     ) -> None:
         super().__init__()
         checked_options(data_range, window, k1, k2, "product")
-        self.data_range, self.window, self.weights, self.k1, self.k2 = data_range, window, weights, k1, k2
+        self.data_range, self.window, self.k1, self.k2 = plain(data_range), window, plain(k1), plain(k2)
+        self.weights = weights
         self.reduction = choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -102,7 +103,7 @@ class StructuralDistanceLoss(nn.Module):
     ) -> None:
         super().__init__()
         checked_options(data_range, window, k1, k2, form)
-        self.data_range, self.window, self.k1, self.k2 = data_range, window, k1, k2
+        self.data_range, self.window, self.k1, self.k2 = plain(data_range), window, plain(k1), plain(k2)
         self.form, self.norm, self.squared = form, choice("norm", norm, NORMS), squared
         self.reduction = choice("reduction", reduction, REDUCTIONS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
@@ -13,6 +14,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import pairwise
 from ssimgen._arguments import DataRange
+from ssimgen._autocast import no_autocast
 from ssimgen.engine import Form
 from ssimgen.similarity import DEFAULT_WINDOW, NORMS, checked_options, root
 from ssimgen.windows import Window
@@ -21,7 +23,8 @@ from ssimgen.windows import Window
 class Metric(ABC):
     """A distance D: `metric(x, y)` is the matrix of D(x_i, y_j), differentiable in both arguments.
 
-    With y=None, x is compared with itself: exactly symmetric, with an exactly zero diagonal whose gradient is 0.
+    With y=None, x is compared with itself: exactly symmetric, with an exactly zero diagonal whose gradient is 0;
+    NaN for points that are not finite.
 
     Attributes:
         hilbertian: claims that D(x, y) = |phi(x) - phi(y)| for a map phi into a Hilbert space. Then D satisfies
@@ -57,16 +60,20 @@ class Euclidean(Metric):
             x = arguments.sample("x", x)
         else:
             x, y = arguments.samples(x, y)
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x.device):
             u = x.flatten(1)
-            centre = u.detach().mean(0)
+            centre = u.detach().nan_to_num(0, 0, 0).mean(0)  # any will do: an image that holds NaN must not spoil it
             u = u - centre
             v = u if y is None else y.flatten(1) - centre
-            square = ((u * u).sum(1)[:, None] + (v * v).sum(1) - 2 * u @ v.T).clamp_min(0)
-            if y is None:
-                diagonal = torch.eye(len(u), dtype=torch.bool, device=u.device)
-                square = ((square + square.T) / 2).masked_fill(diagonal, 0)
-            return square
+            norms = (u * u).sum(1)[:, None] + (v * v).sum(1)
+            square = torch.addmm(norms, u, v.T, alpha=-2).clamp_min(0)
+            return square if y is not None else against_itself(square, x)
+
+
+def against_itself(square: Float[Tensor, "n n"], x: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
+    """Computed D^2 of x and x made exactly symmetric, with the diagonal 0, or NaN for what is not finite."""
+    own = torch.where(x.isfinite().flatten(1).all(1), 0.0, math.nan).to(square)
+    return torch.diagonal_scatter((square + square.T).div_(2), own)
 
 
 @final
@@ -88,6 +95,7 @@ class StructuralDistance(Metric):
     def __post_init__(self) -> None:
         checked_options(self.data_range, self.window, self.k1, self.k2, self.form)
         arguments.choice("norm", self.norm, NORMS)
+        arguments.keep_plain(self, "data_range", "k1", "k2")
 
     @property
     def hilbertian(self) -> bool:

@@ -17,11 +17,16 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import engine
 from ssimgen._arguments import DataRange
+from ssimgen._range_check import notice_range
 from ssimgen.engine import Advance, Form, PatchDistance
 from ssimgen.similarity import DEFAULT_WINDOW, NORMS, patch_distance, patches, root
 from ssimgen.windows import Window
 
 _LARGE = 2**28  # bytes of a matrix that may not fit in memory
+_BLOCKWISE = (
+    "compare blocks of x, as in pairwise.distance(x[:1000], y), or use ssimgen.streaming for MMD and energy distance, "
+    "ssimgen.distributed for matrices on disk"
+)
 
 
 def ssim(
@@ -37,8 +42,9 @@ def ssim(
     """SSIM of all pairs: entry (i, j) is :func:`ssimgen.ssim` of x_i and y_j.
 
     Args:
-        x, y: images of equal shape, dtype and device, floating point. y=None compares x with itself, in half the
-            time: the matrix is exactly symmetric and its diagonal exactly 1, with gradient 0.
+        x, y: images of equal shape and device, floating point; of two dtypes, in the wider one. y=None compares x
+            with itself, in half the time: the matrix is exactly symmetric and its diagonal exactly 1, with gradient
+            0; NaN for an image that holds NaN.
         data_range, window, k1, k2: as :func:`ssimgen.ssim`.
         progress: draw a progress bar of the forward pass on the terminal; needs `rich`.
 
@@ -49,7 +55,9 @@ def ssim(
         TypeError, ValueError: as :func:`ssimgen.ssim`; and where the matrix does not fit in memory, before any work.
     """
     x, y = _batches(x, y)
-    square = _squared(x, y, patch_distance(x, data_range, window, k1, k2, "product"), progress)
+    patch = patch_distance(x, data_range, window, k1, k2, "product")
+    notice_range(data_range, x, y)
+    square = _squared(x, y, patch, progress)
     return square.neg_().add_(1)
 
 
@@ -73,7 +81,7 @@ def distance(
     error of D is as small.
 
     Args:
-        x, y, data_range, window, k1, k2, progress: as :func:`ssim`; the diagonal of y=None is exactly 0.
+        x, y, data_range, window, k1, k2, progress: as :func:`ssim`; the diagonal of y=None is exactly 0, or NaN.
         form, norm, squared: as :func:`ssimgen.distance`.
 
     Returns:
@@ -84,7 +92,9 @@ def distance(
     """
     arguments.choice("norm", norm, NORMS)
     x, y = _batches(x, y)
-    square = _squared(x, y, patch_distance(x, data_range, window, k1, k2, form), progress)
+    patch = patch_distance(x, data_range, window, k1, k2, form)
+    notice_range(data_range, x, y)
+    square = _squared(x, y, patch, progress)
     if norm == "frobenius":
         square = square.mul_(patches(x, window))
     if squared:
@@ -99,24 +109,24 @@ def _batches(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
 
 
 def _squared(x: Tensor, y: Tensor | None, patch: PatchDistance, progress: bool) -> Tensor:
-    _check_room(x, x if y is None else y)
+    check_room(x, x if y is None else y)
     if not progress:
         return engine.squared_all_pairs(x, y, patch)
     with _progress_bar() as advance:
         return engine.squared_all_pairs(x, y, patch, advance)
 
 
-def _check_room(x: Tensor, y: Tensor) -> None:
-    """Refuse a matrix that does not fit into the memory of the machine."""
-    needed = len(x) * len(y) * x.element_size()
+def check_room(x: Tensor, y: Tensor, matrices: int = 1, remedy: str = _BLOCKWISE) -> None:
+    """Refuse matrices of all pairs that do not fit into the memory of the machine."""
+    needed = matrices * len(x) * len(y) * x.element_size()
     if needed < _LARGE or x.device.type != "cpu":
         return
     room = _available_memory()
     if room is not None and needed > room:
         raise ValueError(
-            f"the matrix of all pairs of {len(x)} and {len(y)} images takes {needed / 2**30:.1f} GiB, but "
-            f"{room / 2**30:.1f} GiB of memory are free: compare blocks of x, as in pairwise.distance(x[:1000], y), or "
-            "use ssimgen.streaming for MMD and energy distance, ssimgen.distributed for matrices on disk"
+            f"the matrix of all pairs of {len(x)} and {len(y)} images takes {needed / 2**30:.1f} GiB"
+            f"{'' if matrices == 1 else ' with what it is computed from'}, but "
+            f"{room / 2**30:.1f} GiB of memory are free: {remedy}"
         )
 
 

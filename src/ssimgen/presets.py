@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen._arguments import DataRange
+from ssimgen._range_check import notice_range
 from ssimgen.similarity import (
     DEFAULT_WINDOW,
     WANG_SCALE_WEIGHTS,
@@ -52,6 +53,7 @@ def wang_2004(
         TypeError, ValueError: as :func:`ssimgen.ssim`.
     """
     x, y = arguments.image_pairs(x, y)
+    arguments.window_fits(DEFAULT_WINDOW, x, "use ssimgen.ssim with")
     factor = max(1, math.floor(min(x.shape[-2:]) / 256 + 0.5)) if downsample else 1
     return ssim(_box_downsampled(x, factor), _box_downsampled(y, factor), data_range=data_range)
 
@@ -83,6 +85,8 @@ def scikit_image(
     q = window.size**2
     if use_sample_covariance:
         window = Window(window.taps, beta=q / (q - 1))
+    x, y = arguments.image_pairs(x, y)
+    arguments.window_fits(window, x, "use ssimgen.ssim with")
     return ssim(x, y, data_range=data_range, window=window)
 
 
@@ -94,12 +98,12 @@ def tensorflow_ms_ssim(
     window: Window = DEFAULT_WINDOW,
     weights: tuple[float, ...] = WANG_SCALE_WEIGHTS,
 ) -> Float[Tensor, " B"]:
-    """MS-SSIM by `tf.image.ssim_multiscale`: for figures, not as a loss.
+    """MS-SSIM by `tf.image.ssim_multiscale`, and by Wang's msssim.m: for figures, not as a loss.
 
     It differs from :func:`ssimgen.ms_ssim` in three points. An odd last row or column is doubled, not dropped,
-    before images are halved. Negative terms count as 0, where value and gradient vanish, and where the slope of
-    small terms has no bound. The weights are the published ones, of sum 1.0001; images too small for five scales
-    need another `window` or `weights`.
+    before images are halved; Wang's code mirrors the border there, which is the same. Negative terms count as 0,
+    where value and gradient vanish, and where the slope of small terms has no bound. The weights are the published
+    ones, of sum 1.0001; images too small for five scales need another `window` or `weights`.
 
     Args:
         x, y, data_range: as :func:`ssimgen.ssim`.
@@ -114,10 +118,13 @@ def tensorflow_ms_ssim(
     """
     x, y = arguments.image_pairs(x, y)
     patch = patch_distance(x, data_range, window, 0.01, 0.03, "product")
+    notice_range(data_range, x, y)
     fitting = fitting_scales(min(x.shape[-2:]), window, lambda side: (side + 1) // 2)
     exponents = torch.tensor(scale_weights(weights, fitting, x, window), dtype=x.dtype, device=x.device)
     terms = 1 - scale_complements(x, y, patch, len(exponents), _halved_with_the_edge)
-    return (F.relu(terms) ** exponents).prod(-1).mean(1)
+    negative = terms <= 0  # not a clamp: the derivative of a power at 0, infinite, times 0 would be NaN
+    powers = torch.where(negative, 0, torch.where(negative, 1, terms) ** exponents)
+    return powers.prod(-1).mean(1)
 
 
 def _halved_with_the_edge(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import engine
 from ssimgen._arguments import DataRange
+from ssimgen._range_check import notice_range
 from ssimgen.engine import Form, PatchDistance
 from ssimgen.windows import Window
 
@@ -39,17 +40,19 @@ def ssim(
         c1 = (k1 l)^2,  c2 = (k2 l)^2          (Wang et al. 2004, Eqs. 13 and 17).
 
     Args:
-        x, y: images of equal shape, dtype and device, floating point.
-        data_range: l, for values in [0, l], or (lo, hi). There is no default: a guessed range is wrong silently.
+        x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
+        data_range: l, for values in [0, l], or (lo, hi). There is no default: a guessed range is wrong silently. A
+            tensor of no axes, as `x.max()`, is taken for its number, as everywhere: no gradient flows through it.
+            Images far outside are warned of once a process, by a `ssimgen.DataRangeWarning`.
         window: which patches are compared; the default is Wang's Gaussian, 11 x 11 px of sigma 1.5 px.
         k1, k2: stability constants; as bandwidths, they set how fast similarity falls on dark or flat patches.
 
     Returns:
-        One value a pair, in [-1, 1]; 1 for identical images, never above. float32 for half-precision images,
-        otherwise of the dtype of x. NaN pixels give NaN.
+        One value a pair, in [-1, 1]; 1 for identical images, never above. In float32, or float64 where x or y is.
+        NaN pixels give NaN.
 
     Raises:
-        TypeError: x or y is not a floating-point tensor, or their dtypes differ, or window is no Window.
+        TypeError: x or y is not a floating-point tensor, or window is no Window.
         ValueError: shapes or devices that differ, no pixel, images smaller than the window, or a data_range,
             k1 or k2 that is not a positive number.
     """
@@ -139,7 +142,7 @@ def ms_ssim(
 
     where t_j is the mean contrast-structure term of scale j, and at the coarsest scale M the mean SSIM, which
     has the luminance in it. From scale to scale images are halved by 2 x 2 averages; an odd last row or column
-    is dropped.
+    is dropped. Wang's msssim.m mirrors it instead: its figures are :func:`ssimgen.presets.tensorflow_ms_ssim`.
 
     A fractional power is not real below zero, and its slope is unbounded above it. Terms below f = 0.01
     therefore count as f in the product, and what they lack is subtracted by weight:
@@ -206,6 +209,8 @@ def halved(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
 
 def root(square: Tensor) -> Tensor:
     """sqrt with the subgradient 0 at 0, where the derivative of sqrt is infinite; NaN stays NaN."""
+    if not square.requires_grad and engine.fused_can(square):
+        return square.clamp_min(0).sqrt_()  # the same with one copy: of all pairs, each takes as much as the matrix
     zero = square <= 0
     return torch.where(zero, 0, torch.where(zero, 1, square).sqrt())
 
@@ -220,7 +225,9 @@ def _prepare(
     x: Tensor, y: Tensor, data_range: DataRange, window: Window, k1: float, k2: float, form: Form
 ) -> tuple[Tensor, Tensor, PatchDistance]:
     x, y = arguments.image_pairs(x, y)
-    return x, y, patch_distance(x, data_range, window, k1, k2, form)
+    patch = patch_distance(x, data_range, window, k1, k2, form)
+    notice_range(data_range, x, y)
+    return x, y, patch
 
 
 def patch_distance(x: Tensor, data_range: DataRange, window: Window, k1: float, k2: float, form: Form) -> PatchDistance:
@@ -255,17 +262,18 @@ def renormalised_wang_weights(fitting: int) -> tuple[float, ...]:
 
 def scale_weights(weights: tuple[float, ...], fitting: int, x: Tensor, window: Window) -> tuple[float, ...]:
     """The checked weights of at most `fitting` scales."""
-    if not isinstance(weights, (tuple, list)) or not weights or not all(arguments.is_positive(w) for w in weights):
+    numbers = arguments.positive_numbers(weights)
+    if numbers is None:
         raise ValueError(
             f"weights must be a tuple of positive numbers, one a scale from fine to coarse, got {weights!r}: "
             f"Wang's are {WANG_SCALE_WEIGHTS}"
         )
-    if len(weights) > fitting:
+    if len(numbers) > fitting:
         raise ValueError(
-            f"weights ask for {len(weights)} scales, but {fitting} fit images whose shorter side is "
+            f"weights ask for {len(numbers)} scales, but {fitting} fit images whose shorter side is "
             f"{min(x.shape[-2:])} px with a window of {window.size} px: pass fewer weights or a smaller window"
         )
-    return tuple(float(w) for w in weights)
+    return numbers
 
 
 def _join_scales(complements: Float[Tensor, "B C M"], weights: tuple[float, ...]) -> Float[Tensor, "B C"]:
