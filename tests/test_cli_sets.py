@@ -137,6 +137,27 @@ def test_the_picture_of_witnesses(sets: dict[str, Path], tmp_path: Path) -> None
     assert 0.4 < (pixels < 100).mean() < 0.9  # two rows of digits on black each, on white
 
 
+def test_pairs_and_shared_images_are_said(
+    sets: dict[str, Path], digits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A set against itself, moved by a pixel: p is near 1, and says nothing."""
+    moved = save_all(tmp_path / "moved", np.roll(digits[:30], 1, 2))
+    same = save_all(tmp_path / "same", digits[:30])
+    path, options = tmp_path / "witnesses.png", ("--kernel", "pixels", "--images", "30")
+    assert run("test-samples", same, moved, *options, "--picture", path) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"\d\d of 60 images have their nearest one in the other set, by chance 3\d: are the same", out)
+    assert "are also in A" not in out
+    assert run("test-samples", same, same, *options) == 0
+    assert "30 images of B are also in A: the sets are not independent" in " ".join(capsys.readouterr().out.split())
+    assert run("test-samples", same, same, *options, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["shared"], found["paired"]) == (30, True)
+    assert run("test-samples", sets["digits"], sets["others"], "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["shared"], found["paired"]) == (0, False)
+
+
 def test_pictures_are_made_to_fit(digits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Grey digits against larger coloured ones."""
     coloured = np.repeat(digits[30:60].repeat(2, 1).repeat(2, 2)[..., None], 3, 3)

@@ -3,6 +3,8 @@
 import itertools
 import math
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssimgen import Window
+from ssimgen import Window, discrepancy
 from ssimgen.discrepancy import (
     MeanEmbedding,
     cmmd2,
@@ -19,9 +21,10 @@ from ssimgen.discrepancy import (
     energy_distance,
     mmd2,
     permutation_test,
+    shared_points,
     two_sample_test,
 )
-from ssimgen.kernels import SSIM, DistanceInduced, Gaussian, Kernel, centred_gram
+from ssimgen.kernels import SSIM, DistanceInduced, Gaussian, Kernel, centred_gram, median_distance
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 from ssimgen.similarity import FORMS
 
@@ -432,6 +435,71 @@ def test_blurred_digits_are_found_and_digits_are_not(kernel: Kernel, digits: Ten
     assert not two_sample_test(x, other, kernel).rejected
 
 
+def test_the_median_is_that_of_the_pooled_sample() -> None:
+    x, y = points(10, 0), 5 * points(12, 1)
+    fitted = Gaussian(Euclidean(), (median_distance(Euclidean(), torch.cat([x, y])),))
+    found, expected = (two_sample_test(x, y, kernel) for kernel in (Gaussian(Euclidean(), "median"), fitted))
+    assert found.statistic == expected.statistic
+    assert found.statistic != pytest.approx(two_sample_test(x, y, Gaussian(Euclidean(), "median").fit(x)).statistic)
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = points(13, 0), points(10, 1) + 0.2
+    whole = two_sample_test(x, y, RBF, permutations=50)
+    monkeypatch.setattr(discrepancy, "_BLOCK", 4)
+    parts = two_sample_test(x, y, RBF, permutations=50)
+    torch.testing.assert_close(parts.null, whole.null, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(parts.witness_y, whole.witness_y, rtol=1e-12, atol=1e-15)
+    assert (parts.across, parts.across_by_chance) == (whole.across, whole.across_by_chance)
+
+
+MEMORY = """
+import resource, torch
+from ssimgen.discrepancy import permutation_test
+gram = torch.rand(3000, 3000, generator=torch.Generator().manual_seed(0))
+permutation_test(gram[:100, :100], 50)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+permutation_test(gram, 1500)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / gram.nbytes)
+"""
+
+
+def test_the_test_takes_no_second_matrix() -> None:
+    """Blocks of 256 rows in float64 are 0.17 of a float32 matrix of 3,000, and there are a few; whole, it was 7."""
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.5
+
+
+def test_a_result_is_one_line() -> None:
+    result = two_sample_test(points(10, 0), points(10, 1) + 9, RBF, permutations=99)
+    text = f"TwoSampleResult(statistic={result.statistic!r}, p_value=0.01, level=0.05, across=0, shared=0)"
+    assert repr(result) == text
+
+
+def test_paired_points_are_noticed() -> None:
+    """Independent draws are not, equal points, or sets that differ, neither."""
+    x = points(40, 0, 8)
+    paired = two_sample_test(x, x + 0.1 * points(40, 1, 8), RBF)
+    assert paired.across == 80
+    assert paired.paired
+    assert paired.shared == 0
+    mean, deviation = paired.across_by_chance
+    assert mean == pytest.approx(80 * 40 / 79, abs=4 * deviation / math.sqrt(1000))
+    assert two_sample_test(x, x[:25] + 0.1 * points(25, 1, 8), RBF).paired
+    assert not two_sample_test(x, 3 + points(40, 1, 8), RBF).paired
+    assert not two_sample_test(x[:1].expand(40, -1), x[:1].expand(30, -1), RBF).paired
+    alarms = [
+        two_sample_test(points(30, 2 * i), points(20, 2 * i + 1), RBF, permutations=99).paired for i in range(100)
+    ]
+    assert not any(alarms)
+
+
+def test_shared_points_are_counted() -> None:
+    x, y = points(20, 0), points(15, 1)
+    assert two_sample_test(x, torch.cat([y, x[:3], x[:1]]), RBF).shared == 4
+    assert shared_points(torch.tensor([[0.0], [1.0]]), torch.tensor([[-0.0], [2.0]])) == 1
+
+
 def test_permutations_must_reach_the_level() -> None:
     x, y = points(10, 0), points(10, 1)
     with pytest.raises(
@@ -460,6 +528,9 @@ def test_splits_must_be_able_to_reach_the_level() -> None:
         match=re.escape("samples of 2 and 2 points have 6 splits, too few for p-values of 0.05: pass larger samples"),
     ):
         two_sample_test(x, y, RBF)
+    with pytest.raises(ValueError, match="samples of 3 and 3 points have 20 splits, too few"):  # of 10 values
+        two_sample_test(points(3, 0), points(3, 1), RBF)
+    assert two_sample_test(points(3, 0), points(4, 1), RBF).level == 0.05  # 35
 
 
 @pytest.mark.usefixtures("no_shape_checks")

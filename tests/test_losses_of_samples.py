@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ssimgen import Window
-from ssimgen.discrepancy import energy_distance, mmd2
+from ssimgen.discrepancy import cmmd2, energy_distance, mmd2
 from ssimgen.kernels import SSIM, DistanceInduced, Gaussian
 from ssimgen.losses import EnergyLoss, MMDLoss
 from ssimgen.metrics import Euclidean, StructuralDistance
@@ -70,3 +70,34 @@ def test_descent_brings_a_sample_to_the_other(loss: nn.Module, samples: tuple[Te
         loss(target, moving).backward()
         optimiser.step()
     assert loss(target, moving).item() < 0.5 * first
+
+
+class ConditionalLoss(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        k = Gaussian(Euclidean(), (3.0,))
+        grams = k(x), k(x, y), k(y)
+        return cmmd2(*grams, *grams, regularisation=0.1)
+
+
+OF_VECTORS = [
+    MMDLoss(Gaussian(Euclidean(), (1.0, 3.0))),
+    MMDLoss(Gaussian(Euclidean(), (1.0,)), root=True),
+    EnergyLoss(Euclidean()),
+    ConditionalLoss(),
+]
+
+
+@pytest.mark.parametrize("loss", OF_VECTORS, ids=["mmd", "root", "energy", "cmmd"])
+@pytest.mark.usefixtures("no_shape_checks")
+def test_losses_are_traced_and_transformed(loss: nn.Module, samples: tuple[Tensor, Tensor]) -> None:
+    """Nothing in them asks for a value."""
+    x, y = samples
+    expected = loss(x, y)
+    torch.testing.assert_close(torch.compile(loss, backend="eager", fullgraph=True)(x, y), expected)
+    torch.testing.assert_close(torch.export.export(loss, (x, y)).module()(x, y), expected)
+    torch.testing.assert_close(torch.vmap(loss)(x[None], y[None])[0], expected)
+    assert loss(x.to("meta"), y.to("meta")).shape == ()
+    x[1] = torch.nan
+    assert torch.vmap(loss)(x[None], y[None]).isnan().all()
+    with pytest.raises(ValueError, match=r"not finite|not positive definite"):
+        loss(x, y)

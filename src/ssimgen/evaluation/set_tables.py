@@ -64,6 +64,20 @@ def witnesses(found: TwoSampleResult) -> tuple[list[int], list[int]]:
     return found.witness_x.argsort(descending=True).tolist(), found.witness_y.argsort().tolist()
 
 
+def doubts(test: TwoSampleResult) -> list[str]:
+    """What speaks against the sets being independent draws, without which p says nothing."""
+    found = []
+    if test.shared:
+        found.append(f"{test.shared:,} images of B are also in A: the sets are not independent, as the test needs")
+    if test.paired:
+        found.append(
+            f"{test.across:,} of {len(test.witness_x) + len(test.witness_y):,} images have their nearest one in the "
+            f"other set, by chance {test.across_by_chance[0]:.0f}: are the same pictures, changed, in both? p is for "
+            "independent draws, and too large for pairs"
+        )
+    return found
+
+
 def print_table(found: SetComparison, a: Drawn, b: Drawn) -> None:
     """Print the comparison of a and b."""
     console = Console(highlight=False, markup=False)
@@ -74,7 +88,10 @@ def print_table(found: SetComparison, a: Drawn, b: Drawn) -> None:
     test = found.test
     verdict = "the sets differ" if test.rejected else "no difference found, which does not prove that there is none"
     console.print(f"\n{verdict}: p = {test.p_value:.4g}, level {test.level:g}, {len(test.null):,} permutations")
-    console.print(f"MMD² = {test.statistic:.4g}, kernel: {found.kernel}\n")
+    console.print(f"MMD² = {test.statistic:.4g}, kernel: {found.kernel}")
+    for doubt in doubts(test):
+        console.print(doubt)
+    console.print()
     table = Table(title="in which respect")
     table.add_column()
     for heading in ("MMD²", f"{1 - test.level:.0%} by chance", "p", "p adjusted", "mean A", "mean B"):
@@ -109,6 +126,10 @@ def print_json(found: SetComparison, a: Drawn, b: Drawn) -> None:
                 "differ": found.test.rejected,
                 **_numbers(found.test),
                 "level": found.test.level,
+                "shared": found.test.shared,
+                "across": found.test.across,
+                "across_by_chance": found.test.across_by_chance[0],
+                "paired": found.test.paired,
                 "permutations": len(found.test.null),
                 "respects": {
                     respect.name: None
@@ -143,6 +164,7 @@ def draw_witnesses(path: Path, found: SetComparison, a: Drawn, b: Drawn) -> None
     for axis, grid, letter, other, z in zip(figure.subplots(2, 1), grids, "AB", "BA", (a, b), strict=True):
         axis.imshow(grid.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
         source = pictures.caption(z.gallery.source)
-        axis.set_title(f"images of {letter} ({source}) whose like is rarest in {other}", parse_math=False)
+        mark = "" if found.test.rejected else "\nno difference was found: what they show may be chance"
+        axis.set_title(f"images of {letter} ({source}) whose like is rarest in {other}{mark}", parse_math=False)
         axis.set_axis_off()
     pictures.write_figure(path, figure)

@@ -7,7 +7,7 @@ respect each: the luminance, the contrast or the structure of patches (:mod:`ssi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ssimgen._arguments import choice
 from ssimgen.components import PARTS, Component, deviations, means
-from ssimgen.discrepancy import TwoSampleResult, check_level, permutation_test
+from ssimgen.discrepancy import TwoSampleResult, check_level, permutation_test, shared_points
 from ssimgen.engine import Form
 from ssimgen.kernels import SSIM, DistanceInduced
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
@@ -117,7 +117,7 @@ def compare_sets(
         Respect(name, results.get(name), adjusted.get(name), (in_x[name], in_y[name]) if name in in_x else None)
         for name in metrics
     )
-    return SetComparison(KERNELS[kernel].format(form=form), whole, respects)
+    return SetComparison(KERNELS[kernel].format(form=form), replace(whole, shared=shared_points(x, y)), respects)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
