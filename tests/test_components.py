@@ -10,6 +10,8 @@ from ssimgen import Window
 from ssimgen.components import PARTS, Component, Part
 from ssimgen.kernels import Gaussian
 
+pytestmark = pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")  # some are out of range on purpose
+
 WINDOWS = {
     "gaussian": Window.gaussian(5, 1.0, stride=2),
     "blocks": Window.uniform(4, stride=4, unbiased=True),

@@ -22,6 +22,8 @@ from ssimgen.kernels import (
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 from ssimgen.similarity import FORMS
 
+pytestmark = pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")  # some are out of range on purpose
+
 SMALL = Window.gaussian(5, 1.0, stride=2)
 BLOCKS = Window.uniform(7, stride=7, unbiased=True)
 STRUCTURAL = [

@@ -13,6 +13,8 @@ from oracles import ssim as oracle
 from ssimgen import Window, engine, pairwise
 from ssimgen.similarity import FORMS, NORMS
 
+pytestmark = pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")  # some are out of range on purpose
+
 SMALL = Window.gaussian(5, 1.0)
 OPTIONS = {"data_range": 1.0, "window": SMALL}
 

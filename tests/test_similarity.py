@@ -21,6 +21,8 @@ from ssimgen import Window, distance, engine, ms_ssim, ssim, ssim_map
 from ssimgen.engine import Form, eager
 from ssimgen.similarity import FORMS, NORMS, WANG_SCALE_WEIGHTS, _join_scales, root
 
+pytestmark = pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")  # some are out of range on purpose
+
 # Few sizes and strides, in many guises: compiled kernels are made anew for each of them.
 WINDOWS = {
     "gaussian 11": Window.gaussian(11, 1.5),
