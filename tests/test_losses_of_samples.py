@@ -73,9 +73,10 @@ def test_descent_brings_a_sample_to_the_other(loss: nn.Module, samples: tuple[Te
 
 
 class ConditionalLoss(nn.Module):
+    kernel = Gaussian(Euclidean(), (3.0,))
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        k = Gaussian(Euclidean(), (3.0,))
-        grams = k(x), k(x, y), k(y)
+        grams = self.kernel(x), self.kernel(x, y), self.kernel(y)
         return cmmd2(*grams, *grams, regularisation=0.1)
 
 
