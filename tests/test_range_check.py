@@ -37,12 +37,11 @@ def image(generator: torch.Generator) -> Tensor:
 
 
 def said(call: Callable[[], object]) -> list[str]:
-    """The texts of the warnings of a call."""
+    """The texts of the warnings of images outside their range; PyTorch has others when it traces."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         call()
-    assert all(w.category is ssimgen.DataRangeWarning for w in caught)
-    return [str(w.message) for w in caught]
+    return [str(w.message) for w in caught if w.category is ssimgen.DataRangeWarning]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
