@@ -465,7 +465,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / gra
 
 
 def test_the_test_takes_no_second_matrix() -> None:
-    """Blocks of 256 rows in float64 are 0.17 of a float32 matrix of 3,000, and there are a few; whole, it was 7."""
+    """Blocks of 256 rows in float64 are 0.17 of a float32 matrix of 3,000, and there are a few."""
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 1.5
 
