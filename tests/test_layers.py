@@ -14,6 +14,7 @@ LAYERS = [
     [
         "_autocast",
         "_files",
+        "_interruption",
         "_memory",
         "_numbers",
         "_options",
@@ -38,6 +39,7 @@ LAYERS = [
     ["study"],
     ["demo"],
     ["cli"],
+    ["__main__"],
 ]
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 

@@ -1,13 +1,14 @@
-"""Files that are written whole or not at all, and read only where they are ordinary ones."""
+"""Files that are written whole or not at all, read only where they are ordinary ones, and JSON with every check."""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -25,17 +26,48 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, name):
+            error.filename = str(path)
         raise
-    _synchronise_folder(path.parent)
+    synchronise(path.parent)
+
+
+def remove_temporaries(folder: Path, name: str = "*") -> None:
+    """Remove what writers of `name`, a pattern, left in `folder` when they were killed; none may be at work."""
+    for file in folder.glob(f".{name}.????????.tmp"):
+        file.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not an ordinary file, or not JSON.
+    """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path} is not an ordinary file")
+    try:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value that JSON text stands for; ValueError if it is none, or is nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def writable_folder(folder: Path) -> Path:
     """`folder`, made if need be; raises OSError, in plain words, if files cannot be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=folder):  # without a name, which could stay if we are killed
             pass
     except OSError as error:
         raise OSError(f"cannot write to the folder {folder}: {error.strerror}; choose another one") from error
@@ -68,10 +100,10 @@ def _umask() -> int:
     return current
 
 
-def _synchronise_folder(folder: Path) -> None:
-    """Force the rename itself to disk, where the platform can (Windows cannot open folders)."""
+def synchronise(path: Path) -> None:
+    """Force what was written to a file, or the names in a folder, to disk, where the platform can."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)  # Windows cannot open folders
     except OSError:
         return
     try:

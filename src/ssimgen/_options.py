@@ -7,6 +7,7 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -80,8 +81,13 @@ def _value(hint: Any, value: Any, where: str, default: Any = None) -> Any:
         items = [arguments[0]] * len(value) if len(arguments) == 2 and arguments[1] is ... else list(arguments)
         if len(items) == len(value):
             return tuple(_value(item, v, where) for item, v in zip(items, value, strict=True))
+    if origin is dict and isinstance(value, Mapping):
+        return {key: _value(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):  # an int beyond every float
+            return float(value)
+    if hint is Any:
+        return value
     if hint in (int, str, bool, type(None)) and type(value) is hint:
         return value
     if hint is Path and isinstance(value, str):

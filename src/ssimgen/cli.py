@@ -37,7 +37,7 @@ Form = Literal["product", "sum", "centred", "uncentred"]  # that of ssimgen.engi
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for bad input, 1 for a failed run, 128 + n for signal n."""
+    """Run a command; returns the exit code: 0, 2 for bad input, 1 for a failed run, 128 + n if signal n stopped it."""
     for stream in (sys.stdout, sys.stderr):  # no name of a file that the terminal cannot show ends a command
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -53,8 +53,9 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(f"unknown command {name!r}{suggestion(name, COMMANDS)}; see ssimgen --help")
     try:
         return COMMANDS[name](rest) or 0
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as stop:
+        _complain(str(stop) or "stopped by SIGINT")
+        return 128 + int(getattr(stop, "signum", signal.SIGINT))
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to fail at exit
         return 128 + signal.SIGPIPE
@@ -82,13 +83,12 @@ def _overview() -> str:
     return "\n".join([*lines, "", "ssimgen COMMAND --help shows the options of a command."])
 
 
-def _command(function: Callable[..., None]) -> Callable[[list[str]], int]:
-    """A command whose options are the parameters of `function`."""
+def _command(function: Callable[..., int | None]) -> Callable[[list[str]], int]:
+    """A command whose options are the parameters of `function`, which may return an exit code."""
 
     def run(words: list[str]) -> int:
         name = function.__name__.strip("_").replace("_", "-")
-        tyro.cli(function, args=words, prog=f"ssimgen {name}")
-        return 0
+        return tyro.cli(function, args=words, prog=f"ssimgen {name}") or 0
 
     run.__doc__ = function.__doc__
     return run
@@ -118,7 +118,7 @@ def _defaults() -> dict[str, tuple[Training, Optimiser]]:
 def train(words: list[str]) -> int:
     """Train a model; `ssimgen train` lists them."""
     from ssimgen.models import MODELS
-    from ssimgen.training import Interrupted, NotFiniteError, NotWrittenError, Optimiser, ProcessLostError, Training
+    from ssimgen.training import Optimiser, Training
 
     if not words or words[0] in ("-h", "--help"):
         lines = [f"  {name:<12}{(model.__doc__ or '').splitlines()[0]}" for name, (model, _) in MODELS.items()]
@@ -131,10 +131,17 @@ def train(words: list[str]) -> int:
     options = _train_options(name, *_defaults().get(name, (Training(), Optimiser())))
     filed = _filed_words(name, rest)
     chosen: Any = tyro.cli(options, args=[*filed, *rest], prog=f"ssimgen train {name}")
+    return _ended(partial(_train, name, chosen), f"go on with: ssimgen train {name} -o {chosen.output} --resume")
+
+
+def _ended(training: Callable[[], None], again: str) -> int:
+    """The exit code of something that trains; what ended it early goes on as `again` says."""
+    from ssimgen.training import Interrupted, NotFiniteError, NotWrittenError, ProcessLostError
+
     try:
-        _train(name, chosen)
+        training()
     except Interrupted as stop:
-        print(f"{stop}; go on with: ssimgen train {name} -o {chosen.output} --resume", file=sys.stderr)
+        _complain(f"{stop}; {again}")
         return 128 + stop.signum
     except (NotFiniteError, NotWrittenError, ProcessLostError) as error:  # the run failed, not its input
         _complain(str(error))
@@ -174,20 +181,17 @@ _EVALUATE_EVERY = "iterations between scores of held-out images and samples in m
 
 
 def _train(name: str, chosen: Any) -> None:
-    import torch
-
     from ssimgen.data import load_images
     from ssimgen.models import MODELS
-    from ssimgen.training import evaluation_hook
+    from ssimgen.training import RunFolder, evaluation_hook, make_model
     from ssimgen.training import train as run
 
     if chosen.evaluate_every < 0:
         raise ValueError(f"evaluate_every must be at least 1 iteration, or 0 for never, got {chosen.evaluate_every}")
     splits = load_images(chosen.source, report=_note)
-    make, _ = MODELS[name]
-    torch.manual_seed(chosen.training.seed)
+    finished = chosen.resume and RunFolder(chosen.output).latest_iteration() == chosen.training.iterations
     run(
-        make(chosen.model, splits.train.shape),
+        make_model(MODELS[name][0], chosen.model, splits.train.shape, chosen.training.seed),
         splits.train,
         chosen.output,
         training=chosen.training,
@@ -198,6 +202,8 @@ def _train(name: str, chosen: Any) -> None:
         resume=chosen.resume,
         notes={"source": dataclasses.asdict(chosen.source), "evaluate_every": chosen.evaluate_every},
     )
+    if finished:
+        print(f"{chosen.output} is already finished: more --iterations than {chosen.training.iterations} go on with it")
 
 
 def _filed_words(name: str, words: list[str]) -> list[str]:
@@ -690,9 +696,7 @@ def report(
     print(f"the report is {path}")
 
 
-def demo(
-    *, output: Annotated[Path, arg(aliases=("-o",))] = Path("demo"), iterations: int = 3000, seed: int = 0
-) -> None:
+def demo(*, output: Annotated[Path, arg(aliases=("-o",))] = Path("demo"), iterations: int = 3000, seed: int = 0) -> int:
     """Train a VAE on digits with l2 and with SSIM, and show the difference.
 
     Args:
@@ -702,7 +706,7 @@ def demo(
     """
     from ssimgen.demo import run
 
-    run(output, iterations=iterations, seed=seed)
+    return _ended(partial(run, output, iterations=iterations, seed=seed), "the same command begins anew")
 
 
 def _labels(model: Model, classes: tuple[int, ...], number: int) -> Tensor | None:

@@ -26,7 +26,7 @@ from ssimgen.objectives.reconstruction import Objective
 from ssimgen.report import write_report
 from ssimgen.run_evaluation import EvaluationOptions, evaluate_run
 from ssimgen.similarity import ms_ssim, ssim
-from ssimgen.training import Optimiser, RunFolder, Training, train
+from ssimgen.training import Optimiser, RunFolder, Training, make_model, train
 
 OBJECTIVES: tuple[Objective, ...] = ("l2", "ssim")
 """Trained at their suggested temperatures, which give about equal KL: models are compared at equal rate."""
@@ -45,10 +45,9 @@ def run(folder: Path, *, iterations: int, seed: int) -> None:
     for objective in OBJECTIVES:
         path = folder / "runs" / objective
         _clear(path)
-        torch.manual_seed(seed)
         tau = SUGGESTED_TAU[objective]
         config = VAEConfig(tau, objective=objective, network=Network("conv", width=16, activation="silu"))
-        models[objective] = VAE(config, digits.train.shape)
+        models[objective] = make_model(VAE, config, digits.train.shape, seed)
         print(f"VAE with {objective}, tau {tau:g}:")
         train(
             models[objective],

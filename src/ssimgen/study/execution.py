@@ -24,7 +24,7 @@ from ssimgen.models import MODELS, check_model
 from ssimgen.networks import Shape, SidesError
 from ssimgen.run_evaluation import FILE, EvaluationOptions, evaluate_run
 from ssimgen.study.plan import Plan, PlannedRun
-from ssimgen.training import Interrupted, NotFiniteError, RunFolder, train
+from ssimgen.training import Interrupted, NotFiniteError, RunFolder, make_model, train
 
 Status = Literal["finished", "skipped", "stopped", "failed"]
 
@@ -339,9 +339,8 @@ def carry_out(run: PlannedRun, output: Path, evaluation: EvaluationOptions, spli
     """Train a run to its end, going on if it was begun, and evaluate it."""
     folder = output / run.folder
     make, _ = MODELS[run.model]
-    torch.manual_seed(run.seed)
     train(
-        make(run.config, splits.train.shape),
+        make_model(make, run.config, splits.train.shape, run.seed),
         splits.train,
         folder,
         training=run.training,

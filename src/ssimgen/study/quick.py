@@ -23,6 +23,7 @@ from ssimgen.study.command import carry_on, complain
 from ssimgen.study.execution import is_finished
 from ssimgen.study.plan import Plan, make_plan
 from ssimgen.study.tables import write_tables
+from ssimgen.training import make_model
 
 JUDGE = "feature distance"  # no objective is trained on it
 
@@ -155,8 +156,7 @@ def measure(splits: Splits, iterations: int = 8) -> Costs:
     content = _content(Source(), splits, _SIZES[0][0], 1, iterations=1, seeds=1)
     seconds = {}
     for run in make_plan(content, "measured", {}).runs:
-        torch.manual_seed(0)
-        model = VAE(run.config, splits.train.shape)
+        model = make_model(VAE, run.config, splits.train.shape)
         optimiser = run.optimiser.make(list(model.parameters()), 1.0)
         (step,) = model.steps()
         batches = splits.train.batches(run.training.batch, 0)

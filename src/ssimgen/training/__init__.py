@@ -10,10 +10,11 @@ takes the steps that are due, in order. For each step it
 Iteration n is a function of the weights before it, the options and n alone: the batch is the n-th of an order fixed
 by the seed, and the random generators are seeded anew from (seed, n). So a run that was interrupted and resumed
 ends with the very weights, bit for bit on one machine, of one that was not; and pictures or hooks on the way
-change nothing. `train` returns when the run is complete; SIGINT and SIGTERM let it finish the iteration, write a
-checkpoint and raise :class:`Interrupted`.
+change nothing. `train` returns when the run is complete; SIGINT, SIGTERM and SIGHUP let it finish the iteration, write
+a checkpoint and pictures, and raise :class:`Interrupted`. A checkpoint is never of weights that are not finite, and is
+refused when a byte of it has changed.
 
-:func:`load_model` makes the trained model again from the run folder.
+:func:`make_model` makes a model whose weights a seed fixes, :func:`load_model` the trained one from the run folder.
 """
 
 from ssimgen.training.checkpoints import CheckpointError
@@ -27,6 +28,7 @@ from ssimgen.training.loop import (
     ProcessLostError,
     train,
 )
+from ssimgen.training.making import make_model
 from ssimgen.training.options import Hardware, Optimiser, Training
 from ssimgen.training.runs import RunFolder, load_model, read_metrics
 
@@ -44,6 +46,7 @@ __all__ = [
     "Training",
     "evaluation_hook",
     "load_model",
+    "make_model",
     "read_metrics",
     "train",
 ]

@@ -1,29 +1,61 @@
 """Checkpoints: everything a run needs to go on, in one safetensors file that is written whole or not at all.
 
-A file holds named tensors (`model.*`, `average.*`, `optimiser.<step>.<parameter>.*`) and, as JSON in its
-header, which model they belong to and how far training had come. Reading one executes no code.
+A file holds named tensors (`model.*`, `average.*`, `optimiser.<step>.<parameter>.*`) and in its header, as JSON, which
+model they belong to and how far training had come, and the SHA-256 of the whole file with zeros in its own place.
+Reading one executes no code. Files of earlier versions, without a checksum, are read all the same.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
-from ssimgen._files import write_atomically
+from ssimgen._files import parse_json, write_atomically
+from ssimgen._numbers import is_number
+from ssimgen._options import from_mapping
 
 FORMAT = 1
-REQUIRED = ("version", "model", "shape", "config", "iteration", "seconds", "sums", "precision")
+_ABOUT, _CHECKSUM = "ssimgen", "sha256"  # keys of the metadata
+_BLANK = b"0" * 64
+_BEFORE_CHECKSUM = b'"sha256":"'
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or of another model or format."""
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums of logged numbers since the last line of the log, as the loop has them."""
+
+    totals: dict[str, float]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _About:
+    """What the header says, and the types of it."""
+
+    format: int
+    version: str
+    model: str
+    shape: tuple[int, int, int]
+    config: dict[str, Any]
+    iteration: int
+    seconds: float
+    sums: _Sums
+    precision: dict[str, Any]
+    log: str | None = None  # SHA-256 of the log so far, not in those of earlier versions
 
 
 @dataclass(frozen=True)
@@ -43,54 +75,106 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write atomically; a full disk leaves what was there."""
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in checkpoint.tensors.items()}
     about = json.dumps({"format": FORMAT, **checkpoint.about})
-    data = safetensors.torch.save(tensors, metadata={"ssimgen": about})
-    write_atomically(path, lambda file: file.write(data))
+    data = safetensors.torch.save(tensors, metadata={_ABOUT: about, _CHECKSUM: _BLANK.decode()})
+    start = data.index(_BEFORE_CHECKSUM) + len(_BEFORE_CHECKSUM)
+    signed = (data[:start], hashlib.sha256(data).hexdigest().encode(), data[start + len(_BLANK) :])
+    write_atomically(path, lambda file: file.writelines(signed))
 
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU, or raise CheckpointError saying what is wrong with the file."""
+    if not path.is_file():
+        raise CheckpointError(f"no such run or checkpoint: {path}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            _check_sum(path, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no such run or checkpoint: {path}") from error
     except safetensors.SafetensorError as error:
         raise CheckpointError(
             f"{path} is not a checkpoint, or is truncated or damaged ({error}){_remedy(path)}"
         ) from error
-    if "ssimgen" not in metadata:
-        raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of ssimgen")
-    about = _object(path, metadata["ssimgen"])
-    if about.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} has checkpoint format {about.get('format')}, this version of ssimgen reads {FORMAT}: "
-            f"it was written by ssimgen {about.get('version', 'of another version')}"
-        )
-    if missing := [key for key in REQUIRED if key not in about]:
-        raise CheckpointError(f"{path} is a damaged checkpoint: {', '.join(missing)} missing from its header")
+    about = _about(path, metadata)
+    if name := first_not_finite(tensors.items()):
+        raise CheckpointError(f"{path} is of no use: {name} is not finite{_remedy(path)}")
     return Checkpoint(tensors, about)
 
 
-def _object(path: Path, text: str) -> dict[str, Any]:
+def first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
+    """The name of the first tensor with a NaN or infinite number in it."""
+    return next((name for name, x in tensors if x.is_floating_point() and not torch.isfinite(x).all()), None)
+
+
+def _check_sum(path: Path, metadata: Mapping[str, str]) -> None:
+    if _ABOUT not in metadata:
+        raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of ssimgen{_remedy(path)}")
+    if metadata.keys() == {_ABOUT}:  # of an earlier version
+        return
+    data = path.read_bytes()
+    start = data.find(_BEFORE_CHECKSUM) + len(_BEFORE_CHECKSUM)
+    content = hashlib.sha256(data[:start])
+    content.update(_BLANK)
+    content.update(data[start + len(_BLANK) :])
+    if content.hexdigest() != metadata.get(_CHECKSUM):
+        raise CheckpointError(f"{path} is damaged: its content does not have its checksum{_remedy(path)}")
+
+
+def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What the header says, every entry checked."""
     try:
-        content = json.loads(text)
+        content = parse_json(metadata[_ABOUT])
     except ValueError as error:
-        raise CheckpointError(f"{path} is a damaged checkpoint: its header is not JSON ({error})") from error
+        raise CheckpointError(
+            f"{path} is a damaged checkpoint: its header is not JSON ({error}){_remedy(path)}"
+        ) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is a damaged checkpoint: its header is not a JSON object")
+        raise CheckpointError(f"{path} is a damaged checkpoint: its header is not a JSON object{_remedy(path)}")
+    if content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {content.get('format')}, this version of ssimgen reads {FORMAT}: "
+            f"it was written by ssimgen {content.get('version', 'of another version')}"
+        )
+    try:
+        about = from_mapping(_About, content)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is a damaged checkpoint: in its header, {error}{_remedy(path)}") from error
+    if impossible := _impossible(about):
+        raise CheckpointError(f"{path} is a damaged checkpoint: in its header, {impossible}{_remedy(path)}")
+    if _NAME.fullmatch(path.name) and int(path.stem) != about.iteration:
+        raise CheckpointError(
+            f"{path} is not the checkpoint that it is called: its header says iteration {about.iteration}"
+            f"{_remedy(path)}"
+        )
     return content
 
 
+def _impossible(about: _About) -> str | None:
+    """What in a header has the right type and cannot be."""
+    if about.iteration < 0:
+        return f"iteration is {about.iteration}"
+    if not (is_number(about.seconds) and about.seconds >= 0):
+        return f"seconds is {about.seconds}"
+    if min(about.shape) < 1:
+        return f"shape is {list(about.shape)}"
+    if about.sums.totals.keys() != about.sums.counts.keys() or min(about.sums.counts.values(), default=1) < 1:
+        return "sums do not have a count for each total"
+    return None
+
+
 def _remedy(path: Path) -> str:
-    """What to do without this file."""
-    older = [file for file in files(path.parent) if file.name < path.name]
-    return f": remove it to go on from {older[-1].name}" if older else ""
+    """What to do without this file, if it is the latest of a run."""
+    *older, latest = files(path.parent) or [Path()]
+    if path != latest or path.parent.name != "checkpoints":
+        return ""
+    return f": remove it to go on from {older[-1].name}" if older else ": remove it to train from the beginning"
+
+
+_NAME = re.compile(r"\d{8}\.safetensors")
 
 
 def files(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, oldest first."""
-    return sorted(folder.glob("[0-9]*.safetensors"))
+    return sorted(file for file in folder.glob("*.safetensors") if _NAME.fullmatch(file.name))
 
 
 def path_of(folder: Path, iteration: int) -> Path:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,15 +58,17 @@ class Hook:
     """Something done every so many iterations and at the end, such as an evaluation.
 
     `run` gets the model (with averaged weights, in evaluation mode, without gradients) and the number of
-    iterations done; the numbers that it returns are logged. It cannot disturb training.
+    iterations done; the numbers that it returns are logged. It cannot disturb training. With `on_stop` it also runs
+    when a signal ends the run early; what it then returns is not logged, since a run that was not stopped lacks it.
     """
 
     every: int
     run: Callable[[Model, int], Mapping[str, float]]
+    on_stop: bool = False
 
 
 class NotFiniteError(RuntimeError):
-    """A loss term or gradient became NaN or infinite."""
+    """A loss term, gradient or weight became NaN or infinite."""
 
 
 class NotWrittenError(OSError):
@@ -98,17 +102,19 @@ def train(
 ) -> None:
     """Train `model` on `data` in the run folder `folder`, or go on from its latest checkpoint (`resume`).
 
+    A new run starts from the weights that the model has (:func:`ssimgen.training.make_model` makes them from a seed).
     The model ends with its last weights (not averaged); pictures of reconstructions are of `held_out` images
-    where given. `notes` are added to config.json.
+    where given. `notes` are added to config.json. Nothing is done where a finished run is resumed.
 
     Raises:
-        ValueError: the folder holds a run (without `resume`) or none, or one of other options or data (with it);
-            it is in use by another process; there are fewer images than a batch; options do not fit the images.
-        CheckpointError: the latest checkpoint is damaged or of another model.
-        NotFiniteError: a term or gradient is NaN or infinite; the last checkpoint stays.
+        ValueError: the folder holds a run (without `resume`) or none, one that is damaged, or of other options or data
+            (with it); it is in use by another process; there are fewer images than a batch;
+            options do not fit the images, this machine or its memory.
+        CheckpointError: the latest checkpoint is damaged, of another model or of more iterations.
+        NotFiniteError: a term, gradient or weight is NaN or infinite; the last checkpoint stays.
         NotWrittenError: a checkpoint, picture or line of the log could not be written; the last checkpoint stays.
         ProcessLostError: another process of the run ended; the last checkpoint stays.
-        Interrupted: a signal came; the checkpoint of the iteration it came in is written.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; the checkpoint of the iteration it came in is written.
     """
     world = hardware.devices * hardware.num_nodes
     if training.batch % world:
@@ -117,8 +123,9 @@ def train(
             f"take {max(1, training.batch // world) * world}, or fewer devices"
         )
     fabric = _fabric(hardware)
-    _rehearse(model, next(data.batches(training.batch, training.seed, 0)))
-    fabric.launch()
+    with _memory_in_words():
+        _rehearse(model, next(data.batches(training.batch, training.seed, 0)))
+    _launch(fabric, hardware)
     about = {
         "model": model.name,
         "shape": list(model.shape),
@@ -133,12 +140,16 @@ def train(
     with _one_voice(fabric), ExitStack() as stack:
         loop = _Loop(fabric, model, training, optimiser)
         _open_together(fabric, stack, run, about, resume)
-        if resume:
-            loop.restore(run, about)
         stack.enter_context(torch.random.fork_rng())
         received = stack.enter_context(_signals())
         try:
-            loop.go(run, about, data, [*_picture_hooks(run, training, data, held_out), *hooks], received)
+            if resume:
+                loop.restore(run, about)
+                if fabric.is_global_zero:
+                    run.write_config(about)
+            with _memory_in_words():
+                hooks = [*_picture_hooks(run, training, data, held_out), *hooks]
+                loop.go(run, about, data, hooks, received)
         except ValueError:  # options that do not fit a part of the batch
             if fabric.is_global_zero and loop.iteration == 0 and not resume:
                 run.abandon()
@@ -158,6 +169,18 @@ def _fabric(hardware: Hardware) -> Any:
     Raises:
         ValueError: this machine does not have them.
     """
+    most = max(4 * (os.cpu_count() or 1), torch.cuda.device_count())
+    if hardware.devices > most:
+        raise ValueError(f"devices must be at most {most} on this machine, got {hardware.devices}")
+    if hardware.num_nodes > 1 and "SLURM_NTASKS" not in os.environ:
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        if not {"NODE_RANK", "GROUP_RANK"} & os.environ.keys():
+            missing.append("NODE_RANK")
+        if missing:
+            raise ValueError(
+                f"training on num_nodes = {hardware.num_nodes} machines needs {', '.join(missing)} in the environment "
+                "of each, so that they find one another: set them, or start with torchrun or SLURM"
+            )
     from lightning_fabric import Fabric  # takes seconds to import: only when training starts
 
     try:
@@ -171,6 +194,40 @@ def _fabric(hardware: Hardware) -> Any:
         raise ValueError(
             f"accelerator {hardware.accelerator!r} with {hardware.devices} device(s) is not available on this machine "
             f"({error}): choose accelerator 'auto' or 'cpu', or fewer devices"
+        ) from error
+
+
+def _launch(fabric: Any, hardware: Hardware) -> None:
+    """Start the other processes of the run, and wait for those of other machines, as long as Lightning does.
+
+    Raises:
+        ProcessLostError: they do not come.
+    """
+    if hardware.num_nodes == 1:
+        fabric.launch()
+        return
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    print(f"waiting up to half an hour for {hardware.num_nodes} machines at {place}", file=sys.stderr)
+    try:
+        fabric.launch()
+    except torch.distributed.DistError as error:
+        raise ProcessLostError(
+            f"not all {hardware.num_nodes} machines came to {place} in time: start the same command on each, with its "
+            "own NODE_RANK"
+        ) from error
+
+
+@contextmanager
+def _memory_in_words() -> Iterator[None]:
+    """What PyTorch raises for want of memory, as ValueError with a remedy."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+            raise
+        first = (str(error).splitlines() or ["out of memory"])[0]
+        raise ValueError(
+            f"a batch does not fit into memory ({first}): take a smaller batch, network or images"
         ) from error
 
 
@@ -243,7 +300,6 @@ def _open(run: RunFolder, about: dict[str, Any], resume: bool) -> None:
         if old != new:
             name = f"{section}.{key}" if key else section
             raise ValueError(f"{run.path} was trained with {name} = {old!r}, it cannot go on with {new!r}")
-    run.write_config(about)
     return None
 
 
@@ -281,6 +337,9 @@ class _Sums:
 
     def means(self) -> dict[str, float]:
         return {name: total / self.counts[name] for name, total in self.totals.items()}
+
+
+_TAMER = "the last checkpoint is kept; try a lower learning rate, less weight decay or gradient clipping"
 
 
 class _Loop:
@@ -364,10 +423,7 @@ class _Loop:
             nn.utils.clip_grads_with_norm_(parameters, self.optimiser.clip, norm)
 
     def _not_finite(self, what: str, step: Step, value: float | str) -> str:
-        return (
-            f"{what} of step {step.name!r} is {value} in iteration {self.iteration + 1}: "
-            "the last checkpoint is kept; try a lower learning rate or gradient clipping"
-        )
+        return f"{what} of step {step.name!r} is {value} in iteration {self.iteration + 1}: {_TAMER}"
 
     # --- the run -----------------------------------------------------------------------------------------------
 
@@ -386,7 +442,8 @@ class _Loop:
                 advance(values)
                 self.sums.add(values)
                 done = self.iteration
-                line = self._hooked([h for h in hooks if done % h.every == 0 or done == total]) if main else {}
+                due = [h for h in hooks if main and (done % h.every == 0 or done == total)]
+                line = self._hooked(due)
                 if done % training.log_every == 0 or done == total:
                     line = {**self.sums.means(), **line}
                     self.sums = _Sums()
@@ -396,6 +453,7 @@ class _Loop:
                 if main and (done % training.checkpoint_every == 0 or done == total or stop):
                     self.save(run, about)
                 if stop and done < total:
+                    self._hooked([h for h in hooks if main and h.on_stop and h not in due])
                     self.fabric.barrier()  # until the checkpoint is written
                     raise Interrupted(received[0] if received else signal.SIGTERM, done)
 
@@ -410,6 +468,7 @@ class _Loop:
     def _hooked(self, hooks: list[Hook]) -> dict[str, float]:
         if not hooks:
             return {}
+        self._check_state()
         self.model.eval()
         results: dict[str, float] = {}
         with torch.no_grad(), self.average.in_place():
@@ -427,19 +486,14 @@ class _Loop:
     def _board(self, run: RunFolder) -> Any:
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-        return TensorBoardLogger(run.path, name="tensorboard", version="")
+        again = self.iteration + 1  # what an interrupted run wrote from here on is hidden
+        return TensorBoardLogger(run.path, name="tensorboard", version="", purge_step=again)
 
     # --- checkpoints -------------------------------------------------------------------------------------------
 
     def save(self, run: RunFolder, about: Mapping[str, Any]) -> None:
         """Write the state after `iteration` iterations, and drop the oldest checkpoints."""
-        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
-        tensors |= {f"average.{key}": value for key, value in self.average.tensors.items()}
-        for step, optimiser in zip(self.steps, self.optimisers, strict=True):
-            for number, state in optimiser.state_dict()["state"].items():
-                for key, value in state.items():
-                    if isinstance(value, Tensor):
-                        tensors[f"optimiser.{step.name}.{number}.{key}"] = value
+        self._check_state()
         meta = {
             "version": ssimgen.__version__,
             **{key: about[key] for key in ("model", "shape", "config")},
@@ -447,15 +501,40 @@ class _Loop:
             "seconds": self.seconds,
             "sums": dataclasses.asdict(self.sums),
             "precision": self.fabric.strategy.precision.state_dict(),
+            "log": run.keep_log(),
         }
-        checkpoints.save(checkpoints.path_of(run.checkpoints, self.iteration), Checkpoint(tensors, meta))
+        checkpoints.save(checkpoints.path_of(run.checkpoints, self.iteration), Checkpoint(self._state(), meta))
         checkpoints.keep_latest(run.checkpoints, self.training.keep)
+
+    def _check_state(self) -> None:
+        if name := checkpoints.first_not_finite(self._state().items()):
+            raise NotFiniteError(f"{name} is not finite after iteration {self.iteration}: {_TAMER}")
+
+    def _state(self) -> dict[str, Tensor]:
+        """Weights, their averages, and what optimisers remember."""
+        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in self.average.tensors.items()}
+        for step, optimiser in zip(self.steps, self.optimisers, strict=True):
+            for number, state in optimiser.state_dict()["state"].items():
+                for key, value in state.items():
+                    if isinstance(value, Tensor):
+                        tensors[f"optimiser.{step.name}.{number}.{key}"] = value
+        return tensors
 
     def restore(self, run: RunFolder, about: Mapping[str, Any]) -> None:
         """Take up the latest checkpoint of the run, if it has one."""
         checkpoint = run.latest()
-        if checkpoint is None:
-            return
+        if checkpoint is not None:
+            self._take_up(run, checkpoint, about)
+        if self.iteration > self.training.iterations:
+            raise CheckpointError(
+                f"{run.path} was trained for {self.iteration} iterations, more than {self.training.iterations}: "
+                "set iterations to as many or more to go on, or choose another folder"
+            )
+        if self.fabric.is_global_zero:
+            run.restore_log(self.iteration, checkpoint.about.get("log") if checkpoint else None)
+
+    def _take_up(self, run: RunFolder, checkpoint: Checkpoint, about: Mapping[str, Any]) -> None:
         for section, key in [("model", ""), ("shape", ""), *(("config", key) for key in about["config"])]:
             old, new = (_get(x, section, key) for x in (checkpoint.about, about))
             if old != new:
@@ -470,6 +549,7 @@ class _Loop:
                 state = optimiser.state_dict()
                 state["state"] = _nested(checkpoint.part(f"optimiser.{step.name}"))
                 optimiser.load_state_dict(state)
+            self.fabric.strategy.precision.load_state_dict(checkpoint.about["precision"])
         except (RuntimeError, KeyError, ValueError) as error:
             raise CheckpointError(
                 f"the latest checkpoint in {run.checkpoints}, written by ssimgen {checkpoint.about['version']}, "
@@ -477,9 +557,6 @@ class _Loop:
             ) from error
         self.iteration, self.seconds = checkpoint.about["iteration"], checkpoint.about["seconds"]
         self.sums = _Sums(**checkpoint.about["sums"])
-        self.fabric.strategy.precision.load_state_dict(checkpoint.about["precision"])
-        if self.fabric.is_global_zero:
-            run.forget_metrics_after(self.iteration)
 
 
 def _nested(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
@@ -510,17 +587,22 @@ def _seed_of(seed: int, iteration: int) -> int:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """A list to which the first SIGINT or SIGTERM is added; a second one ends the process as usual."""
+    """A list to which the first SIGINT, SIGTERM or SIGHUP is added; a second one ends the process as usual.
+
+    Those that the process was told to ignore, as by nohup, it ignores. A terminal that closes sends SIGHUP more than
+    once: after the first signal it no longer counts.
+    """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread may set handlers
         return
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {s: handler for s in known if (handler := signal.getsignal(s)) is not signal.SIG_IGN}
 
     def note(signum: int, _: object) -> None:
         received.append(signum)
         for s, handler in before.items():
-            signal.signal(s, handler)
+            signal.signal(s, signal.SIG_IGN if s == getattr(signal, "SIGHUP", None) else handler)
 
     for s in before:
         signal.signal(s, note)
@@ -560,4 +642,4 @@ def _picture_hooks(run: RunFolder, training: Training, data: Data, held_out: Dat
             pictures.write(run.path / "reconstructions" / f"{iteration:08d}.png", pairs)
         return {}
 
-    return [Hook(training.picture_every, draw)]
+    return [Hook(training.picture_every, draw, on_stop=True)]

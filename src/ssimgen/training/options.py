@@ -12,6 +12,9 @@ from torch import nn
 
 from ssimgen._arguments import choice, is_positive
 
+_MOST_ITERATIONS = 99_999_999  # names of checkpoints and pictures have eight digits
+_LEAST, _GREATEST = 1e-30, 1e30  # of a rate: their products and quotients with others leave float32 room
+
 
 @dataclass(frozen=True)
 class Training:
@@ -20,7 +23,7 @@ class Training:
     Attributes:
         iterations: how many batches the model sees; each takes every step of the model that is due.
         batch: images in a batch, over all devices.
-        seed: fixes weights, batches and noise.
+        seed: fixes batches and noise, and the weights of a model that :func:`make_model` makes from it.
         ema: decay of the exponential moving average of weights (such as 0.999), with which samples are drawn; 0: none.
         log_every: iterations between lines of metrics.jsonl, each the mean since the last.
         picture_every: iterations between pictures of samples and reconstructions.
@@ -43,6 +46,8 @@ class Training:
         for name in ("iterations", "batch", "log_every", "picture_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.iterations > _MOST_ITERATIONS:
+            raise ValueError(f"iterations must be at most {_MOST_ITERATIONS}, got {self.iterations}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be in [0, 2^63), got {self.seed}")
         if not 0 <= self.ema < 1:
@@ -78,15 +83,15 @@ class Optimiser:
     def __post_init__(self) -> None:
         choice("method", self.method, _METHODS)
         choice("schedule", self.schedule, ("constant", "linear", "cosine", "drops"))
-        if not is_positive(self.lr):
-            raise ValueError(f"lr must be a positive number, got {self.lr}")
+        _check_rate("lr", self.lr)
+        for name in ("weight_decay", "clip"):
+            if getattr(self, name) != 0:
+                _check_rate(name, getattr(self, name), "or 0 for none, ")
         for name in ("momentum", "beta2", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= 1 - 1e-7:  # which float32 still tells from 1
+                raise ValueError(f"{name} must be in [0, 1), at most 1 - 1e-7, got {getattr(self, name)}")
         if not all(0 < drop < 1 for drop in self.drops):
             raise ValueError(f"drops must be fractions of the run between 0 and 1, got {self.drops}")
-        if not (self.weight_decay >= 0 and self.clip >= 0):
-            raise ValueError(f"weight_decay and clip must not be negative, got {self.weight_decay}, {self.clip}")
 
     def make(self, parameters: list[nn.Parameter], scale: float) -> torch.optim.Optimizer:
         """The PyTorch optimiser of `parameters`, at `scale` times the learning rate."""
@@ -104,6 +109,13 @@ class Optimiser:
         return rise
 
 
+def _check_rate(name: str, value: float, otherwise: str = "") -> None:
+    if not (is_positive(value) and _LEAST <= value <= _GREATEST):
+        raise ValueError(
+            f"{name} must be a positive number, {otherwise}between {_LEAST:g} and {_GREATEST:g}, got {value}"
+        )
+
+
 _METHODS: dict[str, Callable[[Optimiser, list[nn.Parameter], float], torch.optim.Optimizer]] = {
     "adam": lambda o, p, lr: torch.optim.Adam(p, lr, betas=(o.momentum, o.beta2), weight_decay=o.weight_decay),
     "adamw": lambda o, p, lr: torch.optim.AdamW(p, lr, betas=(o.momentum, o.beta2), weight_decay=o.weight_decay),
@@ -118,7 +130,8 @@ class Hardware:
     Attributes:
         accelerator: "auto", "cpu", "cuda", "mps".
         devices: how many devices (processes, on CPU) a machine.
-        num_nodes: how many machines.
+        num_nodes: how many machines. Each runs the same command, with MASTER_ADDR and MASTER_PORT of the first and its
+            own NODE_RANK in the environment; torchrun and SLURM set them.
         precision: "32-true", or mixed "bf16-mixed" and "16-mixed"; SSIM itself is always computed in 32 bits.
     """
 

@@ -9,8 +9,10 @@ checkpoints/         the latest few, see :mod:`ssimgen.training.checkpoints`
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
+import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +24,31 @@ import torch
 
 import ssimgen
 from ssimgen import _options
-from ssimgen._files import writable_folder, write_atomically
+from ssimgen._files import parse_json, read_json, remove_temporaries, synchronise, writable_folder, write_atomically
 from ssimgen.models import MODELS, Model
 from ssimgen.training import checkpoints
 from ssimgen.training.checkpoints import Checkpoint, CheckpointError
+from ssimgen.training.making import make_model
+from ssimgen.training.options import Hardware, Optimiser, Training
+
+
+class _Config(typing.TypedDict):
+    """What config.json says of every run; whoever starts one may add to it."""
+
+    model: str
+    shape: tuple[int, int, int]
+    config: dict[str, Any]
+    training: Training
+    optimiser: Optimiser
+    hardware: Hardware
+    data: dict[str, Any]
+
+
+_CHECKSUM = "sha256"  # entry of config.json: of the others
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class RunFolder:
@@ -36,10 +59,14 @@ class RunFolder:
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
+        self._logged = hashlib.sha256()  # the log as this process knows it
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder if need be and keep other processes out; the system lifts the lock if this one dies."""
+        """Make the folder if need be and keep other processes out; the system lifts the lock if this one dies.
+
+        What a process that was killed left half-written is removed.
+        """
         writable_folder(self.path)
         lock = filelock.FileLock(self.path / ".lock")
         try:
@@ -49,9 +76,19 @@ class RunFolder:
                 f"another process is training in {self.path}: wait for it or choose another folder"
             ) from error
         try:
+            self._tidy()
             yield
         finally:
             lock.release()
+
+    def _tidy(self) -> None:
+        for file in (self.config, self.metrics):
+            remove_temporaries(self.path, file.name)
+        for folder in self._folders():
+            remove_temporaries(folder)
+
+    def _folders(self) -> tuple[Path, ...]:
+        return self.checkpoints, self.path / "samples", self.path / "reconstructions"
 
     def latest(self) -> Checkpoint | None:
         """The latest checkpoint, or None if there is none yet."""
@@ -67,53 +104,105 @@ class RunFolder:
         """Start a new run; the folder must not hold one."""
         if self.config.exists() or checkpoints.files(self.checkpoints):
             raise ValueError(f"{self.path} already holds a run: resume it, or choose another folder")
-        for folder in (self.checkpoints, self.path / "samples", self.path / "reconstructions"):
+        for folder in self._folders():
             folder.mkdir(exist_ok=True)
         self.write_config(about)
 
     def abandon(self) -> None:
         """Undo `begin`, for a run that never took its first iteration."""
         self.config.unlink()
-        for folder in (self.checkpoints, self.path / "samples", self.path / "reconstructions"):
+        for folder in self._folders():
             folder.rmdir()
         (self.path / ".lock").unlink()
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
     def write_config(self, about: Mapping[str, Any]) -> None:
-        """Write config.json."""
-        text = json.dumps({**about, "versions": versions()}, indent=2) + "\n"
+        """Write config.json, with a checksum."""
+        content = {**about, "versions": versions()}
+        text = json.dumps({**content, _CHECKSUM: _checksum(content)}, indent=2) + "\n"
         write_atomically(self.config, lambda file: file.write(text.encode()))
 
     def read_config(self) -> dict[str, Any]:
-        """Read config.json."""
+        """Read config.json, every entry of which that :class:`_Config` names is there and of its type.
+
+        Raises:
+            ValueError: there is no run, or its configuration is damaged.
+        """
         try:
-            content = json.loads(self.config.read_text())
+            content = read_json(self.config)
         except FileNotFoundError as error:
             raise ValueError(f"{self.path} holds no run: {self.config.name} is missing") from error
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self.config} is damaged: {error}") from error
         if not isinstance(content, dict):
             raise ValueError(f"{self.config} is damaged: not a JSON object")
+        hints = typing.get_type_hints(_Config)
+        if missing := [key for key in hints if key not in content]:
+            raise ValueError(f"{self.config} is damaged: {', '.join(missing)} missing")
+        try:
+            _options.check(hints, {key: content[key] for key in hints})
+        except ValueError as error:
+            raise ValueError(f"{self.config} is damaged: {error}") from error
+        if not isinstance(content["data"].get("hash"), str):
+            raise ValueError(f"{self.config} is damaged: option data.hash must be str")
+        if content.pop(_CHECKSUM, None) not in (None, _checksum(content)):  # None: of an earlier version
+            raise ValueError(f"{self.config} is damaged: its content does not have its checksum: restore it")
         return content
 
     def log(self, line: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl."""
+        text = json.dumps(line) + "\n"
         with self.metrics.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(text)
+        self._logged.update(text.encode())
 
-    def forget_metrics_after(self, iteration: int) -> None:
-        """Drop the lines that a resumed run will write again."""
+    def keep_log(self) -> str:
+        """Force the log so far to disk, before a checkpoint relies on it; returns its checksum."""
+        if self.metrics.exists():
+            synchronise(self.metrics)
+        return self._logged.hexdigest()
+
+    def restore_log(self, iteration: int, checksum: str | None) -> None:
+        """Drop what a run resumed after `iteration` will write again, and a torn line; a removed log is not missed.
+
+        Raises:
+            ValueError: a line is damaged, or what is left does not have the checksum, unless that is None.
+        """
         if not self.metrics.exists():
             return
-        lines = [line for line in self.metrics.read_text().splitlines() if line.endswith("}")]  # a torn last line
-        kept = "".join(f"{line}\n" for line in lines if json.loads(line)["iteration"] <= iteration)
-        write_atomically(self.metrics, lambda file: file.write(kept.encode()))
+        lines = _whole_lines(self.metrics)
+        kept = b"".join(line + b"\n" for line, content in lines if content["iteration"] <= iteration)
+        self._logged = hashlib.sha256(kept)
+        if checksum not in (None, self._logged.hexdigest()):
+            raise ValueError(
+                f"{self.metrics} is damaged: its lines up to iteration {iteration} are not those that were written: "
+                "restore it, or remove it to go on without"
+            )
+        write_atomically(self.metrics, lambda file: file.write(kept))
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl of the run in `path`."""
-    return [json.loads(line) for line in RunFolder(path).metrics.read_text().splitlines()]
+    """The lines of metrics.jsonl of the run in `path`, without one at the end that was not written whole.
+
+    Raises:
+        ValueError: a line is damaged.
+    """
+    return [content for _, content in _whole_lines(RunFolder(path).metrics)]
+
+
+def _whole_lines(file: Path) -> list[tuple[bytes, dict[str, float]]]:
+    """The lines of a log, as written and as read."""
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    return [(line, _metrics_of(line, f"line {number} of {file}")) for number, line in enumerate(lines, start=1)]
+
+
+def _metrics_of(line: bytes, name: str) -> dict[str, float]:
+    try:
+        content = parse_json(line)
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged ({error}): remove it") from error
+    if not isinstance(content, dict) or type(content.get("iteration")) is not int:
+        raise ValueError(f"{name} is damaged, it is not a JSON object with a whole number as iteration: remove it")
+    return content
 
 
 def load_model(path: Path | str) -> Model:
@@ -135,8 +224,7 @@ def load_model(path: Path | str) -> Model:
         raise CheckpointError(f"{path} is of a model {name!r}{_options.suggestion(name, MODELS)}")
     make, options = MODELS[name]
     try:
-        channels, height, width = about["shape"]
-        model = make(_options.from_mapping(options, about["config"]), (channels, height, width))
+        model = make_model(make, _options.from_mapping(options, about["config"]), tuple(about["shape"]), training=False)
         model.load_state_dict({**checkpoint.part("model"), **checkpoint.part("average")})
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(

@@ -11,18 +11,21 @@ and in forked children, where OpenMP does not survive, they are a pool's.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what `signal` wraps in enumerations, which here would take as long as some kernels
 import ctypes
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 _Work = Callable[[], None]
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_STOPPING = (_signal.SIGINT, _signal.SIGTERM)
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -77,13 +80,33 @@ def run(task: Callable[[int], None], chunks: int) -> None:
 def _on_threads(work: _Work, threads: int) -> None:
     """Call `work`, which raises nothing, on so many threads, or fewer where they cannot be had."""
     if _parallel is not None:
-        _parallel(_CALLBACK(lambda _: work()), None, threads, 0)
+        with _signals_held():
+            _parallel(_CALLBACK(lambda _: work()), None, threads, 0)
         return
     futures = _submit(work, threads - 1)
     work()
     for future in futures:
         if not future.cancel():  # one that has not started has nothing left to do
             future.result()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let handlers of SIGINT and SIGTERM run when it is over: what they raise would be lost in a callback from C."""
+    if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread
+        yield
+        return
+    received: list[int] = []
+    before = [(s, handler) for s in _STOPPING if callable(handler := _signal.getsignal(s))]
+    try:
+        for s, _ in before:
+            _signal.signal(s, lambda signum, _: received.append(signum))
+        yield
+    finally:
+        for s, handler in before:
+            _signal.signal(s, handler)
+        for signum in received:
+            _signal.raise_signal(signum)
 
 
 def _submit(work: _Work, copies: int) -> list[Future[None]]:

@@ -1,0 +1,61 @@
+"""Signals that ask a command to stop: one line and exit code 128 + n, whatever it is doing at the time.
+
+Training and studies have handlers of their own, which write checkpoints first. For the rest of a command these raise
+:class:`Stopped`, so that what is open is closed. Where Python would lose that exception, among the initialisations of
+imported libraries and in callbacks from C, nothing is open and the process ends at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+
+class Stopped(KeyboardInterrupt):
+    """Signal `signum` came."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+def install() -> None:
+    """Handle SIGINT, SIGTERM and SIGHUP in this process; those that it was told to ignore, as by nohup, it ignores."""
+    process, unraisable = os.getpid(), sys.unraisablehook
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a fork, whose parent was told too, and speaks for both
+            os._exit(128 + signum)
+        if _importing(frame):
+            _leave(Stopped(signum))
+        raise Stopped(signum)
+
+    def lost(report: sys.UnraisableHookArgs) -> None:
+        if isinstance(report.exc_value, Stopped):
+            _leave(report.exc_value)
+        unraisable(report)
+
+    sys.unraisablehook = lost
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _leave(stop: Stopped) -> NoReturn:
+    cursor = b"\x1b[?25h" if os.isatty(2) else b""  # which a progress bar may have hidden
+    with suppress(OSError):  # a terminal that is gone
+        os.write(2, cursor + f"ssimgen: {stop}\n".encode())
+    os._exit(128 + stop.signum)

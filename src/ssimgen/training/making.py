@@ -1,0 +1,56 @@
+"""Models with new weights, the one place where they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from ssimgen.models.steps import Model
+from ssimgen.networks import Shape
+from ssimgen.pairwise import _available_memory as available_memory
+
+M = TypeVar("M", bound=Model)
+
+_COPIES = 4  # of the weights in training: they, their gradients, and two moments of Adam
+
+
+def make_model(
+    make: Callable[[Any, Shape], M], config: Any, shape: Shape, seed: int = 0, *, training: bool = True
+) -> M:
+    """The model `make(config, shape)`, as `make_model(VAE, VAEConfig(tau=5e-4), (1, 28, 28), seed=1)`.
+
+    Its weights are a function of the seed alone, that of :class:`Training`; the caller's random numbers are left alone.
+
+    Args:
+        make: a class of :mod:`ssimgen.models`, or another function that makes a model.
+        config: its options.
+        shape: (channels, height, width) of the images.
+        seed: fixes the weights.
+        training: there must be memory for training, not only for drawing images.
+
+    Raises:
+        ValueError: options that do not fit the images, or a network that does not fit into memory.
+    """
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            weights = sum(p.numel() * p.element_size() for p in make(config, shape).parameters())
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # sizes beyond 64 bits
+        raise ValueError(f"a network of this size cannot be made ({_first_line(error)}): {_REMEDY}") from error
+    room, needed = available_memory(), weights * (_COPIES if training else 1)
+    if room is not None and needed > room:
+        raise ValueError(
+            f"the weights of this network take {weights / 2**30:.1f} GiB, {needed / 2**30:.1f} GiB "
+            f"{'in training' if training else 'in all'}, but {room / 2**30:.1f} GiB of memory are free: {_REMEDY}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make(config, shape)
+
+
+_REMEDY = "take a smaller latent, num_classes, features, width or hidden, or smaller images"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
