@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up what they need; a second call starts at once.
-.PHONY: demo test lint format types bench clean
+.PHONY: demo test faults lint format types bench clean
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -16,6 +16,9 @@ demo: $(STAMP)
 
 test: $(STAMP) lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+
+faults: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/faults.py --minutes $(or $(MINUTES),10) --seed $(or $(SEED),0)
 
 bench: $(BENCH)/.installed
 	$(BENCH)/bin/python benchmarks/pairs.py

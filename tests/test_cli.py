@@ -20,7 +20,7 @@ from command_line import run
 from ssimgen import demo, ms_ssim, ssim
 from ssimgen.cli import COMMANDS
 from ssimgen.run_evaluation import EvaluationOptions
-from ssimgen.training import load_model, read_metrics
+from ssimgen.training import Interrupted, load_model, read_metrics
 from stored_pictures import png
 from waiting import within
 
@@ -212,6 +212,25 @@ def test_a_run_is_not_overwritten_but_resumed_with_its_own_options(
     assert run("train", "vae", "-o", tmp_path / "none", "--resume") == 2
     assert "holds no run" in complaint(capsys)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_finished_run_says_so(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run("train", "vae", "-o", trained, "--resume") == 0
+    assert "is already finished: more --iterations than 6 go on with it" in " ".join(capsys.readouterr().out.split())
+    assert run("train", "vae", "-o", trained, "--resume", "--iterations", "5") == 2
+    assert "was trained for 6 iterations, more than 5: set iterations to as many or more" in complaint(capsys)
+
+
+def test_a_demonstration_that_is_stopped_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise Interrupted(signal.SIGINT, 3)
+
+    monkeypatch.setattr(demo, "train", stop)
+    assert run("demo", "-o", tmp_path) == 128 + signal.SIGINT
+    assert complaint(capsys) == "stopped by SIGINT after iteration 3, checkpoint written; the same command begins anew"
 
 
 @pytest.mark.parametrize(

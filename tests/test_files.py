@@ -1,6 +1,7 @@
 """Files are written whole or not at all."""
 
 import errno
+import os
 import stat
 from pathlib import Path
 from typing import IO
@@ -8,7 +9,7 @@ from typing import IO
 import pytest
 
 from ssimgen import _files
-from ssimgen._files import writable_folder, write_atomically
+from ssimgen._files import read_json, remove_temporaries, writable_folder, write_atomically
 
 
 def test_content_replaces_what_was_there(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_failures_leave_the_old_content_and_no_litter(
         monkeypatch.setattr(_files.os, "fsync", full)
     if stage == "replace":
         monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
         write_atomically(path, write)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -56,3 +57,60 @@ def test_folders_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"cannot write to the folder .*file/c: Not a directory; choose another one"):
         writable_folder(tmp_path / "file" / "c")
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    def killed(_: IO[bytes]) -> None:
+        if os.fork() == 0:
+            os._exit(0)  # leaves everything as it is
+        os.wait()
+        names.extend(file.name for file in tmp_path.iterdir())
+
+    names: list[str] = []
+    write_atomically(tmp_path / "a.txt", killed)
+    (temporary,) = names
+    for name in (temporary, ".a.txt.tmp", "mine.tmp", ".hidden"):
+        (tmp_path / name).write_text("")
+    remove_temporaries(tmp_path, "b*")
+    assert (tmp_path / temporary).exists()
+    remove_temporaries(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".a.txt.tmp", ".hidden", "a.txt", "mine.tmp"]
+
+
+def test_trying_a_folder_leaves_no_name_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would stay if the process were killed meanwhile."""
+    seen: list[str] = []
+    real = _files.tempfile.TemporaryFile
+
+    def spy(dir: Path) -> object:
+        file = real(dir=dir)
+        seen.extend(os.listdir(dir))
+        return file
+
+    monkeypatch.setattr(_files.tempfile, "TemporaryFile", spy)
+    monkeypatch.setattr(_files.tempfile, "NamedTemporaryFile", None)
+    writable_folder(tmp_path)
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is damaged: Expecting value"),
+        (b"{", "is damaged: Expecting property name"),
+        (b"\xff\xfe\x00", "is damaged: "),
+        (b"[" * 100_000, "is damaged: nested too deeply"),
+        (b"1" * 5000, "is damaged: Exceeds the limit"),
+    ],
+)
+def test_damaged_json_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"x.json {message}"):
+        read_json(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(ValueError, match=r"x\.json is not an ordinary file"):
+        read_json(tmp_path / "x.json")

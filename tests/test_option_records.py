@@ -72,6 +72,22 @@ def test_bad_values_are_named(values: dict[str, object], message: str) -> None:
         from_mapping(Outer, values)
 
 
+def test_tables_and_numbers_beyond_floats() -> None:
+    @dataclass(frozen=True)
+    class Table:
+        counts: dict[str, int]
+        rate: float = 1.0
+
+    assert from_mapping(Table, {"counts": {"a": 1}}).counts == {"a": 1}
+    for values, message in (
+        ({"counts": {"a": 1.5}}, r"option counts\.a must be int, got 1.5"),
+        ({"counts": [1]}, "option counts must be"),
+        ({"counts": {}, "rate": 10**400}, "option rate must be float, got 1000"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            from_mapping(Table, values)
+
+
 def test_configurations_survive_json() -> None:
     config = VAEConfig(0.1, 3, "mix", Structure(k2=0.3, stride=2), 0.5, Network("mlp", hidden=(7,)))
     assert from_mapping(VAEConfig, json.loads(json.dumps(dataclasses.asdict(config)))) == config

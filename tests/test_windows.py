@@ -75,6 +75,16 @@ def test_sizes_and_strides_are_whole_numbers(value: object) -> None:
         Window.uniform(8, value)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("value", [2**16 + 1, 10**30])
+def test_sizes_and_strides_are_those_of_images(value: int) -> None:
+    """Refused before a tuple of so many weights is made."""
+    for make in (Window.gaussian, Window.uniform):
+        with pytest.raises(ValueError, match=f"size must be at most 65536 pixels, got {value}"):
+            make(value)
+    with pytest.raises(ValueError, match=f"stride must be at most 65536 pixels, got {value}"):
+        Window.uniform(8, value)
+
+
 @pytest.mark.parametrize("value", NOT_POSITIVE)
 def test_sigma_and_beta_are_positive_numbers(value: object) -> None:
     with pytest.raises(ValueError, match=r"sigma must be a positive number of pixels, got .*: the usual value is 1.5"):
@@ -84,8 +94,11 @@ def test_sigma_and_beta_are_positive_numbers(value: object) -> None:
 
 
 def test_a_sigma_whose_outer_weights_vanish_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"sigma of 0.05 px is too small for a window of 11 px.*a larger sigma"):
-        Window.gaussian(11, 0.05)
+    for sigma in (0.05, 1e-300):
+        with pytest.raises(
+            ValueError, match=rf"sigma of {sigma} px is too small for a window of 11 px.*a larger sigma"
+        ):
+            Window.gaussian(11, sigma)
     assert Window.gaussian(11, 1e200).taps == pytest.approx(Window.uniform(11).taps)
 
 

@@ -46,6 +46,14 @@ def install() -> None:
             signal.signal(number, stop)
 
 
+def interruption(error: BaseException) -> KeyboardInterrupt | None:
+    """The interruption that `error` is, or came of: one in the middle of a library may make it fail in another way."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
 def _importing(frame: FrameType | None) -> bool:
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):

@@ -23,6 +23,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 import ssimgen
+from ssimgen._interruption import interruption
 from ssimgen._options import check, suggestion
 
 if TYPE_CHECKING:
@@ -53,14 +54,15 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(f"unknown command {name!r}{suggestion(name, COMMANDS)}; see ssimgen --help")
     try:
         return COMMANDS[name](rest) or 0
-    except KeyboardInterrupt as stop:
-        _complain(str(stop) or "stopped by SIGINT")
-        return 128 + int(getattr(stop, "signum", signal.SIGINT))
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to fail at exit
         return 128 + signal.SIGPIPE
-    except (ValueError, OSError, ModuleNotFoundError) as error:  # the last for optional dependencies
-        if os.environ.get("SSIMGEN_TRACEBACK"):
+    except (Exception, KeyboardInterrupt) as error:
+        if (stop := interruption(error)) is not None:
+            _complain(str(stop) or "stopped by SIGINT")
+            return 128 + int(getattr(stop, "signum", signal.SIGINT))
+        expected = isinstance(error, (ValueError, OSError, ModuleNotFoundError))  # the last for optional dependencies
+        if not expected or os.environ.get("SSIMGEN_TRACEBACK"):
             raise
         return _complain(str(error))
 

@@ -37,7 +37,7 @@ class Window:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "taps", _weights(self.taps))
-        object.__setattr__(self, "stride", positive_integer("stride", self.stride, "pixels"))
+        object.__setattr__(self, "stride", _pixels("stride", self.stride))
         if not is_positive(self.beta):
             raise ValueError(
                 f"beta must be a positive number, got {self.beta!r}: 1 for a weighted mean, "
@@ -54,11 +54,12 @@ class Window:
             sigma: standard deviation in pixels, before the window cuts the tails off.
             stride: as the attribute.
         """
-        size = positive_integer("size", size, "pixels")
+        size = _pixels("size", size)
         if not is_positive(sigma):
             raise ValueError(f"sigma must be a positive number of pixels, got {sigma!r}: the usual value is 1.5")
         centre, deviation = (size - 1) / 2, float(sigma)
-        weights = [math.exp(-(((i - centre) / deviation) ** 2) / 2) for i in range(size)]
+        units = [(i - centre) / deviation for i in range(size)]
+        weights = [math.exp(-u * u / 2) for u in units]
         if weights[0] == 0:
             raise ValueError(
                 f"sigma of {sigma!r} px is too small for a window of {size} px, whose outer weights vanish: "
@@ -79,7 +80,7 @@ class Window:
             stride: as the attribute.
             unbiased: divide by q - 1 instead of q; needs a size of at least 2.
         """
-        size = positive_integer("size", size, "pixels")
+        size = _pixels("size", size)
         if unbiased and size == 1:
             raise ValueError("unbiased=True divides by q - 1 = 0 for a window of 1 px: take a larger size")
         q = size * size
@@ -93,6 +94,17 @@ class Window:
     def positions(self, length: int) -> int:
         """How many windows fit along an axis of `length` pixels (0 if none)."""
         return max(0, (length - self.size) // self.stride + 1)
+
+
+def _pixels(name: str, value: int) -> int:
+    """A number of pixels that some image might have."""
+    number = positive_integer(name, value, "pixels")
+    if number > _MOST_PIXELS:
+        raise ValueError(f"{name} must be at most {_MOST_PIXELS} pixels, got {number}")
+    return number
+
+
+_MOST_PIXELS = 2**16  # of a side; weights are a tuple
 
 
 def _weights(taps: tuple[float, ...]) -> tuple[float, ...]:

@@ -1,6 +1,8 @@
 """The threads of the compiled kernels."""
 
 import multiprocessing
+import os
+import signal
 import threading
 import warnings
 from collections.abc import Iterator
@@ -94,6 +96,29 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_pool", pool)
     monkeypatch.setattr(workers, "_parallel", None)
     assert set(threads_of(5)) == {threading.get_ident()}
+
+
+def _work_on(until: threading.Timer) -> None:
+    """For seconds, most of them between chunks."""
+    until.start()
+    for _ in range(1000):
+        workers.run(lambda _: None, 5000)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_what_the_handler_of_a_signal_raises_is_not_lost(signum: int) -> None:
+    """Not even between two chunks, in a callback from C."""
+    torch.set_num_threads(2)
+    before = signal.signal(signum, signal.default_int_handler)
+    try:
+        for _ in range(10):
+            sender = threading.Timer(0.002, os.kill, (os.getpid(), signum))
+            with pytest.raises(KeyboardInterrupt):
+                _work_on(sender)
+            sender.join()
+        assert signal.getsignal(signum) is signal.default_int_handler
+    finally:
+        signal.signal(signum, before)
 
 
 def test_pytorch_lends_its_threads_where_it_runs_on_gnu_openmp() -> None:

@@ -1,13 +1,17 @@
 """The training loop on a toy model: what moves, what is logged, what stops it, and that resuming is exact."""
 
 import ast
+import contextlib
+import dataclasses
 import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,11 +35,13 @@ from ssimgen.training import (
     Optimiser,
     RunFolder,
     Training,
+    checkpoints,
     load_model,
     loop,
     read_metrics,
     train,
 )
+from ssimgen.training.checkpoints import Checkpoint
 
 SHORT = Training(iterations=12, batch=8, log_every=4, picture_every=6, checkpoint_every=5, keep=2)
 
@@ -276,7 +282,7 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("method", ["adam", "sgd"])
 def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, signum: int, method: str) -> None:
     options = {**EVERYTHING, "optimiser": Optimiser(method, lr=0.01, schedule="cosine", warmup=0.2, clip=1.0)}
@@ -304,6 +310,94 @@ def test_signal_handlers_are_put_back(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         fit(tmp_path, hooks=(signal_at(2, signal.SIGTERM),))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_signals_that_are_ignored_stay_so(tmp_path: Path) -> None:
+    """As below nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        fit(tmp_path, hooks=(signal_at(2, signal.SIGHUP),))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_hangs_up_twice_does_not_cost_the_checkpoint(tmp_path: Path) -> None:
+    hooks = (signal_at(2, signal.SIGHUP), signal_at(2, signal.SIGHUP))
+    with pytest.raises(Interrupted, match="stopped by SIGHUP after iteration 2"):
+        fit(tmp_path, hooks=hooks)
+    assert latest(tmp_path).name == "00000002.safetensors"
+
+
+def test_a_stopped_run_leaves_pictures_and_its_log_is_that_of_any_other(tmp_path: Path) -> None:
+    def score(_: nn.Module, done: int) -> dict[str, float]:
+        return {"score": done}
+
+    for name, stop in (("whole", ()), ("parts", (signal_at(5, signal.SIGTERM),))):
+        with contextlib.suppress(Interrupted):
+            fit(tmp_path / name, hooks=(Hook(4, score), *stop))
+    for kind in ("samples", "reconstructions"):
+        assert [file.name for file in (tmp_path / "parts" / kind).iterdir()] == ["00000005.png"]
+    fit(tmp_path / "parts", hooks=(Hook(4, score),), resume=True)
+    logs = [[x["iteration"] for x in read_metrics(tmp_path / name)] for name in ("whole", "parts")]
+    assert logs[0] == logs[1]
+
+
+def crash_after(iteration: int) -> Hook:
+    """A hook in which the machine loses power."""
+
+    def run(_: nn.Module, done: int) -> dict[str, float]:
+        if done == iteration:
+            raise RuntimeError("power cut")
+        return {}
+
+    return Hook(1, run)
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    training = Training(iterations=6, batch=8, log_every=1, checkpoint_every=100)
+    whole = fit(tmp_path / "whole", training=training)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(tmp_path / "parts", training=training, hooks=(crash_after(4),))
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 4, "torn')
+    assert same_weights(whole, fit(tmp_path / "parts", training=training, resume=True))
+    assert [line["iteration"] for line in read_metrics(tmp_path / "parts")] == list(range(1, 7))
+
+
+def test_what_killed_writers_left_is_removed_on_resume(tmp_path: Path) -> None:
+    fit(tmp_path)
+    places = ["checkpoints/.00000014.safetensors.a1b2_c3d.tmp", "samples/.00000014.png.abcdefgh.tmp"]
+    for place in (*places, ".config.json.abcdefgh.tmp", ".notes.txt.abcdefgh.tmp"):
+        (tmp_path / place).write_bytes(b"half")
+    fit(tmp_path, resume=True)
+    assert [file.name for file in tmp_path.rglob("*.tmp")] == [".notes.txt.abcdefgh.tmp"]
+
+
+def test_the_log_is_on_disk_before_a_checkpoint_relies_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        order.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name.strip("."))
+        real(descriptor)
+
+    monkeypatch.setattr(_files.os, "fsync", note)
+    fit(tmp_path, training=Training(iterations=3, batch=8, log_every=1))
+    first = next(i for i, name in enumerate(order) if name.startswith("00000003.safetensors"))
+    assert "metrics.jsonl" in order[:first]
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
+    fit(tmp_path)
+    files = ("metrics.jsonl", "checkpoints/00000012.safetensors")
+    before = [(tmp_path / file).read_bytes() for file in files]
+    fit(tmp_path, resume=True)
+    assert [(tmp_path / file).read_bytes() for file in files] == before
+    config = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(CheckpointError, match="was trained for 12 iterations, more than 8: set iterations to as many"):
+        fit(tmp_path, training=dataclasses.replace(SHORT, iterations=8), resume=True)
+    assert (tmp_path / "config.json").read_bytes() == config
 
 
 def test_metrics_after_the_checkpoint_are_written_anew(tmp_path: Path) -> None:
@@ -416,6 +510,160 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
         fit(tmp_path, resume=True)
 
 
+def written_again(path: Path, sign: bool = True, **changes: Any) -> Path:
+    """A checkpoint with other entries in its header, with the right checksum or, as of old, without."""
+    checkpoint = checkpoints.load(path)
+    changed = Checkpoint(checkpoint.tensors, {**checkpoint.about, **changes})
+    if sign:
+        checkpoints.save(path, changed)
+    else:
+        about = json.dumps({"format": checkpoints.FORMAT, **changed.about})
+        safetensors.torch.save_file(dict(changed.tensors), path, metadata={"ssimgen": about})
+    return path
+
+
+def test_every_byte_of_a_checkpoint_counts(tmp_path: Path) -> None:
+    fit(tmp_path)
+    path = latest(tmp_path)
+    sound = path.read_bytes()
+    header = int.from_bytes(sound[:8], "little") + 8
+    for at in [*range(0, header, 7), *range(header, len(sound), 23), len(sound) - 1]:
+        for bit in (0, 5):
+            content = bytearray(sound)
+            content[at] ^= 1 << bit
+            path.write_bytes(content)
+            with pytest.raises(CheckpointError, match=r"00000012\.safetensors .*: remove it to go on from 00000010"):
+                checkpoints.load(path)
+    path.unlink()
+    assert same_weights(fit(tmp_path, resume=True), fit(tmp_path / "whole"))
+
+
+def test_checkpoints_of_earlier_versions_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "toy", (Toy, ToyConfig))
+    model = fit(tmp_path)
+    written_again(latest(tmp_path), sign=False, log=None)
+    assert same_weights(model, load_model(tmp_path))
+    fit(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("sign", [True, False])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, sign: bool) -> None:
+    fit(tmp_path)
+    path = latest(tmp_path)
+    checkpoints.load(path).tensors["model.critic.2.weight"][0, 3] = float("nan")  # not the file's
+    tensors = {**checkpoints.load(path).tensors}
+    tensors["model.critic.2.weight"] = torch.full((1, 16), float("nan"))
+    checkpoints.save(path, Checkpoint(tensors, checkpoints.load(path).about))
+    with pytest.raises(CheckpointError, match=r"12\.safetensors is of no use: model\.critic\.2\.weight is not finite"):
+        fit(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"iteration": "12"}, "option iteration must be int, got '12'"),
+        ({"iteration": 12.0}, r"option iteration must be int, got 12\.0"),
+        ({"iteration": True}, "option iteration must be int, got True"),
+        ({"iteration": 10**9}, "is not the checkpoint that it is called: its header says iteration 1000000000"),
+        ({"iteration": -1}, "iteration is -1"),
+        ({"seconds": None}, "option seconds must be float, got None"),
+        ({"seconds": float("nan")}, "seconds is nan"),
+        ({"seconds": 10**400}, "option seconds must be float"),
+        ({"shape": "abc"}, "option shape must be"),
+        ({"shape": [1, 4, 0]}, r"shape is \[1, 4, 0\]"),
+        ({"config": []}, "option config must be"),
+        ({"sums": {"totals": 1, "counts": {}}}, r"option sums\.totals must be"),
+        ({"sums": {"totals": {"a": 1.0}, "counts": {"a": 0}}}, "sums do not have a count for each total"),
+        ({"precision": "x"}, "option precision must be"),
+        ({"model": 3}, "option model must be str, got 3"),
+        ({"more": 3}, "unknown option more"),
+    ],
+)
+@pytest.mark.parametrize("sign", [True, False])
+def test_headers_that_cannot_be_are_refused(tmp_path: Path, changes: dict[str, Any], message: str, sign: bool) -> None:
+    fit(tmp_path, training=Training(iterations=12, batch=8, checkpoint_every=10))
+    written_again(latest(tmp_path), sign, **changes)
+    for read in (load_model, lambda folder: fit(folder, resume=True)):
+        with pytest.raises(CheckpointError, match=message) as refused:
+            read(tmp_path)
+        assert "00000012.safetensors" in str(refused.value)
+        assert "remove it to go on from 00000010.safetensors" in str(refused.value)
+
+
+def test_stray_checkpoints_are_refused_and_other_files_no_matter(tmp_path: Path) -> None:
+    fit(tmp_path)
+    for name in ("1.safetensors", "9-mine.safetensors", "123456789.safetensors"):
+        (tmp_path / "checkpoints" / name).write_bytes(b"")
+    fit(tmp_path, resume=True)
+    stray = tmp_path / "checkpoints" / "99999999.safetensors"
+    stray.write_bytes((tmp_path / "checkpoints" / "00000012.safetensors").read_bytes())
+    with pytest.raises(
+        CheckpointError, match=r"99999999\.safetensors is not the checkpoint .*: remove it to go on from"
+    ):
+        fit(tmp_path, resume=True)
+    stray.unlink()
+    fit(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training": None}, "option training must be a table of options, got None"),
+        ({"hardware": "gpu"}, "option hardware must be a table of options, got 'gpu'"),
+        ({"optimiser": {"lr": "fast"}}, r"option optimiser\.lr must be float, got 'fast'"),
+        ({"training": {"iteration": 3}}, r"unknown option training\.iteration: did you mean 'iterations'"),
+        ({"shape": [1, 4]}, "option shape must be"),
+        ({"data": {"source": "noise"}}, r"option data\.hash must be str"),
+        ({"config": {"latent": 4, "every": 1}}, "its content does not have its checksum: restore it"),
+    ],
+)
+def test_a_damaged_configuration_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    fit(tmp_path)
+    path = tmp_path / "config.json"
+    sound = path.read_text()
+    path.write_text(json.dumps({**json.loads(sound), **changes}))
+    with pytest.raises(ValueError, match=f"config.json is damaged: {message}"):
+        fit(tmp_path, resume=True)
+    path.write_text(sound)
+    fit(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda lines: [*lines[:2], "{}", *lines[2:]], "line 3 of .*metrics.jsonl is damaged, it is not a JSON object"),
+        (
+            lambda lines: [*lines[:2], "[" * 99999, *lines[2:]],
+            r"line 3 of .*metrics.jsonl is damaged \(nested too deep",
+        ),
+        (lambda lines: [*lines[:2], '{"iteration": "3"}'], "line 3 of .*metrics.jsonl is damaged, it is not a JSON"),
+        (
+            lambda lines: [*lines[:2], *lines[3:]],
+            "metrics.jsonl is damaged: its lines up to iteration 10 are not those",
+        ),
+        (
+            lambda lines: [*lines[:2], *lines[1:]],
+            "metrics.jsonl is damaged: its lines up to iteration 10 are not those",
+        ),
+        (lambda lines: [], "metrics.jsonl is damaged: its lines up to iteration 10 are not those"),
+    ],
+    ids=["empty object", "nested", "type", "lost", "doubled", "emptied"],
+)
+def test_a_damaged_log_is_named(tmp_path: Path, damage: Any, message: str) -> None:
+    training = Training(iterations=12, batch=8, log_every=1, checkpoint_every=5)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(tmp_path, training=training, hooks=(crash_after(12),))
+    log = tmp_path / "metrics.jsonl"
+    lines = log.read_text().splitlines()
+    log.write_text("".join(f"{line}\n" for line in damage(lines)))
+    with pytest.raises(ValueError, match=message):
+        fit(tmp_path, training=training, resume=True)
+    log.unlink()  # the remedy
+    fit(tmp_path, training=training, resume=True)
+    assert [line["iteration"] for line in read_metrics(tmp_path)] == [11, 12]
+    fit(tmp_path, training=dataclasses.replace(training, iterations=13), resume=True)
+
+
 def test_a_pickle_is_not_executed(tmp_path: Path) -> None:
     fit(tmp_path)
     torch.save({"model": torch.zeros(1)}, latest(tmp_path))
@@ -476,6 +724,35 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     assert same_weights(model.decoder, Toy().decoder)
 
 
+def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
+    """Though term and gradient were: the move went too far, in the last iteration."""
+    options = {"optimiser": Optimiser("adamw", weight_decay=1e12), "training": Training(1, batch=8)}
+    text = r"model\.critic\.2\.weight is not finite after iteration 1: .*less weight decay"
+    with pytest.raises(NotFiniteError, match=text):
+        fit(tmp_path, Toy(ToyConfig(lr_scale=1e30)), **options)
+    assert not list((tmp_path / "checkpoints").iterdir())
+    assert not list((tmp_path / "samples").iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_want_of_memory_is_said_before_there_is_a_run(tmp_path: Path, error: Exception) -> None:
+    model = Toy()
+
+    def refuse(_: Batch) -> dict[str, Tensor]:
+        raise error
+
+    model.fit = refuse  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"a batch does not fit into memory .*: take a smaller batch"):
+        fit(tmp_path / "run", model)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_discrepancy_that_refuses_to_be_nan_stops_the_run(tmp_path: Path) -> None:
     """It raises before there is a term to look at."""
     model = Toy()
@@ -507,6 +784,69 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
 
 
 # --- several processes --------------------------------------------------------------------------------------------
+
+
+def test_more_processes_than_a_machine_bears_are_refused(tmp_path: Path) -> None:
+    hardware = Hardware(accelerator="cpu", devices=100_000)
+    with pytest.raises(ValueError, match=r"devices must be at most \d+ on this machine, got 100000"):
+        train(Toy(), images(), tmp_path / "run", training=Training(batch=100_000), hardware=hardware)
+
+
+def test_machines_that_cannot_find_one_another_are_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    text = r"num_nodes = 2 machines needs MASTER_ADDR, MASTER_PORT, NODE_RANK in the environment of each"
+    with pytest.raises(ValueError, match=text):
+        train(Toy(), images(), tmp_path / "run", training=SHORT, hardware=Hardware(num_nodes=2))
+    assert not (tmp_path / "run").exists()
+
+
+ALONE = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from toys import Toy, images
+from lightning_fabric.strategies import DDPStrategy
+from ssimgen.training import Hardware, ProcessLostError, Training, train
+
+patient = DDPStrategy._setup_distributed
+def impatient(self):
+    self._timeout = timedelta(seconds=3)
+    patient(self)
+DDPStrategy._setup_distributed = impatient
+try:
+    train(
+        Toy(), images(), Path(sys.argv[1]), training=Training(iterations=6, batch=8),
+        hardware=Hardware(accelerator="cpu", num_nodes=2),
+    )
+except ProcessLostError as error:
+    print(error, file=sys.stderr)
+    sys.exit(1)
+"""
+
+
+def test_machines_that_do_not_come_are_named(tmp_path: Path) -> None:
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "run"],
+        env={**os.environ, **place, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        timeout=240,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert f"waiting up to half an hour for 2 machines at 127.0.0.1:{port}" in done.stderr
+    assert f"not all 2 machines came to 127.0.0.1:{port} in time" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
 
 PARALLEL = """
 import sys

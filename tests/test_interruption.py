@@ -1,0 +1,91 @@
+"""Signals at any moment of a command: one line, and exit code 128 + n."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WITH = """
+import os, signal, sys
+from ssimgen import _interruption
+_interruption.install()
+"""
+RAISED = (
+    WITH
+    + """
+from ssimgen import cli
+def work(_): os.kill(os.getpid(), int(sys.argv[1]))
+cli.COMMANDS = {"work": work}
+sys.exit(cli.main(["work"]))
+"""
+)
+TRANSLATED = (
+    WITH
+    + """
+from ssimgen import cli
+def work(_):
+    try:
+        try:
+            os.kill(os.getpid(), int(sys.argv[1]))
+        finally:
+            [].pop()
+    except IndexError as error:
+        raise ValueError("no such thing") from error
+cli.COMMANDS = {"work": work}
+sys.exit(cli.main(["work"]))
+"""
+)
+IMPORTING = (
+    WITH
+    + """
+sys.path.insert(0, sys.argv[2])
+try:
+    import slow_module
+except BaseException:  # as C extensions lose exceptions
+    pass
+print("went on")
+"""
+)
+CALLBACK = (
+    WITH
+    + """
+import ctypes
+call = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), int(sys.argv[1])))
+call()
+print("went on")
+"""
+)
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+CODES = {"anywhere": RAISED, "in a library": TRANSLATED, "importing": IMPORTING, "in a callback from C": CALLBACK}
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=CODES)
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_one_line_and_the_code_of_the_signal(code: str, signum: int, tmp_path: Path) -> None:
+    (tmp_path / "slow_module.py").write_text("import os, sys; os.kill(os.getpid(), int(sys.argv[1]))")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(int(signum)), tmp_path], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (128 + signum, "")
+    assert done.stderr == f"ssimgen: stopped by {signal.Signals(signum).name}\n"
+
+
+def test_what_a_process_was_told_to_ignore_it_ignores() -> None:
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + WITH + "os.kill(os.getpid(), 1); print('on')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
+
+
+def test_a_fork_leaves_speaking_to_its_parent() -> None:
+    code = WITH + "\nif os.fork() == 0:\n    os.kill(os.getpid(), 15)\nprint(os.waitstatus_to_exitcode(os.wait()[1]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "143\n", "")
+
+
+def test_the_command_is_a_module_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "ssimgen", "--version"], check=True, capture_output=True, text=True)
+    assert done.stdout.strip()[0].isdigit()
