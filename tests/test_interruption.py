@@ -1,5 +1,8 @@
 """Signals at any moment of a command: one line, and exit code 128 + n."""
 
+import contextlib
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -84,6 +87,30 @@ def test_a_fork_leaves_speaking_to_its_parent() -> None:
     code = WITH + "\nif os.fork() == 0:\n    os.kill(os.getpid(), 15)\nprint(os.waitstatus_to_exitcode(os.wait()[1]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "143\n", "")
+
+
+TERMINAL = (
+    WITH
+    + """
+from ssimgen import cli
+def work(_):
+    print("ready", flush=True)
+    signal.pause()
+cli.COMMANDS = {"work": work}
+sys.exit(cli.main(["work"]))
+"""
+)
+
+
+def test_a_terminal_that_closes_ends_a_command_with_its_code() -> None:
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-c", TERMINAL])
+    with contextlib.suppress(OSError):
+        while b"ready" not in os.read(terminal, 100):
+            pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 128 + signal.SIGHUP
 
 
 def test_the_command_is_a_module_too() -> None:

@@ -30,6 +30,7 @@ def install() -> None:
     def stop(signum: int, frame: FrameType | None) -> None:
         if os.getpid() != process:  # a fork, whose parent was told too, and speaks for both
             os._exit(128 + signum)
+        leave_dead_terminal()
         if _importing(frame):
             _leave(Stopped(signum))
         raise Stopped(signum)
@@ -44,6 +45,15 @@ def install() -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
+
+
+def leave_dead_terminal() -> None:
+    """Let what is still to be said go nowhere if the terminal has closed, which SIGHUP tells: to write there fails."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def interruption(error: BaseException) -> KeyboardInterrupt | None:

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -327,6 +328,42 @@ def test_a_terminal_that_hangs_up_twice_does_not_cost_the_checkpoint(tmp_path: P
     with pytest.raises(Interrupted, match="stopped by SIGHUP after iteration 2"):
         fit(tmp_path, hooks=hooks)
     assert latest(tmp_path).name == "00000002.safetensors"
+
+
+CLOSED = """
+import sys
+from pathlib import Path
+from toys import Toy, images
+from ssimgen.training import Hook, Interrupted, Training, train
+
+def closed(_, done):
+    if done == 5:
+        print("ready", flush=True)
+        sys.stdin.read()  # until the terminal closes
+    return {}
+
+try:
+    training = Training(iterations=9, batch=8)
+    train(Toy(), images(), Path(sys.argv[1]), training=training, hooks=(Hook(1, closed),))
+except Interrupted as stop:
+    print(stop)
+    sys.exit(128 + stop.signum)
+"""
+
+
+def test_a_terminal_that_closes_below_the_bar_is_told_as_such(tmp_path: Path) -> None:
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    process, terminal = pty.fork()
+    if process == 0:
+        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        os.execve(sys.executable, [sys.executable, "-c", CLOSED, str(tmp_path / "run")], environment)
+    seen = b""
+    with contextlib.suppress(OSError):
+        while b"ready" not in seen:
+            seen = os.read(terminal, 10_000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 128 + signal.SIGHUP
+    assert latest(tmp_path / "run").name == "00000005.safetensors"
 
 
 def test_a_stopped_run_leaves_pictures_and_its_log_is_that_of_any_other(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import ssimgen
 from ssimgen import pictures
 from ssimgen._arguments import NonFiniteResultError
+from ssimgen._interruption import leave_dead_terminal
 from ssimgen.batches import Batch, mean_over_processes, own_share, processes
 from ssimgen.models.steps import Autoencoder, Model, Step
 from ssimgen.networks import Shape
@@ -601,6 +602,7 @@ def _signals() -> Iterator[list[int]]:
 
     def note(signum: int, _: object) -> None:
         received.append(signum)
+        leave_dead_terminal()
         for s, handler in before.items():
             signal.signal(s, signal.SIG_IGN if s == getattr(signal, "SIGHUP", None) else handler)
 
