@@ -25,7 +25,7 @@ from ssimgen.run_evaluation import (
     rate_row,
     remembering,
 )
-from ssimgen.training import Training, load_model, train
+from ssimgen.training import RunFolder, Training, load_model, train
 
 NETWORK = Network("mlp", hidden=(8,))
 OPTIONS = EvaluationOptions(images=40, tested=20, permutations=19, resamples=50)
@@ -194,9 +194,8 @@ def test_of_a_large_set_only_so_many_training_images_are_searched(
 
 
 def test_a_run_started_from_python_says_so(vae_run: Path) -> None:
-    config = json.loads((vae_run / "config.json").read_text())
-    del config["source"]
-    (vae_run / "config.json").write_text(json.dumps(config))
+    folder = RunFolder(vae_run)
+    folder.write_config({key: value for key, value in folder.read_config().items() if key != "source"})
     with pytest.raises(ValueError, match="does not say where its images came from"):
         evaluate_run(vae_run, OPTIONS, network=PIXELS)
 
