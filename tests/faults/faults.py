@@ -338,7 +338,9 @@ class Place:
         images, file = run / "noise.npy", run / "study.toml"
         np.save(images, np.random.default_rng(0).integers(0, 256, (120, 12, 12), dtype=np.uint8))
         file.write_text(STUDY.format(iterations=ITERATIONS, data=images))
-        expect(forked(["study", file, "-o", run / "out"]), 0)
+        ended = forked(["study", file, "-o", run / "out"])  # which tells of each run
+        if ended.code != 0:
+            raise Wrong(f"a study to which nothing happened: {ended}")
         return file, self.studied(run / "out")
 
     def studied(self, folder: Path) -> dict[str, Result]:
