@@ -193,13 +193,16 @@ def scale_complements(
     scales: int,
     halve: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, "B C M"]:
-    """1 - t_j of each channel and scale: mean 1 - s2, and at the coarsest scale mean 1 - SSIM (`patch`)."""
-    structure = replace(patch, form="centred")
+    """1 - t_j of each channel and scale: mean 1 - s2, and at the coarsest scale mean 1 - SSIM (`patch`).
+
+    Images are halved in float64: rounded averages of nearly equal images would differ by their rounding errors.
+    """
+    dtype, structure = x.dtype, replace(patch, form="centred")
     complements = []
     for _ in range(scales - 1):
         complements.append(engine.squared_mean(x, y, structure))
-        x, y = halve(x), halve(y)
-    return torch.stack([*complements, engine.squared_mean(x, y, patch)], -1)
+        x, y = halve(engine.widened(x)), halve(engine.widened(y))
+    return torch.stack([part.to(dtype) for part in (*complements, engine.squared_mean(x, y, patch))], -1)
 
 
 def halved(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:

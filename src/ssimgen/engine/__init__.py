@@ -12,12 +12,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from ssimgen.engine import eager, eager_all_pairs
-from ssimgen.engine.eager import is_large
+from ssimgen.engine.eager import widened
 from ssimgen.engine.spec import Advance, Form, PatchDistance
 from ssimgen.engine.visibility import is_plain, seen_by_others
 from ssimgen.windows import Window
 
-__all__ = ["Advance", "Form", "PatchDistance", "squared_all_pairs", "squared_map", "squared_mean"]
+__all__ = ["Advance", "Form", "PatchDistance", "squared_all_pairs", "squared_map", "squared_mean", "widened"]
 
 
 def squared_map(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
@@ -44,11 +44,14 @@ def squared_all_pairs(x: Tensor, y: Tensor | None, patch: PatchDistance, advance
     y = None compares x with itself: exactly symmetric, with an exactly zero diagonal.
     """
     both = (x,) if y is None else (x, y)
-    products_win = _matrix_products_win(x.shape[2], x.shape[3], patch.window)
-    if not fused_can(*both) or (products_win and not is_large(patch, *both)):
+    if not fused_can(*both):
         return eager_all_pairs.squared_all_pairs(x, y, patch, advance)
     from ssimgen.engine.fused import all_pairs
 
+    if _matrix_products_win(x.shape[2], x.shape[3], patch.window) and not eager.is_large(patch, *both):
+        square = eager_all_pairs.squared_all_pairs(x, y, patch, advance)
+        if not all_pairs.near_others(square.detach(), y is None).any():
+            return square
     return all_pairs.squared_all_pairs(x, y, patch, advance)
 
 

@@ -9,11 +9,13 @@ x is near y, and a, b >= 0. They follow from 2 mu_x mu_y = (m_s^2 - m_d^2) / 2, 
 (m_s^2 + m_d^2) / 2 and the same for variances (s1, s2: Wang et al. 2004, Eqs. 6 and 9 with c3 = c2 / 2).
 
 A variance is a difference of averages, E z^2 - (E z)^2: in float32 its rounding error on bright flat patches
-is not small beside c2 and would change SSIM by 1e-5 to 1e-4. Therefore float32 images are averaged in float64.
+is not small beside c2 and would change SSIM by 1e-5 to 1e-4. Therefore float32 images are averaged in float64, and
+about the mean of their plane.
 Where pixels are so large beside the constants that float64 is not enough either, variances are merged: about a
-pixel of the window along the rows, then about a row down the columns (the law of total variance). That costs
-several times as much; it is chosen by looking at the pixels, and so only where they can be looked at without
-waiting for a device, and outside of what is traced or transformed.
+pixel of the window along the rows, then about a row down the columns (the law of total variance), with x and y apart
+for as long as one can be lost beside the other. That costs several times as much; it is chosen by looking at the
+pixels, and so only where they can be looked at without waiting for a device, and outside of what is traced or
+transformed.
 """
 
 from __future__ import annotations
@@ -28,23 +30,30 @@ from ssimgen.engine.visibility import is_plain, seen_by_others
 from ssimgen.windows import Window
 
 _LARGE = 1e8  # pixels^2 / c2 up to which a difference of averages is right: b within 4 eps (pixels^2 / c2) = 1e-7
+_HUGE = 1e100  # pixels whose squares may leave float64
+
+_Moments = tuple[Tensor, Tensor, Tensor, Tensor]  # mean and variance in each window, of s and of d
 
 
 def squared_map(
     x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], patch: PatchDistance
 ) -> Float[Tensor, "B C h w"]:
     """d^2 at every window position, in the dtype of x."""
-    dtype = x.dtype
-    x, y = widened(x), widened(y)
-    s, d = (x - patch.lo) + (y - patch.lo), x - y
+    dtype, window = x.dtype, patch.window
+    x, y = (_covered(widened(z), window) - patch.lo for z in (x, y))
+    c1: float | Tensor = patch.c1
+    c2: float | Tensor = patch.c2
+    large = is_large(patch, x, y)
+    if large:  # similarity does not depend on the unit of pixels
+        unit = _unit(x, y)
+        x, y, c1, c2 = x * unit, y * unit, c1 * unit**2, c2 * unit**2
     if patch.form == "uncentred":
-        return _uncentred(s, d, patch).to(dtype)
-    moments = _merged_mean_and_variance if is_large(patch, s, d) else _mean_and_variance
-    (m_s, v_s), (m_d, v_d) = moments(s, patch.window), moments(d, patch.window)
-    b = 2 * v_d / (v_s + v_d + 2 * patch.c2)
+        return _uncentred(x + y, x - y, window, c2).to(dtype)
+    m_s, v_s, m_d, v_d = _merged_moments(x, y, window) if large else _moments(x, y, window)
+    b = 2 * v_d / (v_s + v_d + 2 * c2)
     if patch.form == "centred":
         return b.to(dtype)
-    a = 2 * m_d**2 / (m_s**2 + m_d**2 + 2 * patch.c1)
+    a = 2 * m_d**2 / (m_s**2 + m_d**2 + 2 * c1)
     return (a + b if patch.form == "sum" else a + b - a * b).to(dtype)
 
 
@@ -55,10 +64,10 @@ def squared_mean(
     return squared_map(x, y, patch).mean((-2, -1))
 
 
-def _uncentred(s: Tensor, d: Tensor, patch: PatchDistance) -> Tensor:
+def _uncentred(s: Tensor, d: Tensor, window: Window, c2: float | Tensor) -> Tensor:
     """beta E d^2 / (beta E x^2 + beta E y^2 + c2), where x^2 + y^2 = (s^2 + d^2) / 2."""
-    q_s, q_d = (patch.window.beta * windowed_mean(z * z, patch.window) for z in (s, d))
-    return 2 * q_d / (q_s + q_d + 2 * patch.c2)
+    q_s, q_d = (window.beta * windowed_mean(z * z, window) for z in (s, d))
+    return 2 * q_d / (q_s + q_d + 2 * c2)
 
 
 def widened(z: Tensor) -> Tensor:
@@ -66,24 +75,57 @@ def widened(z: Tensor) -> Tensor:
     return z if z.device.type == "mps" else z.double()
 
 
+def _covered(z: Float[Tensor, "B C H W"], window: Window) -> Float[Tensor, "B C H W"]:
+    """The pixels that some window covers, side by side: what the others hold, NaN too, touches no gradient.
+
+    Windows then stand `_step(window)` pixels apart.
+    """
+    for axis in (-2, -1):
+        end = (window.positions(z.shape[axis]) - 1) * window.stride + window.size
+        if window.stride > window.size:
+            index = torch.arange(end, device=z.device)
+            z = z.index_select(axis, index[index % window.stride < window.size])
+        else:
+            z = z.narrow(axis, 0, end)
+    return z
+
+
+def _step(window: Window) -> int:
+    return min(window.stride, window.size)
+
+
 def is_large(patch: PatchDistance, *images: Tensor) -> bool:
     """Whether rounding errors of E z^2 - (E z)^2 could be seen beside c2, as far as that can be known."""
     if seen_by_others() or not all(is_plain(z) for z in images):
         return False
-    return any(not float(z.detach().abs().max()) ** 2 <= _LARGE * patch.c2 for z in images)
+    most = (z.detach().abs().max().double() for z in images)
+    return any(not bool(pixel * pixel <= _LARGE * patch.c2) for pixel in most)
+
+
+def _unit(x: Tensor, y: Tensor) -> Tensor:
+    """1, or for planes of huge pixels a power of two that makes them smaller, (B, C, 1, 1)."""
+    most = torch.maximum(x.detach().abs().amax((-2, -1), True), y.detach().abs().amax((-2, -1), True))
+    return torch.where((most > _HUGE) & most.isfinite(), torch.exp2(-most.log2().floor()), 1.0)
+
+
+def _moments(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], window: Window) -> _Moments:
+    return *_mean_and_variance(x + y, window), *_mean_and_variance(x - y, window)
 
 
 def _mean_and_variance(z: Float[Tensor, "B C H W"], window: Window) -> tuple[Tensor, Tensor]:
     """Windowed mean and variance."""
+    origin = z.detach().mean((-2, -1), True)
+    origin = torch.where(origin.isfinite(), origin, 0.0)
+    z = z - origin
     m = windowed_mean(z, window)
     v = windowed_mean(z * z, window) - m * m
     v = v + F.relu(-v.detach())  # rounding can fall below zero; unlike a clamp, this leaves the derivatives alone
-    return m, window.beta * v
+    return origin + m, window.beta * v
 
 
 def windowed_mean(z: Float[Tensor, "B C H W"], window: Window) -> Float[Tensor, "B C h w"]:
-    """sum w z over each window: one filter along the rows, one along the columns."""
-    channels, stride = z.shape[-3], window.stride
+    """sum w z over each window of covered pixels: one filter along the rows, one along the columns."""
+    channels, stride = z.shape[-3], _step(window)
     taps = torch.tensor(window.taps, dtype=z.dtype, device=z.device)
     rows = taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
     columns = taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
@@ -91,25 +133,29 @@ def windowed_mean(z: Float[Tensor, "B C H W"], window: Window) -> Float[Tensor, 
     return F.conv2d(z, columns, stride=(1, stride), groups=channels)  # (B, C, h, w)
 
 
-def _merged_mean_and_variance(z: Float[Tensor, "B C H W"], window: Window) -> tuple[Tensor, Tensor]:
+def _merged_moments(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], window: Window) -> _Moments:
     """The same from sums of squares about values inside each window, which never cancel.
 
     A mean is kept in two parts, a pixel and the mean of the rest about it, so that means of neighbouring rows differ
     by what their pixels differ by, however large those are.
     """
-    taps = torch.tensor(window.taps, dtype=z.dtype, device=z.device)
-    middle = window.size // 2
+    taps = torch.tensor(window.taps, dtype=x.dtype, device=x.device)
+    size, step, middle = window.size, _step(window), window.size // 2
 
-    pixels = z.unfold(-1, window.size, window.stride)  # (B, C, H, w, k)
-    centre = pixels[..., middle]
-    mean, variance = _about(pixels - centre[..., None], taps)
+    def about_centres(z: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        parts = z.unfold(axis, size, step)
+        return parts[..., middle], parts - parts[..., middle, None]
 
-    centres = centre.unfold(-2, window.size, window.stride)  # (B, C, h, w, k)
-    centre = centres[..., middle]
-    rows = centres - centre[..., None] + mean.unfold(-2, window.size, window.stride)
-    mean, between = _about(rows, taps)
-    within = variance.unfold(-2, window.size, window.stride) @ taps
-    return centre + mean, window.beta * (within + between)
+    (x, of_x), (y, of_y) = about_centres(x, -1), about_centres(y, -1)  # (B, C, H, w), (B, C, H, w, k)
+    rows = [_about(u, taps) for u in (of_x + of_y, of_x - of_y)]
+    (x, of_x), (y, of_y) = about_centres(x, -2), about_centres(y, -2)  # (B, C, h, w), (B, C, h, w, k)
+    moments = []
+    for centre, of_centre, (mean, variance) in zip((x + y, x - y), (of_x + of_y, of_x - of_y), rows, strict=True):
+        mean, between = _about(of_centre + mean.unfold(-2, size, step), taps)
+        within = variance.unfold(-2, size, step) @ taps
+        moments += [centre + mean, window.beta * (within + between)]
+    m_s, v_s, m_d, v_d = moments
+    return m_s, v_s, m_d, v_d
 
 
 def _about(u: Float[Tensor, "... k"], taps: Float[Tensor, " k"]) -> tuple[Float[Tensor, " ..."], Float[Tensor, " ..."]]:

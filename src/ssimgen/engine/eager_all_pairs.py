@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ssimgen._autocast import no_autocast
 from ssimgen.engine.eager import widened
 from ssimgen.engine.spec import Advance, PatchDistance
 from ssimgen.windows import Window
@@ -55,7 +56,7 @@ def squared_all_pairs(
         return square.to(dtype)
 
     blocks: list[list[Tensor]] = []
-    with torch.autocast(x.device.type, enabled=False):
+    with no_autocast(x.device):
         for i in range(len(parts)):
             blocks.append([])
             blocks[i].extend(block(i, j) for j in range(len(others)))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ssimgen._files import parse_json, write_atomically
-from ssimgen._numbers import is_number
+from ssimgen._numbers import as_number
 from ssimgen._options import from_mapping
 
 FORMAT = 1
@@ -152,7 +152,7 @@ def _impossible(about: _About) -> str | None:
     """What in a header has the right type and cannot be."""
     if about.iteration < 0:
         return f"iteration is {about.iteration}"
-    if not (is_number(about.seconds) and about.seconds >= 0):
+    if (seconds := as_number(about.seconds)) is None or seconds < 0:
         return f"seconds is {about.seconds}"
     if min(about.shape) < 1:
         return f"shape is {list(about.shape)}"

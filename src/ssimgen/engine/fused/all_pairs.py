@@ -57,7 +57,7 @@ class _Limits(NamedTuple):
 
 _LIMITS = {
     np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 1e25, 1e-3),
-    np.dtype(np.float64): _Limits(1e7, 1e7, 1e100, 1e100, 1e-16),
+    np.dtype(np.float64): _Limits(1e7, 1e7, 1e100, 1e100, 1e-9),
 }
 
 
@@ -107,7 +107,7 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
         work = _AllPairs(x, second, patch, y is None, (len(second), 1))
         work.add_values(out, advance)
         beyond_x, beyond_y = work.beyond()
-    beyond = beyond_x | _near_others(out, y is None), None if y is None else beyond_y
+    beyond = beyond_x | near_others(out, y is None), None if y is None else beyond_y
     for rows, columns in _blocks(x, beyond):
         if columns is None:
             out[rows[:, None], rows] = _wider_values(x[rows], None, patch).to(out.dtype)
@@ -119,7 +119,7 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
     return out, beyond
 
 
-def _near_others(square: Tensor, itself: bool) -> Tensor:
+def near_others(square: Tensor, itself: bool) -> Tensor:
     """Which images of the first set are nearly equal to one of the second."""
     nearly_equal = _LIMITS[np.dtype(str(square.dtype).removeprefix("torch."))].nearly_equal
     rows = square.split(max(1, _BLOCK_PAIRS // square.shape[1]))
