@@ -1,0 +1,243 @@
+"""The definitions in extended precision, patch by patch: the truth for images at which float64 itself loses digits.
+
+`oracles.ssim` prints the formulas as the papers do, in float64. That is enough for pictures, but not for pixels of
+1e30 times the range, nor for the digits of 1 - SSIM where images are nearly equal. Here images are longdouble
+(64 bits of mantissa, exponents up to 4932, on x86), so that differences of float32 or float64 pixels and their
+products are exact or nearly so. Three rewritings keep the truth to about 1e-15, each by school algebra:
+
+    1 - s1 = (mu_x - mu_y)^2 / (mu_x^2 + mu_y^2 + c1),        mu_x - mu_y the mean of x - y,
+    1 - s2 = var(x - y) / (var_x + var_y + c2),
+    a patch is centred about its heaviest pixel first, so that a flat patch of any height has variance 0.
+
+Gradients are analytic: the slopes of the squared distance of a patch by each of its pixels, scattered to the image.
+`tests/fuzz/test_exact.py` holds values and slopes against rational arithmetic, which rounds nothing.
+
+Images are arrays (..., C, H, W); leading axes broadcast, so that x[:, None] and y[None] are all pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from oracles.ssim import STRUCTURE_FLOOR
+
+LONG = np.longdouble
+PICTURE = (-3, -2, -1)
+
+if np.finfo(LONG).nmant < 63:
+    raise ImportError("numpy.longdouble is no wider than float64 here: this oracle needs the 80-bit numbers of x86")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What is asked: form, window, lo, c1 and c2."""
+
+    form: str
+    taps: tuple
+    stride: int
+    beta: float
+    lo: float
+    c1: LONG
+    c2: LONG
+
+    @classmethod
+    def of(cls, form, window, data_range, k1, k2, taps=None):
+        lo, hi = data_range if isinstance(data_range, tuple) else (0.0, data_range)
+        length = LONG(float(hi) - float(lo))
+        c1, c2 = (LONG(k1) * length) ** 2, (LONG(k2) * length) ** 2
+        return cls(form, taps or window.taps, window.stride, window.beta, float(lo), c1, c2)
+
+    @property
+    def weights(self):
+        """(k k,), of sum 1 in longdouble."""
+        taps = np.array(self.taps, LONG)
+        taps = taps / taps.sum()
+        return np.outer(taps, taps).ravel()
+
+
+class Pairs:
+    """Image pairs under one definition: d^2 of every patch, and what becomes of it in the pixels."""
+
+    def __init__(self, x, y, definition):
+        self.definition, self.size = definition, len(definition.taps)
+        self.shape = np.broadcast_shapes(x.shape, y.shape)
+        self.x, self.y = x.astype(LONG), y.astype(LONG)
+
+    @property
+    def squares(self):
+        """d^2, (..., C, h, w)."""
+        return self._distances[0]
+
+    @property
+    def mean(self):
+        """d^2 averaged over channels and positions, (...,)."""
+        return self.squares.mean(PICTURE)
+
+    @property
+    def patches(self):
+        """How many patches a pair has."""
+        return int(np.prod(self.squares.shape[-3:]))
+
+    def gradients(self, upstream):
+        """Gradients of sum(upstream * d^2) by the pixels of x and of y, one pair by one; upstream (..., C, h, w)."""
+        return tuple(self._scattered(upstream[..., None] * slopes) for slopes in self._slopes)
+
+    def gradients_of_mean(self, upstream):
+        """Gradients of sum(upstream * mean), upstream (...,)."""
+        spread = np.asarray(upstream, LONG)[..., None, None, None] / self.patches
+        return self.gradients(np.broadcast_to(spread, self.squares.shape))
+
+    @cached_property
+    def overflows(self):
+        """(...,) whether a square of some pixel under a window leaves float64."""
+        with np.errstate(all="ignore"):
+            greatest = [np.abs(self._patches(z - self.definition.lo)).max((-4, -3, -2, -1)) for z in (self.x, self.y)]
+            return np.broadcast_to(np.maximum(*greatest) > LONG(1e150), self.squares.shape[:-3])
+
+    def _patches(self, z):
+        """(..., C, h, w, k k)."""
+        stride, size = self.definition.stride, self.size
+        views = np.lib.stride_tricks.sliding_window_view(z, (size, size), (-2, -1))[..., ::stride, ::stride, :, :]
+        return views.reshape(*views.shape[:-2], size * size)
+
+    @cached_property
+    def _statistics(self):
+        definition, w = self.definition, self.definition.weights
+        heaviest = int(w.argmax())
+        with np.errstate(all="ignore"):
+            x, y, d = (self._patches(z) for z in (self.x - definition.lo, self.y - definition.lo, self.x - self.y))
+            if definition.form == "uncentred":
+                return x, y, d
+
+            def centred(z):
+                z = z - z[..., heaviest : heaviest + 1]
+                return z - (z @ w)[..., None]
+
+            return (x @ w, y @ w, d @ w), (centred(x), centred(y), centred(d))
+
+    @cached_property
+    def _distances(self):
+        """d^2, and the parts that slopes need."""
+        definition, w = self.definition, self.definition.weights
+        beta, c1, c2 = LONG(definition.beta), definition.c1, definition.c2
+        with np.errstate(all="ignore"):
+            if definition.form == "uncentred":
+                x, y, d = self._statistics
+                whole = beta * ((x * x) @ w) + beta * ((y * y) @ w) + c2
+                return beta * ((d * d) @ w) / whole, whole, (2 * beta * ((x * y) @ w) + c2) / whole
+            (mu_x, mu_y, mu_d), (x, y, d) = self._statistics
+            light = mu_x**2 + mu_y**2 + c1
+            whole = beta * ((x * x) @ w) + beta * ((y * y) @ w) + c2
+            a, s1 = mu_d**2 / light, (2 * mu_x * mu_y + c1) / light
+            b, s2 = beta * ((d * d) @ w) / whole, (2 * beta * ((x * y) @ w) + c2) / whole
+            square = {"product": a + b - a * b, "sum": a + b, "centred": b}[definition.form]
+            return square, light, a, s1, whole, b, s2
+
+    @cached_property
+    def _slopes(self):
+        """Derivatives of d^2 by the pixels of x and of y, (..., C, h, w, k k) each."""
+        definition, w = self.definition, self.definition.weights
+        beta, c1 = LONG(definition.beta), definition.c1
+        with np.errstate(all="ignore"):
+            if definition.form == "uncentred":
+                x, y, d = self._statistics
+                square, whole, rest = self._distances
+                return tuple(
+                    2 * beta * w * _ratio_slope(square, rest, own, other, difference) / whole[..., None]
+                    for own, other, difference in ((x, y, d), (y, x, -d))
+                )
+            (mu_x, mu_y, mu_d), (x, y, d) = self._statistics
+            _, light, a, s1, whole, b, s2 = self._distances
+            of_a, of_b = np.ones_like(a), np.ones_like(b)
+            if definition.form == "product":  # a + b - a b
+                of_a, of_b = np.where(b < 0.5, 1 - b, s2), np.where(a < 0.5, 1 - a, s1)
+            slopes = []
+            for mu, other_mu, mu_difference, own, other, difference in (
+                (mu_x, mu_y, mu_d, x, y, d),
+                (mu_y, mu_x, -mu_d, y, x, -d),
+            ):
+                by_b = 2 * beta * w * _ratio_slope(b, s2, own, other, difference) / whole[..., None]
+                slope = of_b[..., None] * by_b
+                if definition.form != "centred":
+                    by_a = 2 * mu_difference * (other_mu * (mu + other_mu) + c1) / light**2
+                    slope = slope + (of_a * by_a)[..., None] * w
+                slopes.append(slope)
+            return tuple(slopes)
+
+    def _scattered(self, slopes):
+        stride, size = self.definition.stride, self.size
+        out = np.zeros(self.shape, LONG)
+        down, across = slopes.shape[-3:-1]
+        for i in range(size):
+            for j in range(size):
+                rows, columns = slice(i, i + stride * (down - 1) + 1, stride), slice(
+                    j, j + stride * (across - 1) + 1, stride
+                )
+                out[..., rows, columns] += slopes[..., i * size + j]
+        return out
+
+
+def _ratio_slope(square, rest, own, other, difference):
+    """(own - other) - square own = rest own - other, where rest = 1 - square, by the one in which less cancels."""
+    square, rest = square[..., None], rest[..., None]
+    return np.where(square < 0.5, difference - square * own, rest * own - other)
+
+
+class Scales:
+    """MS-SSIM of image pairs (B, C, H, W), the mean over channels."""
+
+    def __init__(self, x, y, definition, weights):
+        self.weights = np.array(weights, LONG)
+        self.scales, self.sides = [], []
+        x, y = x.astype(LONG), y.astype(LONG)
+        for j in range(len(weights)):
+            form = "product" if j == len(weights) - 1 else "centred"
+            self.scales.append(Pairs(x, y, Definition(form, *list(vars(definition).values())[1:])))
+            self.sides.append(x.shape)
+            x, y = halved(x), halved(y)
+        self.complements = np.stack([pairs.squares.mean((-2, -1)) for pairs in self.scales])  # (M, B, C)
+
+    @property
+    def terms(self):
+        return 1 - self.complements
+
+    @property
+    def complement(self):
+        """1 - MS-SSIM, (B,)."""
+        with np.errstate(all="ignore"):
+            most = 1 - LONG(STRUCTURE_FLOOR)
+            w = self.weights[:, None, None]
+            logarithm = (w * np.log1p(-np.minimum(self.complements, most))).sum(0)
+            return ((w * np.maximum(self.complements - most, 0)).sum(0) - np.expm1(logarithm)).mean(-1)
+
+    @property
+    def overflows(self):
+        return np.any([pairs.overflows for pairs in self.scales], 0)
+
+    def gradients(self, upstream):
+        """Gradients of sum(upstream * complement), upstream (B,), to x and to y."""
+        w, floor = self.weights[:, None, None], LONG(STRUCTURE_FLOOR)
+        total = [np.zeros(self.sides[0], LONG), np.zeros(self.sides[0], LONG)]
+        with np.errstate(all="ignore"):
+            held = np.maximum(self.terms, floor)
+            product = (held**w).prod(0)
+            by_term = np.where(self.terms < floor, w, w * product / held)  # of P; as of its complement by 1 - t
+            for j, (pairs, slope) in enumerate(zip(self.scales, by_term, strict=True)):
+                count = pairs.squares.shape[-2] * pairs.squares.shape[-1]
+                each = upstream[:, None] * slope / (slope.shape[-1] * count)
+                parts = pairs.gradients(np.broadcast_to(each[..., None, None], pairs.squares.shape))
+                for into, part in zip(total, parts, strict=True):
+                    for _ in range(j):
+                        part = np.repeat(np.repeat(part, 2, -2), 2, -1) / 4  # the adjoint of `halved`
+                    into[..., : part.shape[-2], : part.shape[-1]] += part
+        return tuple(total)
+
+
+def halved(x):
+    """2 x 2 averages; an odd last row or column is dropped."""
+    height, width = x.shape[-2] // 2, x.shape[-1] // 2
+    x = x[..., : 2 * height, : 2 * width].reshape(*x.shape[:-2], height, 2, width, 2)
+    return x.mean((-3, -1))
