@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up what they need; a second call starts at once.
-.PHONY: demo test faults lint format types bench clean
+.PHONY: demo test fuzz faults lint format types bench clean
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -17,8 +17,16 @@ demo: $(STAMP)
 test: $(STAMP) lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
+# Random calls against the definitions: make fuzz CALLS=100000 SEED=2000000
+CALLS ?= 20000
+SEED ?= 1000000
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py --seed $(SEED) --calls $(CALLS) --jobs 2
+
+# Runs killed, disks filled, files damaged, at random: make faults MINUTES=30 SEED=7
+MINUTES ?= 10
 faults: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/faults.py --minutes $(or $(MINUTES),10) --seed $(or $(SEED),0)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/faults.py --minutes $(MINUTES) --seed $(SEED)
 
 bench: $(BENCH)/.installed
 	$(BENCH)/bin/python benchmarks/pairs.py

@@ -26,12 +26,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from draws import Case
-from oracles import exact
-from oracles.exact import LONG
 
 import ssimgen
-from ssimgen import engine, kernels, losses, metrics, pairwise, streaming
-from ssimgen.discrepancy import cmmd2
+from oracles import exact
+from oracles.exact import LONG
+from ssimgen import engine, losses, pairwise
 from ssimgen.similarity import WANG_SCALE_WEIGHTS
 
 VALUE = {torch.float32: 1e-6, torch.float64: 1e-10}
@@ -90,7 +89,9 @@ def truth_of(case: Case, taps=None) -> Truth:
         definition = replace(definition, form="product")
     pairs = exact.Pairs(x, y, definition)
     if case.what == "map":
-        return Truth(1 - pairs.squares, lambda u: pairs.gradients(-u), 1, (pairs,), pairs.overflows[..., None, None, None])
+        return Truth(
+            1 - pairs.squares, lambda u: pairs.gradients(-u), 1, (pairs,), pairs.overflows[..., None, None, None]
+        )
     if case.what in ("ssim", "all ssim"):
         return Truth(1 - pairs.mean, lambda u: pairs.gradients_of_mean(-u), 1, (pairs,), pairs.overflows)
     factor = count if case.norm == "frobenius" and case.what != "loss" else 1
@@ -102,9 +103,7 @@ def truth_of(case: Case, taps=None) -> Truth:
             value, greatest = np.sqrt(square), factor**0.5
             slope = np.where(square > 0, factor / (2 * value), 0)
         rough = (square > 0) & (square / factor < torch.finfo(case.x.dtype).smallest_normal * 1e3)
-    truth = Truth(
-        value, lambda u: pairs.gradients_of_mean(u * slope), greatest, (pairs,), pairs.overflows, rough
-    )
+    truth = Truth(value, lambda u: pairs.gradients_of_mean(u * slope), greatest, (pairs,), pairs.overflows, rough)
     return _reduced(case, truth) if case.what == "loss" else truth
 
 
@@ -257,7 +256,9 @@ def _check_engine(case, truth, kind, report):
     if not torch.equal(output.detach().nan_to_num(9e9), plain.nan_to_num(9e9)):
         difference = (output.detach() - plain).abs().max().item()
         report.findings.append(Finding(f"{kind} bits", f"with gradient off by {difference:.3g}"))
-    upstream = torch.randn(output.shape, generator=torch.Generator().manual_seed(case.upstream_seed), dtype=output.dtype)
+    upstream = torch.randn(
+        output.shape, generator=torch.Generator().manual_seed(case.upstream_seed), dtype=output.dtype
+    )
     wanted = [z for z in ((x,) if case.one_tensor or y is None else (x, y)) if z.requires_grad]
     for run in range(1 + case.twice):
         found = torch.autograd.grad(
@@ -294,7 +295,9 @@ def _compare_values(case, truth, found, kind, report):
     at = tuple(int(i) for i in np.argwhere(bad)[0])
     how = "finite" if wanted_nan[at] else "nan" if np.isnan(got[at]) else "off"
     report.findings.append(
-        Finding(f"{kind} {how}", f"{float(got[at]):.9g} for {float(value[at]):.9g} at {at}, {int(bad.sum())} of {bad.size}")
+        Finding(
+            f"{kind} {how}", f"{float(got[at]):.9g} for {float(value[at]):.9g} at {at}, {int(bad.sum())} of {bad.size}"
+        )
     )
 
 
@@ -329,7 +332,9 @@ def _compare_gradients(case, truth, upstream, found, kind, report):
         if not bad.any():
             continue
         if np.isfinite(difference[bad]).all():
-            spread = np.max([np.abs(_image_gradients(case, near, u)[name][0] - true) for near in nearby_truths(case)], 0)
+            spread = np.max(
+                [np.abs(_image_gradients(case, near, u)[name][0] - true) for near in nearby_truths(case)], 0
+            )
             if (difference <= bar + 8 * spread.max((1, 2, 3)))[bad].all():
                 report.ill += 1
                 continue

@@ -145,16 +145,13 @@ def _all_pairs_case(rng, pool, dtype):
     if rng.random() < 0.1:
         m = int(rng.integers(1, 20))  # more than a vector's lanes
     form = "product" if what == "all ssim" else str(rng.choice(FORMS))
-    if rng.random() < 0.7:
-        of_form = [kit for kit in pool.kits if what == "all distance" or kit[2] == "product"]
-    else:
-        of_form = []
-    if of_form:
+    of_form = [kit for kit in pool.kits if what == "all distance" or kit[2] == "product"]
+    if of_form and rng.random() < 0.7:
         size, stride, form, dtype, height, width = of_form[int(rng.integers(len(of_form)))]
         window, engines, channels = _window_of(rng, size, stride), ("fused", "eager"), int(rng.integers(1, 4))
     else:
         window, engines = _window(rng, None)
-        height, width = _sides(rng, window)
+        height, width = _within_reach(window, *_sides(rng, window), n * m)
         channels = int(rng.integers(1, 3))
     channels = max(1, min(channels, _ROOM // (n * m * _cost(window, height, width))))
     options = _constants(rng)
@@ -172,13 +169,19 @@ def _sample_case(rng, pool, dtype):
     what = str(rng.choice(SAMPLES))
     n, m = (int(k) for k in rng.integers(2, 6, 2))
     window, _ = _window(rng, None)
-    height, width = _sides(rng, window)
-    channels = max(1, min(int(rng.integers(1, 3)), _ROOM // (3 * n * m * _cost(window, height, width))))
+    height, width = _within_reach(window, *_sides(rng, window), 9 * n * m)
     options = _constants(rng)
+    if what == "features":  # each range of denominators takes a second to fit, so there are few
+        size = int(rng.integers(2, 6))
+        window = Window.uniform(size, int(rng.integers(1, size + 2)), unbiased=bool(rng.random() < 0.5))
+        height, width = (int(size + rng.integers(0, 2 * window.stride + 1)) for _ in range(2))
+        data_range = [1.0, 255.0, (273.15, 274.15)][int(rng.integers(3))]
+        options = {"data_range": data_range, "k1": 0.01, "k2": float(rng.choice((0.03, 0.1)))}
+    channels = max(1, min(int(rng.integers(1, 3)), _ROOM // (9 * n * m * _cost(window, height, width))))
     x, y, contents = _images(rng, dtype, options["data_range"], (n, channels, height, width), m)
     return Case(
         what, x, y, window, contents=contents, engines=("eager",),
-        form="product" if what == "mmd ssim" else str(rng.choice(FORMS)),
+        form=str(rng.choice(FORMS)), norm=str(rng.choice(("rms", "frobenius"))),
         unbiased=bool(rng.random() < 0.5), bandwidth=float(10 ** rng.uniform(-0.7, 1)), **options,
     )  # fmt: skip
 
@@ -219,6 +222,13 @@ def _sides(rng, window, scales=False):
 
 def _cost(window, height, width):
     return window.positions(height) * window.positions(width) * window.size**2
+
+
+def _within_reach(window, height, width, pairs):
+    """The sides, cut until the oracle has time for so many pairs."""
+    while pairs * _cost(window, height, width) > _ROOM and max(height, width) > window.size:
+        height, width = (max(window.size, side - max(1, window.stride // 2)) for side in (height, width))
+    return height, width
 
 
 def _counts(rng, window, height, width):

@@ -4,9 +4,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from oracles import exact
 from oracles import ssim as printed
-
 from ssimgen import Window
 from ssimgen.similarity import FORMS
 

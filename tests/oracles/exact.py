@@ -173,8 +173,9 @@ class Pairs:
         down, across = slopes.shape[-3:-1]
         for i in range(size):
             for j in range(size):
-                rows, columns = slice(i, i + stride * (down - 1) + 1, stride), slice(
-                    j, j + stride * (across - 1) + 1, stride
+                rows, columns = (
+                    slice(i, i + stride * (down - 1) + 1, stride),
+                    slice(j, j + stride * (across - 1) + 1, stride),
                 )
                 out[..., rows, columns] += slopes[..., i * size + j]
         return out
