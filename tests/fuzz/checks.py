@@ -9,9 +9,9 @@ What is demanded, with T the truth of `oracles.exact`:
   diagonal.
 * The gradient of each image is that of T within GRADIENT[dtype] of the largest entry that any single pair gives it
   (what cancels between pairs is not asked back). Where that entry is below FAINT of the largest slope that the
-  formulas have, about |upstream| / (pixels * min(sqrt c1, sqrt c2)), as for images 1e20 times too bright, the gradient
-  need only be as faint. Images of which some pair is NaN are left out; so is D, not squared, whose square is no normal
-  number of the dtype, and MS-SSIM within 1e-6 of its kink.
+  formulas have, about |upstream| / (pixels * min(sqrt c1, sqrt c2)), as for equal images or images 1e20 times too
+  bright, it need only be below one rounding error of that slope. Images of which some pair is NaN are left out; so is
+  D, not squared, whose square is no normal number of the dtype, and MS-SSIM within 1e-6 of its kink.
 
 The bars are those of float64 arithmetic where T hangs on the last bit of a tap: with a result outside, the truth is
 taken again with taps moved by 2^-52, and what moves it that far is counted as `ill-conditioned`, not as a failure.
@@ -317,8 +317,9 @@ def _compare_gradients(case, truth, upstream, found, kind, report):
     for name, gradient in zip(named, found, strict=True):
         true, largest = wanted[name]
         got = gradient.detach().resolve_neg().numpy().astype(LONG)
-        faint = FAINT * _slope_scale(case, truth, u)
-        bar = np.where(largest > faint, GRADIENT[case.x.dtype] * largest, faint)
+        scale = _slope_scale(case, truth, u)
+        vanishing = float(torch.finfo(case.x.dtype).eps) * scale
+        bar = np.where(largest > FAINT * scale, GRADIENT[case.x.dtype] * largest, vanishing)
         bar = bar + LONG(torch.finfo(case.x.dtype).smallest_normal)
         representable = largest < LONG(torch.finfo(case.x.dtype).max) / 16
         checked = ~unsure[name] & representable

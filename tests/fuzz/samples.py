@@ -173,9 +173,10 @@ def _compare(case, truth, found, conditioned, kind, report):
     definition = truth.pairs["xy"].definition
     least = min(definition.c1, definition.c2) if definition.form in ("product", "sum") else definition.c2
     heaviest = max(np.abs(w).max() for w in truth.weights.values())
-    faint = FAINT * heaviest * max(truth.slope, 1) / (case.x[0].numel() * np.sqrt(least))
+    scale = heaviest * max(truth.slope, 1) / (case.x[0].numel() * np.sqrt(least))
+    vanishing = float(torch.finfo(case.x.dtype).eps) * scale
     for (image, (true, largest)), gradient in zip(truth.gradients().items(), found, strict=True):
-        bar = relative * largest if largest > faint else faint
+        bar = relative * largest if largest > FAINT * scale else vanishing
         bar = bar + LONG(torch.finfo(case.x.dtype).smallest_normal)
         ratio = np.abs(gradient.numpy().astype(LONG) - true).max() / bar
         if ratio <= 1:

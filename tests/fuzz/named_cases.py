@@ -1,0 +1,94 @@
+"""Cases that were wrong once, each with its reason, for the suite to replay in both engines.
+
+What the fuzzer finds is written down here as images and options, not as a seed: seeds change with `draws`.
+"""
+
+from __future__ import annotations
+
+import torch
+from draws import Case
+
+from ssimgen import Window
+
+GAUSSIAN = Window.gaussian(11, 1.5)
+SMALL = Window.gaussian(4, 1.2, stride=2)
+APART = Window.gaussian(2, stride=3)
+
+
+def rand(*shape, seed=0, dtype=torch.float32):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def noise(*shape, seed=9):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def with_pixels(images, *pixels):
+    """The images with {index: number} set."""
+    images = images.clone()
+    for index, number in pixels:
+        images[index] = number
+    return images
+
+
+def cases() -> dict[str, Case]:
+    x, y = rand(2, 1, 16, 16), rand(2, 1, 16, 16, seed=1)
+    wide, other = x.double(), noise(2, 1, 16, 16)
+    hole, last = (0, 0, 5, 5), (0, 0, 4, 3)
+    nan, inf = with_pixels(x, (hole, torch.nan)), with_pixels(x, (hole, torch.inf))
+    kelvin, kelvin_too = ((273.15 + 0.01 * z.double()).float() for z in (x, y))
+    flat, brighter = (torch.full((2, 1, 16, 16), level, dtype=torch.float64) for level in (0.3, 0.8))
+    found = {
+        # squares of huge pixels left float32: 0.0 for a diverged batch, other numbers in between, NaN without gradient
+        "a diverged batch against its targets": Case("loss", x * 1e9, y, GAUSSIAN, 1.0, to="x"),
+        "a batch diverging": Case("loss", x * 2e8, y, GAUSSIAN, 1.0, to="x"),
+        "one pixel of 1e9": Case("ssim", with_pixels(x, (hole, 1e9)), y, GAUSSIAN, 1.0),
+        "two images 2e8 times too bright": Case("ssim", x * 2e8, (wide + 0.1 * other).float() * 2e8, GAUSSIAN, 1.0),
+        "tiny constants": Case("ssim", x, y, GAUSSIAN, 1.0, k1=1e-6, k2=1e-6),
+        "uncentred, far out of range": Case("distance", x * 1e8, y * 1e8, GAUSSIAN, 1.0, form="uncentred"),
+        "all pairs of pixels of 1e25": Case("all ssim", x * 1e25, y * 1e25, SMALL, 1.0),
+        "all pairs, D of a hot pixel": Case(
+            "all distance", with_pixels(x, (hole, 1e25)), y, SMALL, 255.0, form="sum", squared=False
+        ),
+        # k1 was in the arithmetic of a form whose formula does not have it
+        "uncentred pairs and k1": Case("all distance", x, y, SMALL, 1.0, form="uncentred", k1=1e3),
+        # lo was rounded to float32
+        "lo of 273.15": Case("distance", kelvin, kelvin_too, GAUSSIAN, (273.15, 274.15), form="sum"),
+        # a diagonal that was written, not computed
+        "a NaN image on the diagonal of SSIM": Case("all ssim", nan, None, SMALL, 1.0, to="x"),
+        "an infinite image on the diagonal of D": Case(
+            "all distance", inf, None, SMALL, 1.0, to="x", form="sum", squared=False
+        ),
+        # v - x.y cancels where images are nearly equal
+        "all pairs, nearly equal by 1e-4": Case(
+            "all distance", x, (wide + 1e-4 * other).float(), SMALL, 1.0, form="sum", squared=False
+        ),
+        "all pairs, nearly equal by 1e-5": Case(
+            "all distance", x, (wide + 1e-5 * other).float(), SMALL, 1.0, form="sum", squared=False
+        ),
+        "constant images, centred": Case("all distance", flat, brighter, SMALL, 1.0, form="centred", squared=False),
+        # zero times NaN is NaN
+        "NaN between the windows": Case("distance", nan, y, APART, 1.0, form="sum"),
+        "NaN after the last window": Case(
+            "ssim", with_pixels(rand(2, 1, 5, 10), (last, torch.nan)), rand(2, 1, 5, 10, seed=1), SMALL, 1.0
+        ),
+        # the gradient is a small difference of large terms
+        "bright and nearly flat against black, 1e-4": Case(
+            "distance", (1 - 1e-4 * wide).float(), 0 * y, GAUSSIAN, 1.0, form="sum", squared=False
+        ),
+        "bright and nearly flat against black, 1e-5": Case("ssim", (1 - 1e-5 * wide).float(), 0 * y, GAUSSIAN, 1.0),
+        # images halved in float32 lose what distinguishes them
+        "scales of nearly equal images": Case(
+            "ms_ssim",
+            (1000.1 + wide).float(),
+            (1000.1 + wide + 1e-3 * other).float(),
+            Window.gaussian(4, 1.2),
+            (1000.1, 1001.1),
+            weights=(0.5, 0.5),
+        ),
+        # E z^2 - (E z)^2 in float64 beside c2 = 1e-11
+        "float64 and a tiny k2": Case("ssim", wide * 1e-3, (other > 0).double(), APART, 1.0, k2=3e-6),
+    }
+    for name, case in found.items():
+        case.name = name
+    return found
