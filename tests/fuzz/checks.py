@@ -13,9 +13,10 @@ What is demanded, with T the truth of `oracles.exact`:
   bright, it need only be below one rounding error of that slope. Images of which some pair is NaN are left out; so is
   D, not squared, whose square is no normal number of the dtype, and MS-SSIM within 1e-6 of its kink.
 
-The bars are those of float64 arithmetic where T hangs on the last bit of a tap: with a result outside, the truth is
-taken again with taps moved by 2^-52, and what moves it that far is counted as `ill-conditioned`, not as a failure.
-Sums of huge pixels of both signs that cancel are of this kind; nothing else should be.
+Where T hangs on the last bit of float64, no float64 arithmetic can be asked for it: with a result outside, the truth
+is taken again with taps moved by 2^-52 and differences x - y rounded to 2^-53 (but flat patches left flat), and what
+moves it that far is counted as `ill-conditioned`, not as a failure. Sums of huge pixels of both signs that cancel are
+of this kind, and images of float64 that differ by a constant.
 """
 
 from __future__ import annotations
@@ -76,18 +77,18 @@ class Truth:
     rough: object = False  # where a gradient is not asked for
 
 
-def truth_of(case: Case, taps=None) -> Truth:
+def truth_of(case: Case, taps=None, jitter=None) -> Truth:
     x = case.x.numpy()
     y = x if case.y is None else case.y.numpy()
     definition = exact.Definition.of(case.form, case.window, case.data_range, case.k1, case.k2, taps)
     count = x.shape[1] * case.window.positions(x.shape[2]) * case.window.positions(x.shape[3])
     if case.what.startswith("ms"):
-        return _scales_truth(case, x, y, replace(definition, form="product"))
+        return _scales_truth(case, x, y, replace(definition, form="product"), jitter)
     if case.what.startswith("all"):
         x, y = x[:, None], y[None]
     if case.what in ("ssim", "map", "all ssim"):
         definition = replace(definition, form="product")
-    pairs = exact.Pairs(x, y, definition)
+    pairs = exact.Pairs(x, y, definition, jitter)
     if case.what == "map":
         return Truth(
             1 - pairs.squares, lambda u: pairs.gradients(-u), 1, (pairs,), pairs.overflows[..., None, None, None]
@@ -107,12 +108,12 @@ def truth_of(case: Case, taps=None) -> Truth:
     return _reduced(case, truth) if case.what == "loss" else truth
 
 
-def _scales_truth(case, x, y, definition):
+def _scales_truth(case, x, y, definition, jitter):
     side, fitting = min(x.shape[-2:]), 1
     while side // 2 >= case.window.size:
         side, fitting = side // 2, fitting + 1
     kept = WANG_SCALE_WEIGHTS[:fitting]
-    scales = exact.Scales(x, y, definition, case.weights or tuple(w / sum(kept) for w in kept))
+    scales = exact.Scales(x, y, definition, case.weights or tuple(w / sum(kept) for w in kept), jitter)
     rough = (np.abs(scales.terms - LONG(exact.STRUCTURE_FLOOR)) < 1e-6).any((0, 2))
     sign = 1 if case.what == "ms loss" else -1
     value = scales.complement if sign > 0 else 1 - scales.complement
@@ -136,11 +137,11 @@ def _reduced(case, truth):
 
 
 def nearby_truths(case: Case):
-    """The truth for taps that are off by their last bit."""
+    """The truth for taps that are off by their last bit, and differences x - y rounded to float64."""
     rng = np.random.default_rng(0)
     for _ in range(4):
         taps = np.array(case.window.taps, LONG)
-        yield truth_of(case, tuple(taps * (1 + rng.choice((-1, 1), len(taps)) * LONG(2) ** -52)))
+        yield truth_of(case, tuple(taps * (1 + rng.choice((-1, 1), len(taps)) * LONG(2) ** -52)), rng)
 
 
 # --- the library ------------------------------------------------------------------------------------------------

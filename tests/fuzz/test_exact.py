@@ -44,6 +44,7 @@ def patches():
         "huge and nearly equal": (1e30 * noise, 1e30 * (noise + 1e-7 * other)),
         "huge against small": (1e25 * noise, other),
         "flat and huge": (np.full((2, 2), 1e30), np.full((2, 2), 1.7e30)),
+        "flat and huge against noise": (np.full((2, 2), 1e30), noise),
         "bright and nearly flat, against black": (1 - 1e-6 * noise, np.zeros((2, 2))),
         "far from lo": (273.15 + noise, 273.15 + other),
         "denormal": (noise * 1e-310, other * 1e-310),

@@ -17,7 +17,7 @@ Images are arrays (..., C, H, W); leading axes broadcast, so that x[:, None] and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -61,8 +61,9 @@ class Definition:
 class Pairs:
     """Image pairs under one definition: d^2 of every patch, and what becomes of it in the pixels."""
 
-    def __init__(self, x, y, definition):
-        self.definition, self.size = definition, len(definition.taps)
+    def __init__(self, x, y, definition, jitter=None):
+        """`jitter`, a random generator, moves x - y by the rounding of float64: what that does tells conditioning."""
+        self.definition, self.size, self.jitter = definition, len(definition.taps), jitter
         self.shape = np.broadcast_shapes(x.shape, y.shape)
         self.x, self.y = x.astype(LONG), y.astype(LONG)
 
@@ -112,11 +113,24 @@ class Pairs:
             if definition.form == "uncentred":
                 return x, y, d
 
+            def about_heaviest(z):
+                return z - z[..., heaviest : heaviest + 1]
+
             def centred(z):
-                z = z - z[..., heaviest : heaviest + 1]
                 return z - (z @ w)[..., None]
 
-            return (x @ w, y @ w, d @ w), (centred(x), centred(y), centred(d))
+            def most(z):
+                return np.abs(z).max(-1, keepdims=True)
+
+            u, v, difference = (about_heaviest(z) for z in (self._patches(self.x), self._patches(self.y), d))
+            # x - y loses y where x is flat and huge; u - v loses the digits of nearly equal images
+            apart = u - v
+            difference = np.where(most(u) + most(v) < most(d), apart, difference)
+            if self.jitter is not None:
+                flat = (most(u) == 0) | (most(v) == 0)
+                lost = np.where(flat, np.abs(u) + np.abs(v), np.abs(d) + np.abs(d[..., heaviest : heaviest + 1]))
+                difference = difference + LONG(2) ** -53 * lost * self.jitter.choice((-1, 1), lost.shape)
+            return (x @ w, y @ w, d @ w), (centred(u), centred(v), centred(difference))
 
     @cached_property
     def _distances(self):
@@ -190,13 +204,13 @@ def _ratio_slope(square, rest, own, other, difference):
 class Scales:
     """MS-SSIM of image pairs (B, C, H, W), the mean over channels."""
 
-    def __init__(self, x, y, definition, weights):
+    def __init__(self, x, y, definition, weights, jitter=None):
         self.weights = np.array(weights, LONG)
         self.scales, self.sides = [], []
         x, y = x.astype(LONG), y.astype(LONG)
         for j in range(len(weights)):
             form = "product" if j == len(weights) - 1 else "centred"
-            self.scales.append(Pairs(x, y, Definition(form, *list(vars(definition).values())[1:])))
+            self.scales.append(Pairs(x, y, replace(definition, form=form), jitter))
             self.sides.append(x.shape)
             x, y = halved(x), halved(y)
         self.complements = np.stack([pairs.squares.mean((-2, -1)) for pairs in self.scales])  # (M, B, C)
