@@ -1,6 +1,8 @@
 """Evaluation of runs: what it writes, that its rows are those of the functions it calls, and what it refuses."""
 
+import dataclasses
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,11 +19,13 @@ from ssimgen.evaluation import FeatureNetwork, evaluate_samples
 from ssimgen.models import CGMMN, GMMN, VAE, CGMMNConfig, GMMNConfig, Model, VAEConfig
 from ssimgen.models.vae import kl_to_standard_normal
 from ssimgen.networks import Network
+from ssimgen.report import write_report
 from ssimgen.run_evaluation import (
     RATE,
     EvaluationOptions,
     classes_of,
     evaluate_run,
+    print_table,
     rate_row,
     remembering,
 )
@@ -113,9 +117,22 @@ def test_the_rate_is_the_mean_kl(vae_run: Path, splits: Splits) -> None:
     row = rate_row(model, splits.train, OPTIONS)
     assert row is not None
     with torch.no_grad():
-        mean, log_variance = model.encode(splits.train.first(100).images)  # two whole batches of 50
-    assert (row.metric, row.n) == (RATE, 100)
-    assert row.value == pytest.approx(kl_to_standard_normal(mean, log_variance).mean().item(), rel=1e-5)
+        rates = kl_to_standard_normal(*model.encode(splits.train.select(slice(None)).images))
+    assert (row.metric, row.n) == (RATE, 120)  # all of them, though batches are of 50
+    assert row.value == pytest.approx(rates.mean().item(), rel=1e-5)
+    estimate = OPTIONS.bootstrap().mean(rates)
+    assert (row.low, row.high) == (pytest.approx(estimate.low, rel=1e-5), pytest.approx(estimate.high, rel=1e-5))
+
+
+@pytest.mark.parametrize("n", [3, 49, 80])
+def test_the_interval_of_the_rate_is_over_images_however_few(n: int, splits: Splits) -> None:
+    model = VAE(VAEConfig(0.1, 2, network=NETWORK), splits.train.shape).eval()
+    row = rate_row(model, splits.train.subset(torch.arange(n), "some"), OPTIONS)
+    assert row is not None
+    assert row.n == n
+    assert row.low is not None
+    assert row.high is not None
+    assert row.low < row.value < row.high
 
 
 def test_a_generator_has_no_rate_and_no_reconstructions(splits: Splits, folder: Path, tmp_path: Path) -> None:
@@ -133,6 +150,23 @@ def test_conditional_samples_are_judged_by_class(splits: Splits, folder: Path, t
     row = rows_of(result, "samples")["class accuracy"]
     assert row["reference"] == 1  # dark and bright images are easily told apart
     assert row["n"] == 40
+
+
+def test_without_a_classifier_that_tells_real_images_apart_there_is_no_class_accuracy(
+    splits: Splits, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Forty classes that have nothing to do with the images, three of each to learn from."""
+    unrelated = Splits(*(dataclasses.replace(part, labels=torch.arange(len(part)) % 40) for part in splits))
+    model = CGMMN(CGMMNConfig(num_classes=40, network=NETWORK), unrelated.train.shape)
+    run = trained(model, unrelated, tmp_path / "cgmmn", folder)
+    result = evaluate_run(run, OPTIONS, splits=unrelated, network=PIXELS)
+    row = rows_of(result, "samples")["class accuracy"]
+    assert (row["value"], row["low"], row["high"]) == (None, None, None)
+    assert row["reference"] < 0.2
+    assert re.search(r"of 30 real held-out images into their class, and always naming one", str(row["note"]))
+    print_table(run, result)
+    assert "class accuracy: no score, as the classifier puts" in capsys.readouterr().out
+    assert "no score" in write_report([run], tmp_path / "report").read_text()
 
 
 def test_a_conditional_model_of_a_single_class_is_refused(splits: Splits, folder: Path, tmp_path: Path) -> None:

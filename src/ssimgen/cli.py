@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-import tyro
 from tyro.conf import Positional, arg
 
 import ssimgen
 from ssimgen._interruption import interruption
 from ssimgen._options import check, suggestion
+from ssimgen._usage import parse
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -88,9 +87,14 @@ def _overview() -> str:
 def _command(function: Callable[..., int | None]) -> Callable[[list[str]], int]:
     """A command whose options are the parameters of `function`, which may return an exit code."""
 
+    @wraps(function)
+    def bound(*positional: Any, **options: Any) -> Callable[[], int | None]:
+        return partial(function, *positional, **options)
+
     def run(words: list[str]) -> int:
         name = function.__name__.strip("_").replace("_", "-")
-        return tyro.cli(function, args=words, prog=f"ssimgen {name}") or 0
+        exit_code: int | None = parse(bound, words, f"ssimgen {name}")()
+        return exit_code or 0
 
     run.__doc__ = function.__doc__
     return run
@@ -132,7 +136,7 @@ def train(words: list[str]) -> int:
         raise ValueError(f"unknown model {name!r}{suggestion(name, MODELS)}; ssimgen train lists them")
     options = _train_options(name, *_defaults().get(name, (Training(), Optimiser())))
     filed = _filed_words(name, rest)
-    chosen: Any = tyro.cli(options, args=[*filed, *rest], prog=f"ssimgen train {name}")
+    chosen: Any = parse(options, [*filed, *rest], f"ssimgen train {name}")
     return _ended(partial(_train, name, chosen), f"go on with: ssimgen train {name} -o {chosen.output} --resume")
 
 
@@ -221,7 +225,8 @@ def _filed_words(name: str, words: list[str]) -> list[str]:
         config: Path | None = None
         resume: bool = False
 
-    early, _ = tyro.cli(Early, args=[w for w in words if w not in ("-h", "--help")], return_unknown_args=True)
+    typed = [word for word in words if word not in ("-h", "--help")]
+    early, _ = parse(Early, typed, f"ssimgen train {name}", return_unknown_args=True)
     options = _read_options(name, early.config) if early.config is not None else {}
     output = early.output or options.get("output")
     filed: list[str] = []
@@ -240,6 +245,7 @@ def _filed_words(name: str, words: list[str]) -> list[str]:
 
 def _read_options(name: str, path: Path) -> dict[str, Any]:
     """The options in a file for `ssimgen train NAME`, each name and type checked."""
+    from ssimgen._reading import read_options
     from ssimgen.data import Source
     from ssimgen.models import MODELS
     from ssimgen.training import Hardware, Optimiser, Training
@@ -247,7 +253,7 @@ def _read_options(name: str, path: Path) -> dict[str, Any]:
     hints: dict[str, Any] = {"output": Path, "resume": bool, "evaluate_every": int}
     for record in (MODELS[name][1], Source, Training, Optimiser, Hardware):
         hints |= get_type_hints(record)
-    options = _by_name(_read_file(path))
+    options = _by_name(read_options(path))
     try:
         check(hints, options)
     except ValueError as error:
@@ -265,20 +271,6 @@ def _by_name(options: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(before, Mapping) and isinstance(value, Mapping)
         named[first] = {**before, **_by_name(value)} if both else value
     return named
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        content = json.loads(path.read_text()) if path.suffix == ".json" else tomllib.loads(path.read_text())
-    except OSError as error:
-        raise OSError(f"cannot read options from {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold options by name, got {type(content).__name__}")
-    return content
 
 
 def _as_words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -423,14 +415,14 @@ def evaluate(
         seed: of samples and intervals; the same seed gives the same result.
         json: print JSON instead of a table.
     """
+    from ssimgen._reading import read_config
     from ssimgen.run_evaluation import EvaluationOptions, evaluate_run, print_json, print_table
-    from ssimgen.training import RunFolder
 
     if not runs:
         raise ValueError("name one or more folders of runs to evaluate")
     options = EvaluationOptions(images, resolution, tested, permutations, window, parzen, seed=seed)
     for run in runs:
-        RunFolder(run).read_config()  # all of them, before any work is done
+        read_config(run)  # all of them, before any work is done
     with _progress() as progress:
         task = progress.add_task("evaluating", total=len(runs))
         found = []
@@ -486,8 +478,8 @@ def compare(
 
 
 def _test_samples(
-    a: Positional[str],
-    b: Positional[str],
+    a: Annotated[Positional[str], arg(metavar="A")],
+    b: Annotated[Positional[str], arg(metavar="B")],
     /,
     *,
     kernel: Literal["components", "structural", "energy", "ssim", "pixels"] = "components",
@@ -561,8 +553,8 @@ def _test_samples(
 
 
 def neighbours(
-    query: Positional[Path],
-    images: Positional[str],
+    query: Annotated[Positional[Path], arg(metavar="QUERY")],
+    images: Annotated[Positional[str], arg(metavar="IMAGES")],
     /,
     *,
     number: Annotated[int, arg(aliases=("-n",))] = 10,
@@ -729,7 +721,6 @@ def _held_out_codes(model: Model, run: Path, number: int, seed: int) -> tuple[Te
     from ssimgen.data import load_images
     from ssimgen.models import LatentAutoencoder
     from ssimgen.run_evaluation import source_of
-    from ssimgen.training import RunFolder
 
     if not isinstance(model, LatentAutoencoder):
         raise ValueError(f"the model in {run} does not encode images: leave out --ends images")

@@ -34,6 +34,7 @@ from torch import Tensor
 from ssimgen import _options, pictures
 from ssimgen._files import write_atomically
 from ssimgen._numbers import positive_integer
+from ssimgen._reading import EVALUATION, FORMAT, read_config
 from ssimgen.data import Images, Source, Splits, load_images
 from ssimgen.evaluation import (
     Bootstrap,
@@ -47,14 +48,12 @@ from ssimgen.evaluation import (
     nearest,
 )
 from ssimgen.evaluation.tables import LEAST, NEAREST
-from ssimgen.models import Autoencoder, Model
+from ssimgen.models import VAE, Autoencoder, Model
 from ssimgen.similarity import ssim
 from ssimgen.training import RunFolder, load_model
 from ssimgen.training.runs import versions
 from ssimgen.windows import Window
 
-FORMAT = 1
-FILE = "evaluation.json"
 RATE = "KL, nats"
 
 Kind = Literal["rate", "reconstruction", "samples"]
@@ -143,7 +142,7 @@ def evaluate_run(
     """
     began = time.monotonic()
     run = RunFolder(path)
-    about = run.read_config()
+    about = read_config(path)
     iteration = run.latest_iteration()
     model = load_model(path)
     splits = splits or load_images(source_of(about, path), report=lambda _: None)
@@ -174,7 +173,7 @@ def evaluate_run(
         "versions": versions(),
     }
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-    write_atomically(path / FILE, lambda file: file.write(text.encode()))
+    write_atomically(path / EVALUATION, lambda file: file.write(text.encode()))
     return result
 
 
@@ -194,7 +193,10 @@ def source_of(about: dict[str, Any], path: Path) -> Source:
             f"config.json of {path} does not say where its images came from: the run was started from Python; "
             "evaluate it there, with evaluate_run(path, splits=...)"
         )
-    return _options.from_mapping(Source, about["source"], "source.")
+    try:
+        return _options.from_mapping(Source, about["source"], "source.")
+    except ValueError as error:
+        raise ValueError(f"config.json of {path} is damaged: {error}: train the run again") from error
 
 
 def classes_of(model: Model) -> int:
@@ -321,23 +323,12 @@ class _Judge:
 
 
 def rate_row(model: Model, images: Images, options: EvaluationOptions) -> Row | None:
-    """The KL term of a variational model on `images`, nats an image; None for a model without one.
-
-    The interval is that of means over batches of 50 images.
-    """
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(options.seed)  # the noise of other terms
-        for step in model.steps():
-            if "kl" not in step.terms(images.first(2)):
-                continue
-            parts = [images.select(slice(i, i + _BATCH)) for i in range(0, len(images), _BATCH)]
-            whole = [part for part in parts if len(part.images) == _BATCH] or parts
-            means = torch.stack([step.terms(part)["kl"] for part in whole])
-            estimate = options.bootstrap().mean(means)
-            n = sum(len(part.images) for part in whole)
-            value, low, high = dataclasses.astuple(estimate)
-            return Row(RATE, value, low, high, None, None, None, n, "lower", "held-out images")
-    return None
+    """The KL of a variational model's code from its prior, nats an image; None for a model without one."""
+    if not isinstance(model, VAE):
+        return None
+    rates = torch.cat([model.rate(part) for part in images.select(slice(None)).images.split(_BATCH)])
+    value, low, high = dataclasses.astuple(options.bootstrap().mean(rates))
+    return Row(RATE, value, low, high, None, None, None, len(images), "lower", "held-out images")
 
 
 def print_table(path: Path, result: dict[str, Any]) -> None:
@@ -357,6 +348,9 @@ def print_table(path: Path, result: dict[str, Any]) -> None:
         best = "as real" if row["better"] == "reference" else row["better"]
         table.add_row(row["metric"].removesuffix(f" ({result['network']})"), *ours, *real, best, str(row["n"]))
     console.print(table)
+    for row in result["rows"]:
+        if row["value"] is None and row["note"]:
+            console.print(f"{row['metric']}: no score, as {row['note']}", soft_wrap=True)
 
 
 def print_json(path: Path, result: dict[str, Any]) -> None:

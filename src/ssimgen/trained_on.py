@@ -11,7 +11,7 @@ the configuration of a run
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 Answer = Literal["yes", "related", "no"]
 
@@ -49,17 +49,24 @@ def trained_on(metric: str, config: Mapping[str, Any]) -> Answer:
 
 def _objectives(config: Mapping[str, Any]) -> Iterator[tuple[str, set[str]]]:
     """Everything that compares images in the training of a model: its name, and what it looks at."""
+    structure = _table(config, "structure")
     for key in ("objective", "energy"):  # errors of reconstructions; of a discriminator that reconstructs
         error = config.get(key)
-        if isinstance(error, str) and error in _LOOKS_AT:
-            yield _of_pairs(error, config.get("structure", {})), _LOOKS_AT[error]
-    perceptual = config.get("perceptual")
-    if isinstance(perceptual, Mapping) and perceptual.get("kind", "none") != "none":
-        yield f"perceptual {perceptual['error']}", _LOOKS_AT[perceptual["error"]]
-    kernel = config.get("kernel")
-    if isinstance(kernel, Mapping) and config.get("compare") != "codes":  # codes are not images
-        yield f"{kernel['kind']} {kernel['metric']}", _LOOKS_AT[kernel["metric"]]
+        if _known(error):
+            yield f"ssim {structure.get('form', 'product')}" if error == "ssim" else error, _LOOKS_AT[error]
+    perceptual = _table(config, "perceptual")
+    if perceptual.get("kind", "none") != "none" and _known(error := perceptual.get("error")):
+        yield f"perceptual {error}", _LOOKS_AT[error]
+    kernel = _table(config, "kernel")
+    if config.get("compare") != "codes" and _known(metric := kernel.get("metric")):  # codes are not images
+        yield f"{kernel.get('kind')} {metric}", _LOOKS_AT[metric]
 
 
-def _of_pairs(error: str, structure: Mapping[str, Any]) -> str:
-    return f"ssim {structure.get('form', 'product')}" if error == "ssim" else error
+def _table(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The options of that name, none if there are none."""
+    value = config.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _known(error: Any) -> TypeGuard[str]:
+    return isinstance(error, str) and error in _LOOKS_AT

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssimgen.evaluation import class_accuracy, train_classifier
+from ssimgen.evaluation import at_chance, class_accuracy, train_classifier
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,28 @@ def test_digits_are_told_apart_and_wrong_labels_are_noticed(labelled):
     assert right.mean() > 0.9
     assert class_accuracy(classify, images[1000:], (labels[1000:] + 1) % 10).mean() < 0.1
     assert class_accuracy(classify, 1 - images[1000:], labels[1000:]).mean() < right.mean()
+
+
+@pytest.mark.parametrize(
+    ("right", "shares", "told"),
+    [
+        (3, [2] * 40, False),  # 0.0375 of 80 where 1 in 40 is chance
+        (30, [2] * 40, True),
+        (60, [50, 50], False),  # p = 0.028
+        (63, [50, 50], True),  # p = 0.006
+        (82, [80, 20], False),  # as good as naming the larger class
+        (95, [80, 20], True),
+        (50, [50], False),  # one class: nothing to tell
+    ],
+)
+def test_a_classifier_at_chance_is_recognised(right: int, shares: list[int], told: bool):
+    labels = torch.repeat_interleave(torch.arange(len(shares)), torch.tensor(shares))
+    hits = (torch.arange(len(labels)) < right).float()
+    reason = at_chance(hits, labels)
+    assert (reason == "") == told
+    if not told:
+        assert f"{right / len(labels):.2g} of {len(labels)} real held-out images" in reason
+        assert f"is right for {max(shares) / len(labels):.2g}" in reason
 
 
 def test_equal_seeds_give_equal_classifiers_and_leave_the_global_state_alone(labelled):

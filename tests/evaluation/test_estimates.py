@@ -29,6 +29,17 @@ def test_the_interval_of_a_mean_is_that_of_scipy(generator):
     assert abs(ours.high - theirs.high) < 0.06 * width
 
 
+def test_both_ends_are_rounded_outwards_to_a_draw():
+    """Of ten draws, 0.025 and 0.975 lie between the first two and between the last two."""
+    values = torch.arange(7, dtype=torch.float64) ** 2
+    drawn = torch.randint(7, (10, 7), generator=torch.Generator().manual_seed(3))
+    means = values[drawn].mean(1).sort().values
+    assert means[0] < means[1]
+    assert means[-2] < means[-1]
+    estimate = Bootstrap(resamples=10, seed=3).mean(values)
+    assert (estimate.low, estimate.high) == (means[0].item(), means[-1].item())
+
+
 @pytest.mark.parametrize("level", [0.5, 0.95])
 def test_intervals_of_means_hold_the_truth_as_often_as_they_say(level, generator):
     bootstrap = Bootstrap(resamples=400, level=level)

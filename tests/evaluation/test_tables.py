@@ -50,7 +50,8 @@ def sets(digits) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def rows(sets):
-    labels = ClassLabels(torch.arange(60) % 2, torch.arange(120) % 2, torch.arange(50) % 2)
+    dark = [(images.mean((1, 2, 3)) < 0.12).long() for images in sets.values()]  # easily told
+    labels = ClassLabels(*dark)
     made = evaluate_samples(**sets, data_range=1.0, labels=labels, network=PIXELS, options=OPTIONS)
     return {row.metric: row for row in made}
 

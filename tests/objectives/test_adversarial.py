@@ -183,6 +183,15 @@ def test_the_energy_term_of_a_conditional_model_stays_within_classes() -> None:
     assert energy_distance_within_classes(METRIC, real, fake, torch.arange(7)).item() == 0
 
 
+def test_classes_count_by_their_images() -> None:
+    fake, real = pictures(7, 1).float(), pictures(7, 2).float()
+    labels = torch.tensor([2, 0, 2, 0, 2, 1, 2])
+    alone = {k: energy_distance_within_classes(METRIC, real[labels == k], fake[labels == k]).item() for k in (0, 2)}
+    assert abs(alone[0] - alone[2]) > 0.01  # or it would not show how they are weighed
+    together = energy_distance_within_classes(METRIC, real, fake, labels).item()
+    assert together == pytest.approx((2 * alone[0] + 4 * alone[2]) / 7, rel=1e-5)
+
+
 def test_the_energy_term_of_pixels_is_that_of_the_euclidean_distance() -> None:
     assert Perceptual("energy", error="l2").metric() == Euclidean()
     assert Perceptual("energy", structure=BLOCKS).metric() == METRIC

@@ -6,7 +6,7 @@ import pytest
 from made_runs import DISTANCE, KL, PSNR, SSIM, place, sweep, write_run
 
 from ssimgen.report.folders import read_runs
-from ssimgen.report.tables import MATCHED, RESULTS, SUMMARY, matched, records_of, summary
+from ssimgen.report.tables import MATCHED, RESULTS, SUMMARY, _verdict, matched, records_of, summary
 
 
 def test_records_hold_every_number(tmp_path: Path) -> None:
@@ -29,6 +29,22 @@ def test_seeds_are_taken_together_and_compared_in_pairs(tmp_path: Path) -> None:
     assert rows["ssim"]["p_value"] == pytest.approx(1 - (12 / 14) ** 0.5)  # t = -2 sqrt 3 with 2 degrees of freedom
     assert rows["ssim"]["verdict"] == "no difference shown"
     assert set(rows["ssim"]) >= set(SUMMARY)
+
+
+@pytest.mark.parametrize(
+    ("p", "difference", "better", "verdict"),
+    [
+        (0.05, 1.0, "higher", "better"),  # at most 0.05, as docs/study.md says
+        (0.05, -1.0, "higher", "worse"),
+        (0.05, -1.0, "lower", "better"),
+        (0.05, 1.0, "reference", "differs"),
+        (0.0500001, 1.0, "higher", "no difference shown"),
+        (0.0500001, 1.0, "reference", "no difference shown"),
+        (None, 1.0, "higher", "one seed"),
+    ],
+)
+def test_verdicts(p: float | None, difference: float, better: str, verdict: str) -> None:
+    assert _verdict({"difference": difference, "p_adjusted": p, "better": better}) == verdict
 
 
 def test_a_single_seed_keeps_the_interval_over_images(tmp_path: Path) -> None:

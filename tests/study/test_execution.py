@@ -8,16 +8,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 
 from ssimgen.cli import main
 from ssimgen.data import load_images
-from ssimgen.study import make_plan, read_plan, results, run_study
+from ssimgen.study import execution, make_plan, read_plan, results, run_study
 from ssimgen.study.execution import carry_out, is_finished
 from ssimgen.training import RunFolder, read_metrics
 
@@ -233,29 +236,96 @@ def test_the_command_leaves_a_report_and_lists_runs(
     assert "0 of 4 runs are finished" in capsys.readouterr().out
 
 
-def test_a_stopped_study_goes_on(images: Path, tmp_path: Path) -> None:
-    file = toml(tmp_path / "study.toml", images, 500)
+def begun(images: Path, folder: Path, *words: str) -> tuple["subprocess.Popen[str]", RunFolder]:
+    """The real command, once its only run, of 30,000 iterations, writes its log."""
+    file = toml(folder / "study.toml", images, 30_000)
     file.write_text(file.read_text().replace("[0, 1]", "[0]").replace("[models.vae.variants.ssim]\n", ""))
-    command = [sys.executable, "-m", "ssimgen.cli", "study", str(file), "-o", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "ssimgen.cli", "study", str(file), "-o", str(folder / "out"), *words]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
     )
-    run = RunFolder(tmp_path / "out" / "runs" / "noise" / "vae" / "l2" / "seed-0")
+    run = RunFolder(folder / "out" / "runs" / "noise" / "vae" / "l2" / "seed-0")
     until = time.monotonic() + 60
     while not run.metrics.exists() and time.monotonic() < until:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+    assert run.metrics.exists()
+    return process, run
+
+
+def go_on(run: RunFolder, images: Path) -> None:
+    """Train the only run of the study a little further: no iteration is missing, none is done twice."""
+    total = run.latest_iteration() + 20
+    study = make_plan(content(images, total, seeds=[0]), "study", {})
+    carry_out(study.runs[0], run.path.parents[4], study.evaluation, load_images(str(images)))
+    assert run.latest_iteration() == total
+    assert [line["iteration"] for line in read_metrics(run.path)] == list(range(1, total + 1))
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_stopped_study_says_what_stopped_it_and_goes_on(
+    images: Path, tmp_path: Path, signum: signal.Signals, code: int
+) -> None:
+    process, run = begun(images, tmp_path)
+    os.killpg(process.pid, signum)  # as Ctrl-C does
     _, error = process.communicate(timeout=60)
-    assert "stopped by SIGINT" in error
-    assert "stopped   runs/noise/vae/l2/seed-0" in error
-    assert process.returncode == 130
+    done = run.latest_iteration()
+    assert 0 < done < 30_000
+    assert error.splitlines() == [
+        f"stopped   runs/noise/vae/l2/seed-0: after iteration {done}, checkpoint written",
+        f"stopped by {signum.name}",
+        "0 of 1 runs are finished; the same command goes on with the others",
+    ]
+    assert process.returncode == code
     assert (tmp_path / "out" / "results.csv").exists()
-    assert 0 < run.latest_iteration() < 500
-    study = content(images, 500, seeds=[0])
-    (planned, *_) = make_plan(study, "study", {}).runs
-    carry_out(planned, tmp_path / "out", make_plan(study, "study", {}).evaluation, load_images(str(images)))
-    assert run.latest_iteration() == 500
-    assert [line["iteration"] for line in read_metrics(run.path)] == list(range(1, 501))  # none twice, none missing
+    if signum == signal.SIGINT:
+        go_on(run, images)
+
+
+def test_a_budget_that_is_used_up_says_so(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(tmp_path / "out" / "runs" / "noise" / "vae" / "l2" / "seed-0")
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * run.metrics.exists())
+    monkeypatch.setattr(execution, "time", later)  # an hour passes as soon as training has begun
+    file = toml(tmp_path / "study.toml", images, 30_000)
+    assert main(["study", str(file), "-o", str(tmp_path / "out"), "--budget", "30"]) == 0
+    done = run.latest_iteration()
+    assert 0 < done < 30_000
+    assert capsys.readouterr().err.splitlines() == [
+        f"stopped   runs/noise/vae/l2/seed-0: after iteration {done}, checkpoint written",
+        "budget used up",
+        "0 of 4 runs are finished; the same command goes on with the others",
+    ]
+
+
+def test_a_killed_study_leaves_no_worker_and_goes_on(images: Path, tmp_path: Path) -> None:
+    process, run = begun(images, tmp_path)
+    process.kill()
+    with filelock.FileLock(run.path / ".lock").acquire(timeout=8):
+        assert run.latest_iteration() > 0  # it wrote a checkpoint before
+    assert process.communicate(timeout=8) == (None, "")  # which ends when no process holds it
+    go_on(run, images)
+
+
+def test_the_workers_of_a_killed_study_are_waited_for(tmp_path: Path) -> None:
+    lock = filelock.FileLock(tmp_path / ".lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.5, lock.release).start()
+    started = time.monotonic()
+    execution._wait_for_leftovers(tmp_path)
+    assert 0.4 < time.monotonic() - started < 5
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    """As below nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with execution._signals() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ Everything takes tensors and functions, whatever model made them. Metrics that a
 an image; :class:`Bootstrap` makes an estimate with an interval of them. See docs/evaluation.md.
 """
 
-from ssimgen.evaluation.classification import class_accuracy, train_classifier
+from ssimgen.evaluation.classification import at_chance, class_accuracy, train_classifier
 from ssimgen.evaluation.distributions import frechet_distance, kernel_distance
 from ssimgen.evaluation.estimates import Bootstrap, Estimate
 from ssimgen.evaluation.feature_networks import FeatureNetwork, efficientnet_lite0
@@ -27,6 +27,7 @@ __all__ = [
     "Nearest",
     "Row",
     "SampleOptions",
+    "at_chance",
     "class_accuracy",
     "coverage",
     "density",

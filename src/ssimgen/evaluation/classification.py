@@ -62,7 +62,8 @@ def class_accuracy(
 ) -> Float[Tensor, " n"]:
     """1 for each image whose greatest class score is that of its label, else 0 (Shmelkov, Schmid, Alahari 2018).
 
-    The mean is what they call GAN-test when the images are conditional samples and the classifier saw real images.
+    The mean is what they call GAN-test when the images are conditional samples and the classifier saw real images. It
+    says nothing if the classifier is :func:`at_chance` for real images.
 
     Args:
         classifier: images (B, C, H, W) to scores (B, classes), from :func:`train_classifier` or any other.
@@ -80,6 +81,27 @@ def class_accuracy(
             f"{len(images)} images"
         )
     return (scores.argmax(1) == labels.to(scores.device)).float()
+
+
+def at_chance(right: Float[Tensor, " n"], labels: Int[Tensor, " n"], level: float = 0.01) -> str:
+    """Why a classifier must not judge others: it does not tell held-out real images apart itself; "" if it does.
+
+    It does if always naming their most frequent class would be right so often with a probability of at most `level`
+    (exact binomial test, one-sided).
+
+    Args:
+        right: 1 for each held-out image that it puts into its class, else 0, from :func:`class_accuracy`.
+        labels: the classes of these images.
+    """
+    from scipy.stats import binomtest
+
+    n, count = len(labels), int(labels.bincount().max())
+    if binomtest(int(right.sum()), n, count / n, alternative="greater").pvalue <= level:
+        return ""
+    return (
+        f"the classifier puts {right.mean():.2g} of {n} real held-out images into their class, and always naming one "
+        f"class is right for {count / n:.2g}: it needs more images of each class, or fewer classes"
+    )
 
 
 def _network(channels: int, classes: int) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from ssimgen._arguments import DataRange
 from ssimgen._numbers import positive_integer
 from ssimgen.discrepancy import two_sample_test
 from ssimgen.evaluation.classification import (
+    at_chance,
     check_labels,
     check_several_classes,
     class_accuracy,
@@ -45,7 +47,8 @@ class Row:
 
     Attributes:
         metric: its name, with the network or kernel it depends on.
-        value, low, high: the estimate and the ends of its bootstrap interval; p-values have none.
+        value, low, high: the estimate and the ends of its bootstrap interval; p-values have none. Without a value there
+            is no score, and `note` says why.
         reference, reference_low, reference_high: the same for real images in the place of the model's, or None.
         n: how many of the model's images the value is of.
         better: "higher", "lower", or "reference" if the best value is that of real images.
@@ -53,7 +56,7 @@ class Row:
     """
 
     metric: str
-    value: float
+    value: float | None
     low: float | None
     high: float | None
     reference: float | None
@@ -131,7 +134,8 @@ def evaluate_samples(
                                       on the other; the reference has training images as samples, equally many
     MMD^2 and its p-value             :func:`ssimgen.discrepancy.two_sample_test` with three kernels; bandwidths are
                                       medians over further training images, so that they do not depend on the model
-    class accuracy                    :func:`class_accuracy` after :func:`train_classifier`, where there are labels
+    class accuracy                    :func:`class_accuracy` after :func:`train_classifier`, where there are labels; no
+                                      score if the classifier is :func:`at_chance` for held-out images
     nearest training image            :func:`nearest`; below the reference: copies of training images
     sharpness                         :func:`sharpness`
     ================================  ==============================================================================
@@ -306,11 +310,13 @@ def _test_rows(sets: _Sets, options: SampleOptions) -> Iterator[Row]:
 
 def _class_row(sets: _Sets, labels: ClassLabels, bootstrap: Bootstrap) -> Row:
     classifier = train_classifier(sets.train, labels.train, data_range=1.0, seed=bootstrap.seed)
-    scores = (
-        bootstrap.mean(class_accuracy(classifier, images, classes))
+    ours, real = (
+        class_accuracy(classifier, images, classes)
         for images, classes in ((sets.samples, labels.samples), (sets.held_out, labels.held_out))
     )
-    return _row("class accuracy", scores, len(sets.samples), "higher")
+    row = _row("class accuracy", map(bootstrap.mean, (ours, real)), len(sets.samples), "higher")
+    reason = at_chance(real, labels.held_out)
+    return dataclasses.replace(row, value=None, low=None, high=None, note=reason) if reason else row
 
 
 def _nearest_row(sets: _Sets, train: Tensor, options: SampleOptions) -> Row:

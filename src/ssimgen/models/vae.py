@@ -95,7 +95,7 @@ class VAE(LatentAutoencoder):
         return self.encode(images)[0]
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """KL (nats an image) and reconstruction error, both means over the batch."""
+        """KL (nats an image, as :meth:`rate`) and reconstruction error, both means over the batch."""
         mean, log_variance = self.encode(batch.images)
         noise = self.noise(len(mean), self.config.latent)
         z = mean + (0.5 * log_variance).exp() * noise  # q(z|x), reparametrised (Kingma and Welling, section 2.4)
@@ -111,6 +111,11 @@ class VAE(LatentAutoencoder):
         """Decoded codes; the prior of the codes is N(0, I)."""
         images: Tensor = self.decoder(z)
         return images
+
+    @torch.no_grad()
+    def rate(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
+        """KL(q(z|x) || N(0, I)) of each image, in nats."""
+        return kl_to_standard_normal(*self.encode(images))
 
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

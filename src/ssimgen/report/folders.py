@@ -12,7 +12,8 @@ from typing import Any
 
 from PIL import Image
 
-FORMAT = 1
+from ssimgen._reading import read_config, read_evaluation, read_metrics
+
 RATE = "KL, nats"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _NO_MATTER = ("seed", "log_every", "picture_every", "checkpoint_every", "keep", "tensorboard")
@@ -54,11 +55,7 @@ class Run:
     @cached_property
     def metrics(self) -> list[dict[str, float]]:
         """The lines of metrics.jsonl; a last one that was cut off is left out."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        if lines and not lines[-1].endswith("}"):
-            lines.pop()
-        return [_line(path, number, line) for number, line in enumerate(lines, 1)]
+        return read_metrics(self.path)
 
     def picture(self, name: str) -> bytes | None:
         """A PNG: "samples" and "reconstructions" are the latest of their folders; None where there is none, or where it
@@ -79,11 +76,12 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """The runs in `paths`, each a run folder or a folder with runs somewhere below it.
 
     Raises:
-        ValueError: no run; one that is damaged or not evaluated; runs of different images, or evaluated differently.
+        ValueError: no run; one that is damaged or not evaluated; runs of different images, or evaluated differently;
+            two that do not differ even by their seed.
     """
     folders = _folders(paths)
     _check_evaluated(folders)
-    runs = [_read(folder) for folder in folders]
+    runs = [Run(folder, read_config(folder), read_evaluation(folder)) for folder in folders]
     first = runs[0]
     for run in runs[1:]:
         if run.config["data"]["hash"] != first.config["data"]["hash"]:
@@ -97,7 +95,21 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
                     f"{first.path} and {run.path} were evaluated differently ({_difference(first, run, what)}), and "
                     "their values do not compare: evaluate them again in one way"
                 )
+    _check_different(runs)
     return runs
+
+
+def _check_different(runs: Sequence[Run]) -> None:
+    """Refuse the same model twice, which would count as one more seed, or not at all."""
+    known: dict[str, Run] = {}
+    for run in runs:
+        place = {key: value for key, value in run.study.items() if key in ("group", "variant", "point")}
+        before = known.setdefault(json.dumps([run.options, run.seed, place], sort_keys=True), run)
+        if before is not run:
+            raise ValueError(
+                f"{before.path} and {run.path} have the same options and the same seed: name one of them, or train the "
+                "other with another seed"
+            )
 
 
 def _folders(paths: Sequence[Path]) -> list[Path]:
@@ -126,64 +138,6 @@ def _check_evaluated(folders: Sequence[Path]) -> None:
     )
 
 
-def _read(folder: Path) -> Run:
-    config, evaluation = (_json(folder / name) for name in ("config.json", "evaluation.json"))
-    if evaluation.get("format") != FORMAT:
-        raise ValueError(
-            f"{folder}/evaluation.json has format {evaluation.get('format')!r}, this version of ssimgen reads "
-            f"{FORMAT}: evaluate the run again"
-        )
-    _check(folder / "config.json", config, _CONFIG, _REMEDIES["config.json"])
-    if "study" in config:
-        _check(folder / "config.json", config, _PLACE, _REMEDIES["config.json"])
-    _check(folder / "evaluation.json", evaluation, _EVALUATION, _AGAIN)
-    for number, row in enumerate(evaluation["rows"], 1):
-        if not isinstance(row, Mapping):
-            raise ValueError(f"{folder / 'evaluation.json'} is damaged: row {number} is {row!r}: {_AGAIN}")
-        _check(folder / "evaluation.json", row, _ROW, _AGAIN, f" in row {number}")
-    return Run(folder, config, evaluation)
-
-
-_AGAIN = "evaluate the run again"
-_REMEDIES = {"config.json": "train the run again, or leave it out", "evaluation.json": _AGAIN}
-_NUMBER = (int, float, type(None))
-_CONFIG = {
-    "model": str, "shape": list, "config": dict, "training": dict, "training.seed": int, "optimiser": dict,
-    "data": dict, "data.source": str, "data.images": int, "data.hash": str,
-}  # fmt: skip
-_PLACE = {"study": dict, "study.group": str, "study.variant": str, "study.point": dict, "study.arm": str}
-_EVALUATION = {
-    "iteration": int, "options": dict, "options.images": int, "network": (str, type(None)), "data": dict, "rows": list,
-}  # fmt: skip
-_ROW = {
-    "kind": str, "metric": str, "value": _NUMBER, "low": _NUMBER, "high": _NUMBER, "reference": _NUMBER, "n": int,
-    "better": str,
-}  # fmt: skip
-
-
-def _check(path: Path, content: Mapping[str, Any], kinds: Mapping[str, Any], remedy: str, where: str = "") -> None:
-    """Refuse content without a key that a report needs, or with a value of another kind."""
-    for key, kind in kinds.items():
-        *outer, last = key.split(".")
-        place: Any = content
-        for name in outer:
-            place = place[name]  # a table: keys of it stand after it
-        if last not in place:
-            raise ValueError(f"{path} is damaged: it has no {key!r}{where}: {remedy}")
-        if not isinstance(place[last], kind):
-            raise ValueError(f"{path} is damaged: {key!r}{where} is {place[last]!r}: {remedy}")
-
-
-def _line(path: Path, number: int, line: str) -> dict[str, float]:
-    try:
-        found: dict[str, float] = json.loads(line)
-        if isinstance(found, dict) and {"iteration", "seconds"} <= found.keys():
-            return found
-    except json.JSONDecodeError:
-        pass
-    raise ValueError(f"{path} is damaged: line {number} is {line[:60]!r}")
-
-
 def _decodes(png: bytes) -> bool:
     """Whether a picture is whole."""
     try:
@@ -192,16 +146,6 @@ def _decodes(png: bytes) -> bool:
     except (OSError, ValueError, SyntaxError):  # what Pillow raises for broken files
         return False
     return True
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): {_REMEDIES[path.name]}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged (not a JSON object): {_REMEDIES[path.name]}")
-    return content
 
 
 def _data(run: Run) -> str:

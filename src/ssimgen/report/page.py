@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,7 @@ def page(
             arms=arms,
             many_groups=len(groups) > 1,
             rankings=[r for r in (_ranking(kind, summary, arms, first) for kind in RANKED_BY) if r],
+            withheld=_withheld(records),
             meanings=meanings(dict.fromkeys(r["metric"] for r in sorted(summary, key=lambda r: r["kind"] != "rate"))),
             matched=_by_group(at_rate),
             apart=_apart(records, at_rate),
@@ -236,6 +238,11 @@ def _ranking(kind: str, summary: Sequence[Record], arms: Sequence[Arm], first: R
     return {"kind": kind, "columns": columns, "lines": lines, "by": place, "rated": RATE in metrics}
 
 
+def _withheld(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Metrics without a score, and why; each reason once."""
+    return list(dict.fromkeys((r["metric"], r["note"]) for r in records if r["value"] is None and r.get("note")))
+
+
 def _rank_key(cell: Record | None) -> tuple[bool, float]:
     if cell is None or cell["value"] is None:
         return True, 0.0
@@ -316,7 +323,7 @@ def _loss_charts(group: Group, shown: Sequence[Arm]) -> dict[str, Any]:
         terms: dict[str, list[Point]] = {}
         for line in arm.runs[0].metrics:
             for key, value in line.items():
-                if "/" in key and not key.endswith("/lr"):
+                if "/" in key and not key.endswith("/lr") and value is not None and math.isfinite(value):
                     terms.setdefault(key, []).append(Point(line["iteration"], value))
         for key, points in terms.items():
             lone = len(points) == 1  # a line of one point is none

@@ -8,25 +8,30 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
 
+import filelock
 import torch
 
 from ssimgen._files import writable_folder
+from ssimgen._reading import read_config, read_evaluation
 from ssimgen.data import Source, Splits, load_images
 from ssimgen.models import MODELS, check_model
 from ssimgen.networks import Shape, SidesError
-from ssimgen.run_evaluation import FILE, EvaluationOptions, evaluate_run
+from ssimgen.run_evaluation import EvaluationOptions, evaluate_run
 from ssimgen.study.plan import Plan, PlannedRun
 from ssimgen.training import Interrupted, NotFiniteError, RunFolder, make_model, train
 
 Status = Literal["finished", "skipped", "stopped", "failed"]
+
+_GRACE = 10.0  # seconds in which workers whose parent is gone write a checkpoint and end
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,11 @@ class Outcome:
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal stopped a study after every running model wrote a checkpoint; `outcomes` are those so far."""
+    """Signal `signum` stopped a study after every running model wrote a checkpoint; `outcomes` are those so far."""
 
-    def __init__(self, outcomes: list[Outcome]) -> None:
-        super().__init__("stopped by a signal; the same command goes on")
-        self.outcomes = outcomes
+    def __init__(self, signum: int, outcomes: list[Outcome]) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}; the same command goes on")
+        self.signum, self.outcomes = signum, outcomes
 
 
 def run_study(
@@ -70,7 +75,7 @@ def run_study(
         ValueError: a budget or a number of processes that is not positive; images that cannot be read or are too few;
             a run in the folder that has other options than the study.
         OSError: images are missing, or the folder cannot be written.
-        Stopped: a signal came, SIGINT or SIGTERM.
+        Stopped: a signal came, SIGINT, SIGTERM or SIGHUP.
     """
     if budget is not None and not budget > 0:
         raise ValueError(f"budget must be a positive number of minutes, got {budget}")
@@ -96,7 +101,9 @@ def run_study(
             report(outcome)
     if received:
         print(f"stopped by {signal.Signals(received[0]).name}", file=sys.stderr)
-        raise Stopped(outcomes)
+        raise Stopped(received[0], outcomes)
+    if len(outcomes) < len(plan.runs) or any(outcome.status == "stopped" for outcome in outcomes):
+        print("budget used up", file=sys.stderr)
     return outcomes
 
 
@@ -106,13 +113,11 @@ def is_finished(run: PlannedRun, output: Path, evaluation: EvaluationOptions) ->
     if not folder.config.exists() or folder.latest_iteration() < run.training.iterations:
         return False
     try:
-        done = json.loads((folder.path / FILE).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False
-    if not isinstance(done, dict):
+        done = read_evaluation(folder.path)
+    except ValueError:  # missing or damaged: it is made again
         return False
     wanted = _as_json(dataclasses.asdict(evaluation))
-    return bool(done.get("iteration") == folder.latest_iteration() and done.get("options") == wanted)
+    return bool(done["iteration"] == folder.latest_iteration() and done["options"] == wanted)
 
 
 def finished_folders(plan: Plan, output: Path) -> dict[str, list[Path]]:
@@ -152,7 +157,7 @@ def _check_before(run: PlannedRun, output: Path, digest: str) -> None:
     folder = RunFolder(output / run.folder)
     if not folder.config.exists():
         return
-    before = folder.read_config()
+    before = read_config(folder.path)
     wanted = _as_json(
         {
             "model": run.model,
@@ -164,7 +169,7 @@ def _check_before(run: PlannedRun, output: Path, digest: str) -> None:
     )
     for section, values in wanted.items():
         for key, value in values.items() if isinstance(values, dict) else [("", values)]:
-            old = before.get(section, {}).get(key) if key else before.get(section)
+            old = before[section].get(key) if key else before[section]
             if old != value:
                 name = f"{section}.{key}" if key else section
                 if name == "data.hash":
@@ -219,7 +224,7 @@ class _Workers:
     """Processes that each carry out one run at a time; idle ones wait for the next."""
 
     def __init__(self, output: Path, evaluation: EvaluationOptions, threads: int) -> None:
-        self._arguments = (str(output), evaluation, threads, os.getpid())
+        self._arguments = (str(output), evaluation, threads)
         self._idle: list[tuple[Any, Connection]] = []
         self.busy: dict[Connection, tuple[Any, PlannedRun]] = {}
         self._stopping = False
@@ -277,13 +282,17 @@ def _death(code: int | None) -> str:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """A list to which SIGINT and SIGTERM are added; the second SIGINT ends the process as usual."""
+    """A list to which signals that ask to stop are added; a second one of a kind ends the process as usual.
+
+    One that is ignored, as SIGHUP below nohup, stays so.
+    """
     received: list[int] = []
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {s: signal.getsignal(s) for s in known if signal.getsignal(s) is not signal.SIG_IGN}
 
     def note(signum: int, _: object) -> None:
         received.append(signum)
-        signal.signal(signum, before[signal.Signals(signum)])
+        signal.signal(signum, before[signum])
 
     for s in before:
         signal.signal(s, note)
@@ -298,13 +307,14 @@ class _Stop(BaseException):
     """A signal came outside of training."""
 
 
-def _work(connection: Connection, output: str, evaluation: EvaluationOptions, threads: int, parent: int) -> None:
+def _work(connection: Connection, output: str, evaluation: EvaluationOptions, threads: int) -> None:
     """Carry out the runs that come, until the connection closes or a signal comes."""
 
     def stop(*_: object) -> None:
         raise _Stop
 
     signal.signal(signal.SIGTERM, stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C goes to the parent alone, which tells us: a second signal would cost the checkpoint
     torch.set_num_threads(threads)
@@ -312,13 +322,22 @@ def _work(connection: Connection, output: str, evaluation: EvaluationOptions, th
     sources: dict[Source, Splits] = {}
     try:
         while True:
-            while not connection.poll(1.0):
-                if os.getppid() != parent:  # it was killed, and left us behind
-                    return
             run = connection.recv()
             connection.send(_outcome(run, Path(output), evaluation, sources))
-    except (_Stop, EOFError):
+    except (_Stop, EOFError, ConnectionError):  # the last two: the parent is gone
         return
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to be stopped
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the parent, which may have been killed: then stop as it would have asked us to."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)  # a daemon's: it does not delay an end that is sooner
+    os._exit(1)
 
 
 def _outcome(
@@ -328,8 +347,10 @@ def _outcome(
         if run.source not in sources:
             sources[run.source] = load_images(run.source, report=lambda _: None)
         carry_out(run, output, evaluation, sources[run.source])
-    except (Interrupted, _Stop) as stop:
-        return "stopped", str(stop)
+    except Interrupted as stop:
+        return "stopped", f"after iteration {stop.iteration}, checkpoint written"
+    except _Stop:
+        return "stopped", ""
     except (ValueError, OSError, NotFiniteError, ModuleNotFoundError) as error:
         return "failed", str(error)
     return "finished", ""
@@ -338,6 +359,7 @@ def _outcome(
 def carry_out(run: PlannedRun, output: Path, evaluation: EvaluationOptions, splits: Splits) -> None:
     """Train a run to its end, going on if it was begun, and evaluate it."""
     folder = output / run.folder
+    _wait_for_leftovers(folder)
     make, _ = MODELS[run.model]
     train(
         make_model(make, run.config, splits.train.shape, run.seed),
@@ -350,6 +372,14 @@ def carry_out(run: PlannedRun, output: Path, evaluation: EvaluationOptions, spli
         notes={"source": dataclasses.asdict(run.source), "study": about(run)},
     )
     evaluate_run(folder, evaluation, splits=splits)
+
+
+def _wait_for_leftovers(folder: Path) -> None:
+    """Let a worker of a study that was killed end; whoever holds the folder for longer than that, `train` names."""
+    lock = folder / ".lock"
+    if lock.exists():
+        with suppress(filelock.Timeout), filelock.FileLock(lock).acquire(timeout=1.5 * _GRACE):
+            pass
 
 
 def about(run: PlannedRun) -> Mapping[str, Any]:

@@ -6,17 +6,20 @@ import dataclasses
 import itertools
 import math
 import re
-import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ssimgen._options import from_mapping, suggestion
+from ssimgen._reading import read_options
 from ssimgen.data import Source
 from ssimgen.models import MODELS
 from ssimgen.run_evaluation import EvaluationOptions
 from ssimgen.training import Optimiser, Training
+
+_MOST_POINTS = 10_000
 
 Defaults = Mapping[str, tuple[Training, Optimiser]]
 
@@ -124,13 +127,11 @@ def read_plan(path: Path, defaults: Defaults) -> Plan:
     """The study in a file; `defaults` are training and optimiser of models that do not have the usual ones.
 
     Raises:
-        ValueError: not TOML; an unknown or missing key, named with a suggestion; a value that its option refuses.
+        ValueError: not TOML, or beyond what options can be; an unknown or missing key, named with a suggestion; a
+            value that its option refuses.
         OSError: the file cannot be read.
     """
-    try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
+    content = read_options(path)
     try:
         return make_plan(content, path.stem, defaults)
     except ValueError as error:
@@ -193,8 +194,8 @@ def _runs_of_group(
                 training = {**dataclasses.asdict(usual[0]), **file.training, **group.training, **variant.training}
                 optimiser = {**dataclasses.asdict(usual[1]), **file.optimiser, **group.optimiser, **variant.optimiser}
                 for point in _points({**group.sweep, **variant.sweep}, place):
-                    options = _merged(_merged(group.options, variant.options), _nested(point))
                     try:
+                        options = _merged(_merged(group.options, variant.options), _nested(point))
                         config: Any = from_mapping(MODELS[model][1], options, "")
                         yield PlannedRun(
                             data,
@@ -218,9 +219,8 @@ def _check_folders(runs: Sequence[PlannedRun]) -> None:
         for name in (run.data, run.group, run.variant):
             if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", name):
                 raise ValueError(f"name {name!r} must be of letters, digits and . _ + -, as it names a folder")
-    folders = [run.folder for run in runs]
-    for folder in folders:
-        if folders.count(folder) > 1:
+    for folder, count in Counter(run.folder for run in runs).items():
+        if count > 1:
             raise ValueError(f"two runs would share the folder {folder}: a sweep names a value twice")
 
 
@@ -229,6 +229,8 @@ def _points(sweep: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
     for key, values in sweep.items():
         if not isinstance(values, list) or not values:
             raise ValueError(f"{where}.sweep.{key} must be a list of values, got {values!r}")
+    if (points := math.prod(map(len, sweep.values()))) > _MOST_POINTS:
+        raise ValueError(f"{where}.sweep makes {points:,} runs a seed: shorten it to {_MOST_POINTS:,} or fewer")
     for values in itertools.product(*sweep.values()):
         yield dict(zip(sweep, values, strict=True))
 
@@ -246,11 +248,11 @@ def _table(record: type[Any], content: Mapping[str, Any], where: str) -> Any:
                 raise ValueError(f"{where}{key} is missing: name at least one, as [{where}{key}.NAME]")
             continue
         value = content[key]
-        if key == "training" and "seed" in value:
-            raise ValueError(f"{where}training.seed: seeds of a study are listed under seeds")
         kind = str(f.type)
         if kind.startswith("Mapping"):
             values[key] = _mapping(value, where + key)
+            if key == "training" and "seed" in value:
+                raise ValueError(f"{where}training.seed: seeds of a study are listed under seeds")
         elif kind.startswith("tuple"):
             values[key] = _several(
                 value, {"tuple[int, ...]": int, "tuple[float, ...]": float}.get(kind, str), where + key
@@ -298,6 +300,10 @@ def _nested(point: Mapping[str, Any]) -> dict[str, Any]:
         place = nested
         for table in tables:
             place = place.setdefault(table, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"a sweep has {table} and, within it, {key}: name one of them")
+        if last in place:
+            raise ValueError(f"a sweep has {key} and what is within it: name one of them")
         place[last] = value
     return nested
 

@@ -1,0 +1,229 @@
+"""Files read and checked: config.json, evaluation.json and metrics.jsonl of a run, and files of options. No PyTorch.
+
+Whatever they hold, the answer is content of the form that is written, or a ValueError of one line that names the file,
+the place in it, and what is wrong there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CONFIG, EVALUATION, METRICS = "config.json", "evaluation.json", "metrics.jsonl"
+FORMAT = 1  # of evaluation.json
+
+_DEEPEST = 32  # tables and lists within each other
+_GREATEST = 1e100  # squares of numbers up to this, and sums of them, are numbers
+
+# A form is a type, or several of which any will do; a set of texts, one of which it is; a list with the form of all its
+# items; or a table of the forms of keys, of which those that end in "?" may be missing. Other keys may hold anything.
+_NUMBER = (float, int)
+_OPTIONAL = (float, int, type(None))
+_CONFIG = {
+    "model": str,
+    "shape": [int],
+    "config": dict,
+    "training": {"seed": int, "iterations": int},
+    "optimiser": dict,
+    "data": {"source": str, "images": int, "hash": str},
+    "source?": dict,
+    "hardware?": dict,
+    "evaluate_every?": int,
+    "versions?": dict,
+    "study?": {"data?": str, "group": str, "variant": str, "point": dict, "arm": str, "baseline?": str},
+}
+_ROW = {
+    "kind": {"rate", "reconstruction", "samples"},
+    "metric": str,
+    "value": _OPTIONAL,
+    "low": _OPTIONAL,
+    "high": _OPTIONAL,
+    "reference": _OPTIONAL,
+    "reference_low?": _OPTIONAL,
+    "reference_high?": _OPTIONAL,
+    "n": int,
+    "better": {"higher", "lower", "reference"},
+    "note?": str,
+}
+_EVALUATION = {
+    "iteration": int,
+    "options": {"images": int},
+    "network": (str, type(None)),
+    "data": dict,
+    "rows": [_ROW],
+    "seconds?": _NUMBER,
+}
+_LINE = {"iteration": int, "seconds": _NUMBER}
+_NAMES = {
+    str: "a text", dict: "a table", list: "a list", int: "a whole number", _NUMBER: "a number",
+    _OPTIONAL: "a number or null", (str, type(None)): "a text or null",
+}  # fmt: skip
+
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxlong = _repr.maxother = 70
+_shown = _repr.repr
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of the run in `folder`.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
+    if not (folder / CONFIG).exists():
+        raise ValueError(f"{folder} holds no run: {CONFIG} is missing")
+    return _read(folder / CONFIG, _CONFIG, "train the run again, or leave it out")
+
+
+def read_evaluation(folder: Path) -> dict[str, Any]:
+    """The evaluation of the run in `folder`.
+
+    Raises:
+        ValueError: there is none, or it is damaged or of another version.
+    """
+    path, remedy = folder / EVALUATION, "evaluate the run again"
+    if not path.exists():
+        raise ValueError(f"{folder} has not been evaluated: ssimgen evaluate {folder}")
+    content = _read(path, dict, remedy)
+    found = content.get("format")
+    if found != FORMAT:
+        raise ValueError(f"{path} has format {_shown(found)}, this version of ssimgen reads {FORMAT}: {remedy}")
+    with _about(path, remedy):
+        _check(content, _EVALUATION, "")
+        if not content["rows"]:
+            raise ValueError("'rows' is empty")
+    return content
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl, none without the file; a last one that was cut off is left out.
+
+    Raises:
+        ValueError: a line is damaged.
+    """
+    path = folder / METRICS
+    *lines, last = (path.read_bytes() if path.exists() else b"").split(b"\n")
+    if last.endswith(b"}"):
+        lines.append(last)
+    return [_line(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """The content of a file of options: JSON if its name says so, otherwise TOML.
+
+    Raises:
+        ValueError: it is neither, or holds what no option can be.
+        OSError: it cannot be read.
+    """
+    kind = "JSON" if path.suffix == ".json" else "TOML"
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not an ordinary file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        content: dict[str, Any] = _parsed(text) if kind == "JSON" else tomllib.loads(text)
+    except OSError as error:
+        raise OSError(f"cannot read options from {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path} is not valid {kind}: {reason}") from error
+    try:
+        _check(content, dict, "")
+        _sound(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return content
+
+
+def _sound(content: Any) -> None:
+    """Refuse what no reader is prepared for: tables too deep to go through, numbers too great to compute with, texts
+    that cannot be written.
+
+    Raises:
+        ValueError: naming the place.
+    """
+    left = [(content, "", 0)]
+    while left:
+        value, place, depth = left.pop()
+        where = f"{place!r} is" if place else "it is"
+        if depth > _DEEPEST:
+            raise ValueError(f"{place[:60]!r} is nested too deeply")
+        if isinstance(value, Mapping):
+            left += [(key, f"{place} (a key)", depth) for key in value]
+            left += [(inner, f"{place}.{key}" if place else str(key), depth + 1) for key, inner in value.items()]
+        elif isinstance(value, list):
+            left += [(inner, f"{place}[{i}]", depth + 1) for i, inner in enumerate(value)]
+        elif isinstance(value, (int, float)) and not abs(value) <= _GREATEST:
+            raise ValueError(f"{where} {_shown(value)}, not a number up to {_GREATEST:g}")
+        elif isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"{where} {_shown(value)}, which is no text") from None
+
+
+def _read(path: Path, form: Any, remedy: str) -> dict[str, Any]:
+    with _about(path, remedy):
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is not an ordinary file")
+        content: dict[str, Any] = _parsed(path.read_bytes())
+        _sound(content)
+        _check(content, form, "")
+    return content
+
+
+@contextmanager
+def _about(path: Path, remedy: str) -> Iterator[None]:
+    """Let errors name the file and what to do about it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}: {remedy}") from error
+
+
+def _line(path: Path, number: int, line: bytes) -> dict[str, float]:
+    try:
+        content: dict[str, float] = _parsed(line)
+        _check(content, _LINE, "")
+        for name, value in content.items():
+            _check(value, _OPTIONAL, name)
+        _sound({key: value for key, value in content.items() if value is None or math.isfinite(value)})
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{path} is damaged: line {number} is {_shown(line.decode(errors='replace'))} ({error})"
+        ) from error
+    return content
+
+
+def _parsed(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _check(value: Any, form: Any, place: str) -> None:
+    """Raise ValueError, naming the place, unless `value` is of the form."""
+    kind = type(form) if isinstance(form, (dict, list)) else form
+    if isinstance(form, set):
+        if not isinstance(value, str) or value not in form:
+            raise ValueError(f"{place!r} is {_shown(value)}, not one of {', '.join(sorted(form))}")
+    elif not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{f'{place!r} is' if place else 'it is'} {_shown(value)}, not {_NAMES[kind]}")
+    if isinstance(form, list):
+        for i, item in enumerate(value):
+            _check(item, form[0], f"{place}[{i}]")
+    elif isinstance(form, dict):
+        for key, inner in form.items():
+            name = key.removesuffix("?")
+            inside = f"{place}.{name}" if place else name
+            if name in value:
+                _check(value[name], inner, inside)
+            elif name == key:
+                raise ValueError(f"it has no {inside!r}")
