@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from made_runs import DISTANCE, KL, PSNR, SSIM, place, sweep, write_run
 
+from ssimgen.report.comparison import comparisons
 from ssimgen.report.folders import read_runs
-from ssimgen.report.tables import MATCHED, RESULTS, SUMMARY, _verdict, matched, records_of, summary
+from ssimgen.report.tables import MATCHED, RESULTS, SUMMARY, _verdict, matched, rank_key, records_of, summary
 
 
 def test_records_hold_every_number(tmp_path: Path) -> None:
@@ -44,7 +45,39 @@ def test_seeds_are_taken_together_and_compared_in_pairs(tmp_path: Path) -> None:
     ],
 )
 def test_verdicts(p: float | None, difference: float, better: str, verdict: str) -> None:
-    assert _verdict({"difference": difference, "p_adjusted": p, "better": better}) == verdict
+    row = {"difference": difference, "pairs": 3, "p_adjusted": p, "better": better}
+    assert _verdict(row, 3) == verdict
+    assert _verdict(row, 4) == "3 of 4 seeds"
+
+
+def test_there_is_no_verdict_while_a_seed_is_missing(tmp_path: Path) -> None:
+    paths = sweep(tmp_path)
+    lost = next(path for path in paths if path.name == "ssim-20-2")
+    paths.remove(lost)
+    records = records_of(read_runs(paths))
+    by_point = {(r["variant"], r["point"]): r for r in summary(records) if r["metric"] == DISTANCE}
+    assert {r["verdict"] for r in by_point.values()} == {""}  # no point in common with the baseline
+    at_rate = [r for r in matched(records, [25.0]) if r["metric"] == DISTANCE and r["variant"] == "ssim"]
+    assert [(r["verdict"], r["seeds"]) for r in at_rate] == [("2 of 3 seeds", 2)]
+
+
+def test_one_ranking_serves_all_metrics() -> None:
+    def order(better: str, values: list[float | None], reference: float | None = None) -> list[float | None]:
+        rows = [{"value": value, "better": better, "reference": reference} for value in values]
+        return [row["value"] for row in sorted(rows, key=rank_key)]
+
+    assert order("higher", [1.0, None, 3.0, 2.0]) == [3.0, 2.0, 1.0, None]
+    assert order("lower", [1.0, None, 3.0, 2.0]) == [1.0, 2.0, 3.0, None]
+    assert order("reference", [1.0, 5.0, 3.0, None], 3.5) == [3.0, 5.0, 1.0, None]
+    assert rank_key(None) > rank_key({"value": 9.0, "better": "lower", "reference": None})
+
+
+def test_comparisons_rank_by_nearness_to_real_images_where_that_is_best(tmp_path: Path) -> None:
+    """Sharpness 0.5 is that of real images: 0.2 is too blurred, 0.55 about right, 0.9 too sharp."""
+    for variant, value in (("l2", 0.2), ("ssim", 0.55), ("mix", 0.9)):
+        write_run(tmp_path / variant, {"sharpness": value}, options={"objective": variant}, study=place(variant))
+    (table,) = comparisons(summary(records_of(read_runs([tmp_path]))), lambda row: row["variant"])
+    assert [line.label for line in table.lines] == ["ssim", "l2", "mix"]
 
 
 def test_a_single_seed_keeps_the_interval_over_images(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ssimgen.report.tables import Record
+from ssimgen.report.tables import Record, rank_key
 
 RANKED_BY = {"reconstruction": "feature distance", "samples": "Frechet distance"}
 
@@ -64,8 +64,7 @@ def _table(group: str, rate: float | None, rows: Sequence[Record], label: Callab
         Line(name, key[0] == rows[0]["baseline"], tuple(keyed.get((*key, *column)) for column in columns))
         for key, name in lines.items()
     ]
-    better = list(columns.values())[place]["better"] if columns else ""
-    filled.sort(key=lambda line: _order(line, place, better))
+    filled.sort(key=lambda line: rank_key(line.cells[place]))
     return Comparison(group, rate, tuple(columns.values()), tuple(filled), place)
 
 
@@ -80,10 +79,3 @@ def _place(columns: Sequence[tuple[str, str]]) -> int:
             if of_kind == kind and metric.startswith(name):
                 return i
     return 0
-
-
-def _order(line: Line, place: int, better: str) -> tuple[bool, float]:
-    cell = line.cells[place]
-    if cell is None or cell["value"] is None:
-        return True, 0.0
-    return False, -cell["value"] if better == "higher" else cell["value"]

@@ -22,7 +22,7 @@ from ssimgen.report.comparison import RANKED_BY, Comparison, comparisons
 from ssimgen.report.embedding import embed
 from ssimgen.report.folders import RATE, Run, read_runs
 from ssimgen.report.glossary import meanings
-from ssimgen.report.tables import Record
+from ssimgen.report.tables import Record, rank_key
 
 _NONE = "-"
 _MOST_PICTURES = 40  # variants with pictures
@@ -234,7 +234,7 @@ def _ranking(kind: str, summary: Sequence[Record], arms: Sequence[Arm], first: R
         if any(cell is not None for cell in line):
             lines.append({"label": arm.label, "seeds": len(arm.runs), "cells": line, "baseline": arm.baseline})
     place = metrics.index(by)
-    lines.sort(key=lambda line: _rank_key(line["cells"][place]))
+    lines.sort(key=lambda line: rank_key(line["cells"][place]))
     return {"kind": kind, "columns": columns, "lines": lines, "by": place, "rated": RATE in metrics}
 
 
@@ -243,25 +243,11 @@ def _withheld(records: Sequence[Record]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((r["metric"], r["note"]) for r in records if r["value"] is None and r.get("note")))
 
 
-def _rank_key(cell: Record | None) -> tuple[bool, float]:
-    if cell is None or cell["value"] is None:
-        return True, 0.0
-    return False, _goodness(cell)
-
-
-def _goodness(cell: Record) -> float:
-    """Smaller is better."""
-    value = float(cell["value"])
-    if cell["better"] == "reference":
-        return abs(value - (cell["reference"] or 0.0))
-    return -value if cell["better"] == "higher" else value
-
-
 def _best(rows: Sequence[Record]) -> float | None:
     known = [row for row in rows if row["value"] is not None]
     if len({row["value"] for row in known}) < 2:  # nothing to choose from
         return None
-    best: float = min(known, key=_goodness)["value"]
+    best: float = min(known, key=rank_key)["value"]
     return best
 
 

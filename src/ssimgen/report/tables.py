@@ -25,7 +25,7 @@ SUMMARY = (
 )  # fmt: skip
 MATCHED = (
     "study", "data", "group", "model", "variant", "rate", "kind", "metric", "better", "trained_on", "seeds", "value",
-    "low", "high", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_adjusted", "verdict",
+    "low", "high", "reference", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_adjusted", "verdict",
 )  # fmt: skip
 
 
@@ -199,6 +199,7 @@ def _at_rate(records: Sequence[Record], kl: Mapping[Hashable, float], rate: floa
         first.setdefault(variant, part[0])
         if value is not None:
             values.setdefault(variant, {})[seed] = value
+    references = {variant: _mean_of(part, "reference") for (variant,), part in _grouped(records, ("variant",))}
     block = []
     for variant, of_variant in values.items():
         baseline = first[variant]["baseline"]
@@ -206,21 +207,39 @@ def _at_rate(records: Sequence[Record], kl: Mapping[Hashable, float], rate: floa
         if baseline and variant != baseline and baseline in values:
             difference = statistics.paired(of_variant, values[baseline])
         row = {key: first[variant].get(key, "") for key in MATCHED}
-        block.append({**row, "rate": rate, **_mean(of_variant), **_difference(difference)})
+        found = {"rate": rate, "reference": references.get(variant), **_mean(of_variant), **_difference(difference)}
+        block.append({**row, **found})
     return block
+
+
+def rank_key(cell: Record | None) -> tuple[bool, float]:
+    """Smaller is better: how far a value is from the best there can be; what has none comes last.
+
+    The best value of a metric is the highest, the lowest, or that of real images, its reference.
+    """
+    if cell is None or cell["value"] is None:
+        return True, 0.0
+    value = float(cell["value"])
+    if cell["better"] == "reference":
+        return False, abs(value - (cell["reference"] or 0.0))
+    return False, -value if cell["better"] == "higher" else value
 
 
 def _judged(block: list[Record]) -> list[Record]:
-    """P-values adjusted for the comparisons of the block, and what they say."""
+    """P-values adjusted for the comparisons of the block, and what they say: nothing while a seed is missing."""
+    seeds = max((row["seeds"] for row in block), default=0)
     for row, p in zip(block, statistics.holm([row["p_value"] for row in block]), strict=True):
         row["p_adjusted"] = p
-        row["verdict"] = _verdict(row)
+        row["verdict"] = _verdict(row, seeds)
     return block
 
 
-def _verdict(row: Record) -> str:
+def _verdict(row: Record, seeds: int) -> str:
+    """In words; `seeds` is how many there are of those rows that have the most."""
     if row["difference"] is None:
         return ""
+    if row["pairs"] < seeds:
+        return f"{row['pairs']} of {seeds} seeds"
     if row["p_adjusted"] is None:
         return "one seed"
     if row["p_adjusted"] > 0.05 or row["better"] == "reference":
@@ -242,8 +261,9 @@ def _mean(values: Mapping[Hashable, float]) -> Record:
 
 def _difference(difference: statistics.Difference | None) -> Record:
     if difference is None:
-        return {"difference": None, "difference_low": None, "difference_high": None, "p_value": None}
+        return {"pairs": 0, "difference": None, "difference_low": None, "difference_high": None, "p_value": None}
     return {
+        "pairs": difference.n,
         "difference": difference.value,
         "difference_low": difference.low,
         "difference_high": difference.high,

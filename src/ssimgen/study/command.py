@@ -9,11 +9,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ssimgen.report import write_report
+from ssimgen.report import Verdict, write_report
 from ssimgen.report.tables import Record
 from ssimgen.study.execution import Outcome, Stopped, finished_folders, is_finished, run_study
-from ssimgen.study.plan import Plan
+from ssimgen.study.plan import Plan, PlannedRun
 from ssimgen.study.tables import write_tables
+
+_NAMED = 12  # missing runs
 
 
 def list_runs(plan: Plan, output: Path) -> None:
@@ -65,9 +67,28 @@ def carry_on(plan: Plan, output: Path, *, budget: float | None, parallel: int) -
 def write_reports(plan: Plan, output: Path) -> list[Path]:
     """A report for each set of images with finished runs."""
     return [
-        write_report(folders, output / "report" / data, title=f"{plan.name}: {data}", rates=plan.rates)
+        write_report(
+            folders,
+            output / "report" / data,
+            title=f"{plan.name}: {data}",
+            rates=plan.rates,
+            verdict=_unfinished([run for run in plan.runs if run.data == data], output, folders),
+        )
         for data, folders in finished_folders(plan, output).items()
     ]
+
+
+def _unfinished(runs: list[PlannedRun], output: Path, finished: list[Path]) -> Verdict | None:
+    """What stands first on a report while runs are missing."""
+    missing = [run for run in runs if output / run.folder not in finished]
+    if not missing:
+        return None
+    named = ", ".join(f"{run.group} {run.arm} seed {run.seed}" for run in missing[:_NAMED])
+    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    return Verdict(
+        "Unfinished: no conclusion",
+        (f"{len(finished)} of {len(runs)} runs are finished. Missing: {named}{more}.",),
+    )
 
 
 def complain(plan: Plan, outcomes: list[Outcome]) -> None:
