@@ -129,10 +129,25 @@ def test_rates_that_do_not_meet_allow_no_conclusion() -> None:
     assert "give a larger budget and another folder" in verdict.sentences[1]
 
 
-def test_runs_that_are_missing_allow_no_conclusion() -> None:
-    verdict = recommendation([], 1, all_finished=False)
+@pytest.mark.parametrize("seeds", [0, 1])
+def test_one_seed_allows_no_conclusion(seeds: int) -> None:
+    """Not even of a difference as large as this."""
+    of_seed = [r for r in records({"ssim": [-1.5] * 3, "mix": [0.0] * 3}) if r["seed"] < seeds]
+    verdict = recommendation(of_seed, 400, finished=(8, 18), left_out=["ssim_sum", "ms_ssim"])
     assert verdict.heading == "No conclusion"
-    assert "continue with the same command" in verdict.sentences[0]
+    assert verdict.sentences == (
+        f"8 of 18 runs are finished, and of {seeds} seeds all: the others do not count here, and the same command goes "
+        "on with them.",
+        "Left out for want of time: ssim_sum, ms_ssim. A larger budget in another folder tries more.",
+        "At least two seeds with every objective and temperature are needed: go on with the same command.",
+    )
+
+
+def test_a_conclusion_from_whole_seeds_says_what_is_missing() -> None:
+    verdict = recommendation(records({"ssim": [-0.5, -0.51, -0.49]}), 400, finished=(14, 18), left_out=["mix"])
+    assert verdict.heading == "Structure helps on these images: train with ssim"
+    assert any(sentence.startswith("14 of 18 runs are finished, and of 3 seeds all") for sentence in verdict.sentences)
+    assert any(sentence.startswith("Left out for want of time: mix.") for sentence in verdict.sentences)
 
 
 def test_one_that_is_far_off_does_not_hinder_the_others() -> None:
@@ -154,6 +169,42 @@ def test_short_training_is_announced(splits: Splits, capsys: pytest.CaptureFixtu
     assert "do not expect a clear answer; 400 would need about 3 minutes" in capsys.readouterr().out
 
 
+# --- planning anew ------------------------------------------------------------------------------------------------
+
+
+def again(splits: Splits, content: dict[str, Any], seconds: float, done: int) -> tuple[int, list[str]]:
+    """Seeds and objectives when so many seconds are left after `done` seeds."""
+    new = quick.replanned(content, splits, COSTS, seconds=seconds, parallel=1, done=done)
+    assert new["training"] == content["training"]
+    for name in new["models"]["vae"]["variants"].keys() & content["models"]["vae"]["variants"].keys():
+        assert new["models"]["vae"]["variants"][name] == content["models"]["vae"]["variants"][name]
+    assert new["data"] == content["data"]
+    return len(new["seeds"]), list(new["models"]["vae"]["variants"])
+
+
+def test_a_plan_follows_what_runs_have_cost(splits: Splits) -> None:
+    content = plan(splits, 7)
+    assert list(content["models"]["vae"]["variants"]) == ["l2", "ssim", "ms_ssim", "mix"]
+    run = content["training"]["iterations"] * 0.01 + 5.0
+    seed = 4 * 3 * run  # seconds
+    assert again(splits, content, 2 * seed, 1) == (3, ["l2", "ssim", "ms_ssim", "mix"])  # as planned
+    assert again(splits, content, 1.6 * seed, 1) == (3, ["l2", "ssim", "mix"])  # slower
+    assert again(splits, content, 0.1 * seed, 1) == (3, ["l2", "ssim"])
+    assert again(splits, content, 0.1 * seed, 2) == (3, ["l2", "ssim", "ms_ssim", "mix"])  # which have two seeds
+    everything = 2 * 5 * 3 * run + 3 * run  # two seeds of five, and one of that which comes in
+    assert again(splits, content, everything, 1) == (3, list(NAMES))
+    assert again(splits, content, everything + 2.1 * 5 * 3 * run, 1) == (5, list(NAMES))  # seeds for the rest
+    assert again(splits, content, 1e6, 1) == (10, list(NAMES))
+
+
+def test_costs_are_corrected_by_what_runs_took(splits: Splits) -> None:
+    runs = make_plan(plan(splits, 7), "quick", {}).runs
+    seconds = COSTS.of([run.variant for run in runs], runs[0].training.iterations)
+    corrected = COSTS.corrected(runs, 2 * seconds)
+    assert corrected.iteration["mix"] == pytest.approx(0.02)
+    assert corrected.evaluation == pytest.approx(10)
+
+
 # --- the command --------------------------------------------------------------------------------------------------
 
 
@@ -165,6 +216,7 @@ def test_a_whole_quick_study(
     monkeypatch.setattr(quick, "measure", lambda _: Costs(dict.fromkeys(NAMES, 1.0), 0.1))
     monkeypatch.setattr(quick, "_LEAST", 1)
     monkeypatch.setattr(quick, "_MOST", 2)
+    monkeypatch.setattr(quick, "_MOST_SEEDS", 3)
     monkeypatch.setattr(quick, "_SIZES", ((("l2", "ssim"), 2),))
     monkeypatch.setattr(quick, "_RESOLUTION", 32)
 
@@ -179,6 +231,8 @@ def test_a_whole_quick_study(
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "8 runs of 2 iterations" in printed
+    assert "there is time for 3 seeds" in printed  # which is used
+    assert len(list((tmp_path / "out" / "runs").rglob("evaluation.json"))) == 12
     html = (tmp_path / "out" / "report" / "index.html").read_text()
     heading = next(line for line in printed.splitlines() if line.startswith(("Structure", "No ")))
     assert heading in html
@@ -187,6 +241,41 @@ def test_a_whole_quick_study(
     assert main([*words, "--size", "10"]) == 2
     assert "holds a study of" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "quick.json").read_text()) == kept
+
+
+def test_a_quick_study_that_its_budget_ends_has_no_verdict(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One seed is whole, of the other a run is missing."""
+    data = splits.train.source.removesuffix(", images, training")
+    monkeypatch.setattr(quick, "measure", lambda _: Costs(dict.fromkeys(NAMES, 1.0), 0.1))
+    monkeypatch.setattr(quick, "_LEAST", 1)
+    monkeypatch.setattr(quick, "_MOST", 2)
+    monkeypatch.setattr(quick, "_SIZES", ((NAMES, 3), (("l2", "ssim"), 2)))
+    monkeypatch.setattr(quick, "_RESOLUTION", 32)
+
+    def replanned(content: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
+        return content
+
+    monkeypatch.setattr(quick, "replanned", replanned)
+    monkeypatch.setattr(
+        quick, "planned", lambda s, i, *_, **__: quick._content(s, i, ("l2", "ssim"), 2, iterations=2, seeds=2)
+    )
+
+    def carry_on(plan: Plan, output: Path, **_: object) -> list[Outcome]:
+        last = len(plan.runs) - plan.runs[0].seed  # of seed 1 not the last
+        for run in plan.runs[:last]:
+            carry_out(run, output, plan.evaluation, splits)
+        return [Outcome(run, "finished") for run in plan.runs[:last]]
+
+    monkeypatch.setattr(quick, "carry_on", carry_on)
+    assert main(["study", "--quick", "--data", data, "-o", str(tmp_path / "out"), "--seeds", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "\nNo conclusion\n7 of 8 runs are finished, and of 1 seeds all" in printed.out
+    assert "Left out for want of time: ssim_sum, ms_ssim, mix." in printed.out
+    assert "7 of 8 runs are finished; the same command goes on" in printed.err
+    html = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert "<h2>No conclusion</h2>" in html
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ SUMMARY = (
 )  # fmt: skip
 MATCHED = (
     "study", "data", "group", "model", "variant", "rate", "kind", "metric", "better", "trained_on", "seeds", "value",
-    "low", "high", "reference", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_adjusted", "verdict",
+    "low", "high", "reference", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_adjusted",
+    "verdict",
 )  # fmt: skip
 
 

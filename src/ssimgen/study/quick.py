@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from typing import Any
 import torch
 
 from ssimgen._files import writable_folder, write_atomically
+from ssimgen._reading import read_options
 from ssimgen.data import Source, Splits, load_images
 from ssimgen.models import VAE
 from ssimgen.models.vae import SUGGESTED_TAU
 from ssimgen.report import Verdict, write_report
 from ssimgen.report.tables import Record, matched, reach
 from ssimgen.study.command import carry_on, complain
-from ssimgen.study.execution import is_finished
-from ssimgen.study.plan import Plan, make_plan
+from ssimgen.study.execution import Outcome, is_finished
+from ssimgen.study.plan import Plan, PlannedRun, make_plan
 from ssimgen.study.tables import write_tables
 from ssimgen.training import make_model
 
@@ -39,6 +41,7 @@ _ENOUGH, _LEAST, _MOST = 400, 60, 4000  # iterations of a run
 _FILE = "quick.json"
 _SHARE = 0.85  # of the budget, which is planned for
 _LEAST_IMAGES = 100
+_MOST_SEEDS = 10  # that time which is left is used for
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,30 @@ class Costs:
     iteration: Mapping[str, float]
     evaluation: float
 
+    def of(self, objectives: Iterable[str], iterations: int) -> float:
+        """Seconds of one run of each."""
+        return sum(iterations * self.iteration[name] + self.evaluation for name in objectives)
+
+    def corrected(self, runs: Sequence[PlannedRun], seconds: float) -> Costs:
+        """The same in proportion, so that these runs cost what they did."""
+        factor = seconds / sum(self.of([run.variant], run.training.iterations) for run in runs)
+        return Costs({name: factor * cost for name, cost in self.iteration.items()}, factor * self.evaluation)
+
 
 def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 1, seeds: int = 3) -> Verdict:
     """Train VAEs with l2 and with structural errors on the images of `source`, and say whether structure helps.
 
     How many objectives, temperatures and iterations there are follows from the budget and from what an iteration
-    costs here; it is kept in quick.json, so that the same command goes on with an interrupted study.
+    costs here. It is planned anew after each seed, from what the runs have cost: objectives are left out or come in,
+    and seeds are added while there is time. quick.json keeps it, so that the same command goes on with an interrupted
+    study.
 
     Args:
         source: the images.
         output: folder of runs, tables and report.
         budget: minutes.
         parallel: processes that train at the same time.
-        seeds: how often each is repeated, 2 or more.
+        seeds: how often each is repeated at least, 2 or more.
 
     Raises:
         ValueError: fewer than 100 images, images of less than 7 px, a budget too small for them, or a folder that
@@ -72,48 +86,82 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
         raise ValueError(f"seeds must be at least 2, or nothing can be said of chance, got {seeds}")
     if parallel < 1:
         raise ValueError(f"parallel must be at least 1 process, got {parallel}")
-    began = time.monotonic()
+    deadline = time.monotonic() + 60 * budget
     splits = load_images(source)
     _check_images(splits)
     content = _kept(output, source)
+    print("measuring what an iteration costs")
+    costs = measure(splits)
     if content is not None:
         print(f"going on with the study in {output}; for a longer or a shorter one choose another folder")
     else:
-        print("measuring what an iteration costs")
-        costs = measure(splits)
-        spent = time.monotonic() - began
-        content = planned(source, splits, costs, seconds=60 * budget - spent, parallel=parallel, seeds=seeds)
+        seconds = deadline - time.monotonic()
+        content = planned(source, splits, costs, seconds=seconds, parallel=parallel, seeds=seeds)
         _warn_if_short(content, costs, parallel)
-        text = json.dumps(content, indent=2) + "\n"
-        write_atomically(writable_folder(output) / _FILE, lambda file: file.write(text.encode()))
+        _keep(content, output)
     plan = make_plan(content, "quick", {})
     print(f"{len(plan.runs)} runs of {plan.runs[0].training.iterations} iterations")
-    left = max(0.05, budget - (time.monotonic() - began) / 60)
-    outcomes = carry_on(plan, output, budget=left, parallel=parallel)
+    failed: list[Outcome] = []
+    while (todo := _next_seed(plan, output)) and not failed:
+        started = time.monotonic()
+        left = max(0.05, (deadline - started) / 60)
+        outcomes = carry_on(dataclasses.replace(plan, runs=todo), output, budget=left, parallel=parallel)
+        failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+        if sum(outcome.status == "finished" for outcome in outcomes) < len(todo):
+            break
+        now = time.monotonic()
+        costs = costs.corrected(todo, (now - started) * parallel)
+        done = len(_whole_seeds(plan, output))
+        content = replanned(content, splits, costs, seconds=deadline - now, parallel=parallel, done=done)
+        _keep(content, output)
+        plan = make_plan(content, "quick", {})
+        if now >= deadline and _next_seed(plan, output):
+            print("budget used up", file=sys.stderr)
+            break
     verdict = _concluded(plan, output)
-    complain(plan, outcomes)
+    complain(
+        plan, [*(Outcome(run, "finished") for run in plan.runs if is_finished(run, output, plan.evaluation)), *failed]
+    )
     return verdict
+
+
+def _keep(content: Mapping[str, Any], output: Path) -> None:
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(writable_folder(output) / _FILE, lambda file: file.write(text.encode()))
+
+
+def _next_seed(plan: Plan, output: Path) -> tuple[PlannedRun, ...]:
+    """The unfinished runs of the first seed that has some."""
+    todo = [run for run in plan.runs if not is_finished(run, output, plan.evaluation)]
+    return tuple(run for run in todo if run.seed == todo[0].seed)
+
+
+def _whole_seeds(plan: Plan, output: Path) -> list[int]:
+    """Seeds of which every run is finished."""
+    seeds = dict.fromkeys(run.seed for run in plan.runs)
+    missing = {run.seed for run in plan.runs if not is_finished(run, output, plan.evaluation)}
+    return [seed for seed in seeds if seed not in missing]
 
 
 def _concluded(plan: Plan, output: Path) -> Verdict:
     """Tables, report and recommendation of what is finished."""
-    tables = write_tables(plan, output)
+    records = write_tables(plan, output)["results"]
+    finished = [output / run.folder for run in plan.runs if is_finished(run, output, plan.evaluation)]
+    whole = _whole_seeds(plan, output)
     verdict = recommendation(
-        tables["results"], plan.runs[0].training.iterations, all_finished=_all_finished(plan, output)
+        [record for record in records if record["seed"] in whole],
+        plan.runs[0].training.iterations,
+        finished=(len(finished), len(plan.runs)),
+        left_out=[name for name in _SIZES[0][0] if name not in {run.variant for run in plan.runs}],
     )
     print(f"\n{verdict.heading}")
     for sentence in verdict.sentences:
         print(sentence)
-    finished = [output / run.folder for run in plan.runs if is_finished(run, output, plan.evaluation)]
     if finished:
         title = f"Does structure help on {plan.runs[0].source.data}?"
         path = write_report(finished, output / "report", title=title, verdict=verdict)
         print(f"report: {path}")
     return verdict
-
-
-def _all_finished(plan: Plan, output: Path) -> bool:
-    return all(is_finished(run, output, plan.evaluation) for run in plan.runs)
 
 
 def _check_images(splits: Splits) -> None:
@@ -134,9 +182,10 @@ def _kept(output: Path, source: Source) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content = read_options(path)
         before = content["data"]["images"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        make_plan(content, "quick", {})
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove it or choose another folder") from error
     if before != _given(source):
         raise ValueError(f"{output} holds a study of {before}, not of {_given(source)}: choose another folder")
@@ -219,9 +268,55 @@ def planned(
     return _content(source, splits, objectives, points, iterations=min(iterations, _MOST), seeds=seeds)
 
 
+def replanned(
+    content: Mapping[str, Any], splits: Splits, costs: Costs, *, seconds: float, parallel: int, done: int
+) -> dict[str, Any]:
+    """The study for the seconds that are left once `done` seeds are finished, as the content of a study file.
+
+    If its seeds no longer fit, the objectives that are left out first when time is short go, unless two seeds of them
+    are there; if there is time, those that were left out come in, and then further seeds. Iterations and
+    temperatures stay, so that what is finished counts.
+    """
+    variants = content["models"]["vae"]["variants"]
+    points, seeds = len(variants["l2"]["sweep"]["tau"]), len(content["seeds"])
+    iterations = content["training"]["iterations"]
+    available = seconds * parallel
+
+    def needed(objectives: Sequence[str]) -> float:
+        todo = [name for name in objectives for _ in range(seeds - (done if name in variants else 0))]
+        return costs.of(todo, iterations) * points
+
+    sizes = [objectives for objectives, _ in _SIZES if done < 2 or set(objectives) >= set(variants)]
+    fitting = [objectives for objectives in sizes if needed(objectives) <= available]
+    chosen = (fitting or sizes[-1:])[0]
+    more = int((available - needed(chosen)) / (costs.of(chosen, iterations) * points)) if fitting else 0
+    new = _content(
+        Source(**content["data"]["images"]),
+        splits,
+        chosen,
+        points,
+        iterations=iterations,
+        seeds=min(seeds + more, max(seeds, _MOST_SEEDS)),
+    )
+    _say_what_changes(content, new)
+    return new
+
+
+def _say_what_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    old, new = (content["models"]["vae"]["variants"] for content in (before, now))
+    for names, text in (
+        ([name for name in old if name not in new], "there is no time for"),
+        ([name for name in new if name not in old], "there is time for"),
+    ):
+        if names:
+            print(f"{text} {', '.join(names)}")
+    if len(now["seeds"]) > len(before["seeds"]):
+        print(f"there is time for {len(now['seeds'])} seeds")
+
+
 def _minutes(objectives: Sequence[str], repeated: int, iterations: int, costs: Costs, parallel: int) -> int:
     """The budget that so many iterations of each objective need, each run `repeated` times."""
-    seconds = sum(iterations * costs.iteration[name] + costs.evaluation for name in objectives) * repeated
+    seconds = costs.of(objectives, iterations) * repeated
     return math.ceil(seconds / _SHARE / parallel / 60)
 
 
@@ -304,13 +399,32 @@ def _window(splits: Splits) -> int:
 # --- concluding -------------------------------------------------------------------------------------------------
 
 
-def recommendation(records: Sequence[Record], iterations: int, *, all_finished: bool = True) -> Verdict:
+def recommendation(
+    records: Sequence[Record],
+    iterations: int,
+    *,
+    finished: tuple[int, int] = (0, 0),
+    left_out: Sequence[str] = (),
+) -> Verdict:
     """What the study says: whether a structural error brings reconstructions closer than l2 at equal rate.
+
+    It says nothing of fewer than two seeds.
 
     Judged by the feature distance, on which no objective was trained, at the middle of the rates that all models
     reach (without those that share none with the others): better or worse if the p-value of the paired comparison,
     adjusted for the number of objectives, is at most 0.05.
+
+    Args:
+        records: of the seeds of which every run is finished.
+        iterations: of a run.
+        finished: how many runs are, and of how many.
+        left_out: objectives that the study did not have the time for.
     """
+    seeds = len({record["seed"] for record in records})
+    gaps = _gaps(seeds, finished, left_out)
+    if seeds < 2:
+        needed = "At least two seeds with every objective and temperature are needed: go on with the same command."
+        return Verdict("No conclusion", (*gaps, needed))
     rows = matched(records)
     rates = sorted({row["rate"] for row in rows})
     rate = rates[len(rates) // 2] if rates else None
@@ -318,18 +432,18 @@ def recommendation(records: Sequence[Record], iterations: int, *, all_finished: 
     baseline = judged.pop("l2", None)
     compared = {name: row for name, row in judged.items() if row["difference"] is not None}
     if baseline is None or not compared:
-        return _none(records, all_finished)
+        return _none(records, gaps)
     better = [name for name, row in compared.items() if row["verdict"] == "better"]
     best = min(better or compared, key=lambda name: compared[name]["difference"])
-    left_out = sorted({r["variant"] for r in records} - {"l2", *compared})
+    apart = sorted({r["variant"] for r in records} - {"l2", *compared})
     return Verdict(
         _heading(compared, best),
         (
             f"Compared at a KL of {rate:.3g} nats by the distance of reconstructions from held-out images in a feature "
             f"network, on which none of the models was trained; smaller is better.{_reference(records)}",
             *(_sentence(name, row, baseline) for name, row in compared.items()),
-            *([f"Not compared, as their rates do not reach that far: {', '.join(left_out)}."] if left_out else []),
-            *([] if all_finished else ["Not all runs are finished: the same command goes on with the others."]),
+            *([f"Not compared, as their rates do not reach that far: {', '.join(apart)}."] if apart else []),
+            *gaps,
             f"The uncertainty is that of {baseline['seeds']} seeds. Each model was trained for {iterations} iterations "
             "with one small network: longer training, another network or other weights can turn the order round.",
         ),
@@ -353,10 +467,22 @@ def _reference(records: Sequence[Record]) -> str:
     return f" For scale: the nearest training image is at {values[0]:.3g}." if values else ""
 
 
-def _none(records: Sequence[Record], all_finished: bool) -> Verdict:
+def _gaps(seeds: int, finished: tuple[int, int], left_out: Sequence[str]) -> list[str]:
+    """What is missing in the study."""
+    done, planned_runs = finished
+    found = []
+    if done < planned_runs:
+        found.append(
+            f"{done} of {planned_runs} runs are finished, and of {seeds} seeds all: the others do not count here, and "
+            "the same command goes on with them."
+        )
+    if left_out:
+        found.append(f"Left out for want of time: {', '.join(left_out)}. A larger budget in another folder tries more.")
+    return found
+
+
+def _none(records: Sequence[Record], gaps: Sequence[str]) -> Verdict:
     """No conclusion, why, and what to do about it."""
-    if not all_finished:
-        return Verdict("No conclusion", ("Too few runs are finished: continue with the same command.",))
     reached = ", ".join(f"{variant} {low:.3g} to {high:.3g}" for (_, variant), (low, high) in reach(records).items())
     return Verdict(
         "No conclusion",
@@ -365,6 +491,7 @@ def _none(records: Sequence[Record], all_finished: bool) -> Verdict:
             f"{reached}).",
             "Training was too short, or these images need other temperatures: give a larger budget and another folder, "
             "or write a study file with values of tau of your own.",
+            *gaps,
         ),
     )
 
