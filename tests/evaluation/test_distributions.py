@@ -72,16 +72,16 @@ def test_a_set_is_at_distance_zero_of_itself(generator):
 
 
 @pytest.mark.parametrize("reference", [frechet_by_definition, frechet_of_torchmetrics])
+def test_frechet_distance_agrees_with_others(reference, generator):
+    x, y = features(80, 12, generator), features(70, 12, generator, torch.rand(12, 12, generator=generator).double())
+    assert frechet_distance(x, y, bootstrap=FEW).value == pytest.approx(reference(x, y), rel=1e-8)
+
+
 def test_the_interval_of_a_distance_that_cannot_be_negative_ends_at_zero(generator):
     x = torch.randn(30, 4, generator=generator, dtype=torch.float64)
     y = x + 0.3 * torch.randn(30, 4, generator=generator, dtype=torch.float64)
     unbounded = frechet_distance(x, y, bootstrap=Bootstrap(resamples=200))
     assert unbounded.low == 0.0 < unbounded.value < unbounded.high
-
-
-def test_frechet_distance_agrees_with_others(reference, generator):
-    x, y = features(80, 12, generator), features(70, 12, generator, torch.rand(12, 12, generator=generator).double())
-    assert frechet_distance(x, y, bootstrap=FEW).value == pytest.approx(reference(x, y), rel=1e-8)
 
 
 def test_fewer_images_than_features(generator):

@@ -174,6 +174,9 @@ def _check_images(splits: Splits) -> None:
     _, height, width = splits.train.shape
     if min(height, width) < 7:
         raise ValueError(f"images are {width} x {height} px: structure needs at least 7 x 7 px")
+    (run, *_) = make_plan(_content(Source(), splits, ("l2",), 1, iterations=1, seeds=1), "tried", {}).runs
+    with torch.device("meta"):  # at once, and without memory
+        VAE(run.config, splits.train.shape)
 
 
 def _kept(output: Path, source: Source) -> dict[str, Any] | None:
