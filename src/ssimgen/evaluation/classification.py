@@ -95,12 +95,12 @@ def at_chance(right: Float[Tensor, " n"], labels: Int[Tensor, " n"], level: floa
     """
     from scipy.stats import binomtest
 
-    n, count = len(labels), int(labels.bincount().max())
-    if binomtest(int(right.sum()), n, count / n, alternative="greater").pvalue <= level:
+    n, count, hits = len(labels), int(labels.bincount().max()), int(right.sum())
+    if binomtest(hits, n, count / n, alternative="greater").pvalue <= level:
         return ""
     return (
-        f"the classifier puts {right.mean():.2g} of {n} real held-out images into their class, and always naming one "
-        f"class is right for {count / n:.2g}: it needs more images of each class, or fewer classes"
+        f"the classifier puts {hits} of {n} real held-out images into their class, and always naming one "
+        f"class is right for {count}: it needs more images of each class, or fewer classes"
     )
 
 
