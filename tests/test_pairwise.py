@@ -181,7 +181,7 @@ def test_errors_of_options(x: Tensor) -> None:
 
 
 def test_a_matrix_too_large_is_refused_before_work(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairwise, "_available_memory", lambda: 3 * 2**30)
+    monkeypatch.setattr(pairwise, "available_memory", lambda: 3 * 2**30)
     monkeypatch.setattr(engine, "squared_all_pairs", lambda *_: pytest.fail("work was begun"))
     many = x[:1].expand(30_000, -1, -1, -1)
     text = (
@@ -194,7 +194,7 @@ def test_a_matrix_too_large_is_refused_before_work(x: Tensor, monkeypatch: pytes
 
 
 def test_memory_of_this_machine() -> None:
-    room = pairwise._available_memory()
+    room = pairwise.available_memory()
     assert room is None or 2**20 < room < 2**50
 
 

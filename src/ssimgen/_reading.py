@@ -6,7 +6,6 @@ the place in it, and what is wrong there.
 
 from __future__ import annotations
 
-import json
 import math
 import reprlib
 import tomllib
@@ -14,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from ssimgen._files import parse_json
 
 CONFIG, EVALUATION, METRICS = "config.json", "evaluation.json", "metrics.jsonl"
 FORMAT = 1  # of evaluation.json
@@ -127,7 +128,7 @@ def read_options(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not an ordinary file")
     try:
         text = path.read_text(encoding="utf-8")
-        content: dict[str, Any] = _parsed(text) if kind == "JSON" else tomllib.loads(text)
+        content: dict[str, Any] = parse_json(text) if kind == "JSON" else tomllib.loads(text)
     except OSError as error:
         raise OSError(f"cannot read options from {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -172,7 +173,7 @@ def _read(path: Path, form: Any, remedy: str) -> dict[str, Any]:
     with _about(path, remedy):
         if not path.is_file():  # a pipe would be waited for
             raise ValueError("it is not an ordinary file")
-        content: dict[str, Any] = _parsed(path.read_bytes())
+        content: dict[str, Any] = parse_json(path.read_bytes())
         _sound(content)
         _check(content, form, "")
     return content
@@ -189,7 +190,7 @@ def _about(path: Path, remedy: str) -> Iterator[None]:
 
 def _line(path: Path, number: int, line: bytes) -> dict[str, float]:
     try:
-        content: dict[str, float] = _parsed(line)
+        content: dict[str, float] = parse_json(line)
         _check(content, _LINE, "")
         for name, value in content.items():
             _check(value, _OPTIONAL, name)
@@ -199,13 +200,6 @@ def _line(path: Path, number: int, line: bytes) -> dict[str, float]:
             f"{path} is damaged: line {number} is {_shown(line.decode(errors='replace'))} ({error})"
         ) from error
     return content
-
-
-def _parsed(text: str | bytes) -> Any:
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def _check(value: Any, form: Any, place: str) -> None:

@@ -721,6 +721,7 @@ def _held_out_codes(model: Model, run: Path, number: int, seed: int) -> tuple[Te
     from ssimgen.data import load_images
     from ssimgen.models import LatentAutoencoder
     from ssimgen.run_evaluation import source_of
+    from ssimgen.training import RunFolder
 
     if not isinstance(model, LatentAutoencoder):
         raise ValueError(f"the model in {run} does not encode images: leave out --ends images")

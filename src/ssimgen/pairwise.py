@@ -6,10 +6,8 @@ the matrix and their gradients is bounded, for any n and m: the backward pass co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +15,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import engine
 from ssimgen._arguments import DataRange
+from ssimgen._memory import available_memory
 from ssimgen._range_check import notice_range
 from ssimgen.engine import Advance, Form, PatchDistance
 from ssimgen.similarity import DEFAULT_WINDOW, NORMS, patch_distance, patches, root
@@ -121,26 +120,13 @@ def check_room(x: Tensor, y: Tensor, matrices: int = 1, remedy: str = _BLOCKWISE
     needed = matrices * len(x) * len(y) * x.element_size()
     if needed < _LARGE or x.device.type != "cpu":
         return
-    room = _available_memory()
+    room = available_memory()
     if room is not None and needed > room:
         raise ValueError(
             f"the matrix of all pairs of {len(x)} and {len(y)} images takes {needed / 2**30:.1f} GiB"
             f"{'' if matrices == 1 else ' with what it is computed from'}, but "
             f"{room / 2**30:.1f} GiB of memory are free: {remedy}"
         )
-
-
-def _available_memory() -> int | None:
-    """Bytes that a process can still get, or all there are, or None where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 @contextmanager

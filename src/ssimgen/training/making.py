@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from ssimgen._memory import available_memory
 from ssimgen.models.steps import Model
 from ssimgen.networks import Shape
-from ssimgen.pairwise import _available_memory as available_memory
 
 M = TypeVar("M", bound=Model)
 
