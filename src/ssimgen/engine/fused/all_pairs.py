@@ -46,19 +46,33 @@ _BLOCK_PAIRS, _BLOCK_PIXELS = 2**20, 2**21  # that are computed anew at once
 
 
 class _Limits(NamedTuple):
-    """Up to where a number format holds pairs: grades of an image, a position on average, c1 and D^2 of a gradient."""
+    """Up to where a number format holds pairs: grades of an image, a position on average, c1 and D^2.
+
+    The last grade, contrast, is of gradients alone; below a D^2 of `nearly_equal`, terms have cancelled.
+    """
 
     differences: float
     noise: float
     size: float
+    contrast: float
     constants: float
     nearly_equal: float
 
 
 _LIMITS = {
-    np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 1e25, 1e-3),
-    np.dtype(np.float64): _Limits(1e7, 1e7, 1e100, 1e100, 1e-9),
+    np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 300 * _UNIT_C2, 1e25, 1e-3),
+    np.dtype(np.float64): _Limits(1e7, 1e7, 1e100, 1e11 * _UNIT_C2, 1e100, 1e-9),
 }
+
+_Beyond = tuple[Tensor, Tensor | None]  # which images of x and y (None: x itself) the number format cannot hold
+
+
+class _Values(NamedTuple):
+    """d^2 of all pairs, and which images are beyond the number format in their values, and in their gradients."""
+
+    square: Tensor
+    beyond: _Beyond
+    steep: _Beyond
 
 
 def squared_all_pairs(
@@ -71,13 +85,13 @@ def squared_all_pairs(
     if torch.is_grad_enabled() and (x.requires_grad or (y is not None and y.requires_grad)):
         square: Tensor = _SquaredAllPairs.apply(x, y, patch, advance)
         return square
-    return _values(x, y, patch, advance)[0]
+    return _values(x, y, patch, advance).square
 
 
 class _SquaredAllPairs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance | None) -> Tensor:
-        square, ctx.beyond = _values(x, y, patch, advance)
+        square, _, ctx.beyond = _values(x, y, patch, advance)
         ctx.patch = patch
         ctx.save_for_backward(x, y)
         return square
@@ -92,22 +106,19 @@ class _SquaredAllPairs(torch.autograd.Function):
         return *_gradients(x, y, ctx.patch, upstream, to_x, to_y, ctx.beyond), None, None
 
 
-_Beyond = tuple[Tensor, Tensor | None]  # which images of x and y (None: x itself) the number format cannot hold
-
-
-def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance | None) -> tuple[Tensor, _Beyond]:
-    """Mean d^2 of all pairs, and which images are beyond the number format."""
+def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance | None = None) -> _Values:
+    """Mean d^2 of all pairs, those beyond the number format computed anew."""
     second = x if y is None else y
     out = torch.zeros(len(x), len(second), dtype=x.dtype, device=x.device)
-    if len(second) < len(x):  # the larger set fills the lanes best
+    swapped = len(second) < len(x)  # the larger set fills the lanes best
+    if swapped:
         work = _AllPairs(second, x, patch, False, (1, len(second)))
-        work.add_values(out, advance)
-        beyond_y, beyond_x = work.beyond()
     else:
         work = _AllPairs(x, second, patch, y is None, (len(second), 1))
-        work.add_values(out, advance)
-        beyond_x, beyond_y = work.beyond()
-    beyond = beyond_x | near_others(out, y is None), None if y is None else beyond_y
+    work.add_values(out, advance)
+    (in_x, steep_x), (in_y, steep_y) = work.verdicts()[:: -1 if swapped else 1]
+    in_x = in_x | near_others(out, y is None)
+    beyond = in_x, None if y is None else in_y
     for rows, columns in _blocks(x, beyond):
         if columns is None:
             out[rows[:, None], rows] = _wider_values(x[rows], None, patch).to(out.dtype)
@@ -116,7 +127,7 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
         out[rows[:, None], columns] = block
         if y is None:
             out[columns[:, None], rows] = block.T
-    return out, beyond
+    return _Values(out, beyond, (in_x | steep_x, None if y is None else in_y | steep_y))
 
 
 def near_others(square: Tensor, itself: bool) -> Tensor:
@@ -153,7 +164,7 @@ def _blocks(x: Tensor, beyond: _Beyond) -> Iterator[tuple[Tensor, Tensor | None]
 def _wider_values(x: Tensor, y: Tensor | None, patch: PatchDistance) -> Tensor:
     """Mean d^2 of all pairs, in float64, or from float64 pair by pair."""
     if x.dtype == torch.float32:
-        return _values(x.double(), None if y is None else y.double(), patch, None)[0]
+        return _values(x.double(), None if y is None else y.double(), patch).square
     return _pair_by_pair(x, y, patch)
 
 
@@ -173,8 +184,8 @@ def _wider_gradients(
     """Gradients of sum(upstream * d^2), in float64, or from float64 pair by pair."""
     if x.dtype == torch.float32:
         wide_y = None if y is None else y.double()
-        _, beyond = _values(x.double(), wide_y, patch, None)
-        return _gradients(x.double(), wide_y, patch, upstream.double(), to_x, to_y, beyond)
+        steep = _values(x.double(), wide_y, patch).steep
+        return _gradients(x.double(), wide_y, patch, upstream.double(), to_x, to_y, steep)
     return _gradients_by(_pair_by_pair, x, y, patch, upstream, to_x, to_y)
 
 
@@ -307,14 +318,15 @@ class _AllPairs:
         if not itself:
             self.grades_of_second = np.zeros((len(self.panels), kernels.GRADES, len(second)))
 
-    def beyond(self) -> tuple[Tensor, Tensor]:
-        """Which images of the first and the second set are beyond the number format, as their statistics say."""
+    def verdicts(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Of the first and the second set: which images the number format cannot hold, and which not in gradients."""
         limits = _LIMITS[self.dtype]
         outside = not (self.c1 == 0 or 1 / limits.constants < self.c1 < limits.constants)
-        most = np.array([limits.differences, limits.noise, limits.size])[:, None] * self.positions
+        most = np.array([limits.differences, limits.noise, limits.size, limits.contrast])[:, None] * self.positions
 
-        def of(grades: _Array) -> Tensor:
-            return torch.from_numpy(~(grades.sum(0) <= most).all(0) | outside)
+        def of(grades: _Array) -> tuple[Tensor, Tensor]:
+            beyond = torch.from_numpy(~(grades.sum(0) <= most))
+            return beyond[:3].any(0) | outside, beyond[3]
 
         return of(self.grades_of_first), of(self.grades_of_second)
 

@@ -55,7 +55,7 @@ from ssimgen.engine.spec import Form
 GROUP_STATISTICS = 3  # of an image in a group, at each position: F(x'), mu, 2 v
 SINGLE_STATISTICS = 5  # of an image of the first set: F(x'), mu, 2 v, mu^2 + c1, and 0 or, if v is 0, infinity
 SLOPES = 2  # A, sum B
-GRADES = 3  # of an image, sums over positions that tell how exact its pairs will be, see `prepare`
+GRADES = 4  # of an image, sums over positions that tell how exact its pairs will be, see `prepare`
 _FLAT = 4e-15  # times E z^2, a variance that is rounding in float64
 
 _Array = NDArray[Any]
@@ -161,10 +161,11 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
 
         grades[:, first : first + members] are for each image the sums over positions of
 
-            beta (mu - shift)^2 / (v + c2 / 2),   beta E z^2 / (v + c2 / 2),   E z^2:
+            beta (mu - shift)^2 / (v + c2 / 2),   beta E z^2 / (v + c2 / 2),   E z^2,   v:
 
         times the rounding error of the number format, the first bounds the error of d^2 from the difference of
-        squares in F((x' - y')^2) - (F(x') - F(y'))^2; times that of float64, the second does from the statistics.
+        squares in F((x' - y')^2) - (F(x') - F(y'))^2; times that of float64, the second does from the statistics. The
+        last is for gradients: against a flat patch, 2 cov + c2 is what a difference of variances leaves.
         """
         members, height, width = images.shape
         low, scale, beta, taps = units.low, units.scale, units.beta, units.taps
@@ -179,7 +180,7 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
         one, zero, flat = spread(means, 1.0), spread(means, 0.0), spread(means, _FLAT)
         totals = np.zeros(LANES)  # of the weights 1 / (v + c2 / 2)
         shifts, squares = np.zeros(LANES), np.zeros(LANES)  # weighted sums of the means, and of their squares
-        noises, sizes = np.zeros(LANES), np.zeros(LANES)
+        noises, sizes, contrasts = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
         ready = 0
         for p in range(down):
             ready = max(ready, p * STRIDE)
@@ -218,6 +219,7 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
                 store(squares, lane, load(squares, lane) + weight * mean * mean)
                 store(noises, lane, load(noises, lane) + weight * square)
                 store(sizes, lane, load(sizes, lane) + square)
+                store(contrasts, lane, load(contrasts, lane) + variance)
         root = np.sqrt(2 * beta)
         for k in range(LANES):
             shifts[k] /= totals[k]
@@ -225,6 +227,7 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
                 grades[0, group.first + k] = beta * (squares[k] - shifts[k] * shifts[k] * totals[k])
                 grades[1, group.first + k] = beta * noises[k]
                 grades[2, group.first + k] = sizes[k]
+                grades[3, group.first + k] = contrasts[k]
         for r in range(height):
             for k in range(LANES):
                 row = images[min(k, members - 1), r]

@@ -71,7 +71,7 @@ class Trust(NamedTuple):
 
 def trust(patch: PatchDistance, dtype: Any) -> Trust:
     """The greatest trusted mean is one whose rounding error cannot be seen in d^2 beside sqrt(2 c2)."""
-    means, products, cancelled = (60.0, 1e12, 400.0) if dtype == np.float32 else (6e8, 1e30, 4e8)
+    means, products, cancelled = (60.0, 1e12, 150.0) if dtype == np.float32 else (6e8, 1e30, 2e8)
     greatest_N = min(1 + means**2 * patch.c2 / patch.c1, products)
     return Trust(100 * greatest_N, 2 * patch.c1 * greatest_N, cancelled)
 
@@ -225,7 +225,8 @@ def _derivatives(m_s, v_s, m_d, v_d, origin_s, origin_d, numbers):
     minus_A_y = by_a * fma(ratio, M_s + M_d, one)
     W_s = minus_B_s * (m_s - uncentred * M_s)
     W_d = B_d * (m_d - uncentred * M_d)
-    return squared, product, minus_B_s, B_d, (W_s - W_d) + A_x, (W_s + W_d) - minus_A_y, absolute(W_s) + absolute(W_d)
+    cancels = absolute(W_s) + absolute(W_d) + absolute(B_d * M_d)  # the last for the rounding error of x - y
+    return squared, product, minus_B_s, B_d, (W_s - W_d) + A_x, (W_s + W_d) - minus_A_y, cancels
 
 
 @njit(forceinline=True)
