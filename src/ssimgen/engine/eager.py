@@ -66,7 +66,7 @@ def squared_mean(
 
 def _uncentred(s: Tensor, d: Tensor, window: Window, c2: float | Tensor) -> Tensor:
     """beta E d^2 / (beta E x^2 + beta E y^2 + c2), where x^2 + y^2 = (s^2 + d^2) / 2."""
-    q_s, q_d = (window.beta * windowed_mean(z * z, window) for z in (s, d))
+    q_s, q_d = (window.beta * _filtered(z * z, window) for z in (s, d))
     return 2 * q_d / (q_s + q_d + 2 * c2)
 
 
@@ -75,7 +75,7 @@ def widened(z: Tensor) -> Tensor:
     return z if z.device.type == "mps" else z.double()
 
 
-def _covered(z: Float[Tensor, "B C H W"], window: Window) -> Float[Tensor, "B C H W"]:
+def _covered(z: Float[Tensor, "B C H W"], window: Window) -> Float[Tensor, "B C H_c W_c"]:
     """The pixels that some window covers, side by side: what the others hold, NaN too, touches no gradient.
 
     Windows then stand `_step(window)` pixels apart.
@@ -108,23 +108,28 @@ def _unit(x: Tensor, y: Tensor) -> Tensor:
     return torch.where((most > _HUGE) & most.isfinite(), torch.exp2(-most.log2().floor()), 1.0)
 
 
-def _moments(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], window: Window) -> _Moments:
+def _moments(x: Float[Tensor, "B C H_c W_c"], y: Float[Tensor, "B C H_c W_c"], window: Window) -> _Moments:
     return *_mean_and_variance(x + y, window), *_mean_and_variance(x - y, window)
 
 
-def _mean_and_variance(z: Float[Tensor, "B C H W"], window: Window) -> tuple[Tensor, Tensor]:
+def _mean_and_variance(z: Float[Tensor, "B C H_c W_c"], window: Window) -> tuple[Tensor, Tensor]:
     """Windowed mean and variance."""
     origin = z.detach().mean((-2, -1), True)
     origin = torch.where(origin.isfinite(), origin, 0.0)
     z = z - origin
-    m = windowed_mean(z, window)
-    v = windowed_mean(z * z, window) - m * m
+    m = _filtered(z, window)
+    v = _filtered(z * z, window) - m * m
     v = v + F.relu(-v.detach())  # rounding can fall below zero; unlike a clamp, this leaves the derivatives alone
     return origin + m, window.beta * v
 
 
 def windowed_mean(z: Float[Tensor, "B C H W"], window: Window) -> Float[Tensor, "B C h w"]:
-    """sum w z over each window of covered pixels: one filter along the rows, one along the columns."""
+    """sum w z over each window."""
+    return _filtered(_covered(z, window), window)
+
+
+def _filtered(z: Float[Tensor, "B C H_c W_c"], window: Window) -> Float[Tensor, "B C h w"]:
+    """The same of covered pixels: one filter along the rows, one along the columns."""
     channels, stride = z.shape[-3], _step(window)
     taps = torch.tensor(window.taps, dtype=z.dtype, device=z.device)
     rows = taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
@@ -133,7 +138,7 @@ def windowed_mean(z: Float[Tensor, "B C H W"], window: Window) -> Float[Tensor, 
     return F.conv2d(z, columns, stride=(1, stride), groups=channels)  # (B, C, h, w)
 
 
-def _merged_moments(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], window: Window) -> _Moments:
+def _merged_moments(x: Float[Tensor, "B C H_c W_c"], y: Float[Tensor, "B C H_c W_c"], window: Window) -> _Moments:
     """The same from sums of squares about values inside each window, which never cancel.
 
     A mean is kept in two parts, a pixel and the mean of the rest about it, so that means of neighbouring rows differ
