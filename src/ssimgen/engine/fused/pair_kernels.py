@@ -9,9 +9,7 @@ pixels: with m_z = F z and v_z = F z^2 - m_z^2, for z = s and d,
     dD/dz = F'(dD/dm_z - 2 m_z dD/dv_z) + 2 z F'(dD/dv_z).
 
 Variances are sums of squares about a value inside the window, never differences of large squares: first along
-the row about the middle pixel, then down the column about the middle row (the law of total variance). Pixels
-are read relative to an origin of their plane, a value of the plane itself: means are then as exact as deviations
-from it, and so is the difference inside F' above.
+the row about the middle pixel, then down the column about the middle row (the law of total variance).
 
 Every form of d^2 is one expression with 0 or 1 for `luminance`, `cross` and `uncentred` (see `constants`):
 
@@ -21,7 +19,7 @@ Every form of d^2 is one expression with 0 or 1 for `luminance`, `cross` and `un
 What the number format cannot hold shows itself on the way, and the caller computes such planes anew in a wider one.
 `peaks` has, for each plane, the greatest N E (NaN counts as greatest): beyond what is trusted, products may overflow,
 and rounding errors of means can be seen beside c2. `cancelled` has the greatest term that
-must cancel in a gradient, and `slopes` the greatest gradient that was left.
+must cancel in a gradient, and `slopes` of x and y have the greatest gradients that were left.
 """
 
 from __future__ import annotations
@@ -53,27 +51,25 @@ from ssimgen.engine.fused.vectors import (
 )
 from ssimgen.engine.spec import PatchDistance
 
-RHO, SIGMA, LUMINANCE, CROSS, UNCENTRED, ONE = range(6)
+RHO, SIGMA, LUMINANCE, CROSS, UNCENTRED, LO, GAP, ONE = range(8)
 
 
 class Trust(NamedTuple):
     """Up to where a number format holds what is computed in it.
 
     product: N E, whose factor N is that of the greatest trusted mean, and E that of a strong contrast beside it.
-    origin: squared distance of an origin from 0 that costs no digits of pixels near 0.
     cancelled: how many times a gradient its cancelling terms may be, so that 1e-4 of it is right.
     """
 
     product: float
-    origin: float
     cancelled: float
 
 
 def trust(patch: PatchDistance, dtype: Any) -> Trust:
     """The greatest trusted mean is one whose rounding error cannot be seen in d^2 beside sqrt(2 c2)."""
-    means, products, cancelled = (60.0, 1e12, 150.0) if dtype == np.float32 else (6e8, 1e30, 2e8)
+    means, products, cancelled = (60.0, 1e12, 100.0) if dtype == np.float32 else (6e8, 1e30, 2e8)
     greatest_N = min(1 + means**2 * patch.c2 / patch.c1, products)
-    return Trust(100 * greatest_N, 2 * patch.c1 * greatest_N, cancelled)
+    return Trust(100 * greatest_N, cancelled)
 
 
 def constants(patch: PatchDistance, dtype: Any) -> NDArray[Any]:
@@ -87,6 +83,8 @@ def constants(patch: PatchDistance, dtype: Any) -> NDArray[Any]:
             patch.form in ("sum", "product"),
             patch.form == "product",
             uncentred,
+            patch.lo,
+            2 * (float(dtype.type(patch.lo)) - patch.lo),  # what rounding of lo costs s
             1,
         ],
         dtype,
@@ -101,32 +99,31 @@ def _constant(numbers, place):
 
 @njit(forceinline=True)
 @no_type_check
-def _read_row(x, y, start, origins, width, plane_size, planes, pixels, pitch, lines, line):
-    """s and d of one pixel row of every plane of the panel, about their origins."""
+def _read_row(x, y, start, numbers, width, plane_size, planes, pixels, pitch, lines, line):
+    """s and d of one pixel row of every plane of the panel, for pixels that begin at 0."""
+    lo, gap = _constant(numbers, LO), _constant(numbers, GAP)
     for plane in range(planes):
         row, to = start + plane * plane_size, plane * pitch
-        of_x, of_y = _constant(origins, 3 * plane), _constant(origins, 3 * plane + 1)
-        of_d = _constant(origins, 3 * plane + 2)
         for i in range(0, pixels, lanes(x)):
             u, v = load_some(x, row + i, pixels - i), load_some(y, row + i, pixels - i)
             prefetch(x, row + i + width)
             prefetch(y, row + i + width)
-            store(lines, to + i, (u - of_x) + (v - of_y))  # what is written too far, the next plane overwrites
-            store(lines, to + i + line, (u - v) - of_d)
+            store(lines, to + i, (u - lo) + (v - lo) + gap)  # what is written too far, the next plane overwrites
+            store(lines, to + i + line, u - v)
 
 
 @njit
 @no_type_check
-def _read_row_in_phases(x, y, start, origins, plane_size, planes, pixels, pitch, lines, line, stride, phase_length):
+def _read_row_in_phases(x, y, start, numbers, plane_size, planes, pixels, pitch, lines, line, stride, phase_length):
     """The same for windows `stride` apart: pixels are dealt out so that what a filter reads lies side by side."""
+    lo, gap = numbers[LO], numbers[GAP]
     for plane in range(planes):
         row = start + plane * plane_size
-        of_x, of_y, of_d = origins[3 * plane], origins[3 * plane + 1], origins[3 * plane + 2]
         for i in range(pixels):
             u, v = x[row + i], y[row + i]
             to = i % stride * phase_length + plane * pitch + i // stride
-            lines[to] = (u - of_x) + (v - of_y)
-            lines[to + line] = (u - v) - of_d
+            lines[to] = (u - lo) + (v - lo) + gap
+            lines[to + line] = u - v
 
 
 @njit(forceinline=True)
@@ -200,17 +197,16 @@ def _squared(m_s, v_s, m_d, v_d, numbers):
 
 @njit(forceinline=True)
 @no_type_check
-def _derivatives(m_s, v_s, m_d, v_d, origin_s, origin_d, numbers):
-    """d^2 and N E, and what the transposed filters take, from the moments of s and d about their origins.
+def _derivatives(m_s, v_s, m_d, v_d, numbers):
+    """d^2 and N E, and what the transposed filters take, from the moments of s and d.
 
-    With B_z = 2 dd^2/dv_z these are -B_s, B_d, and dd^2/dm_x, dd^2/dm_y less B_s m_s +- B_d m_d (C_x, C_y). Means
-    there are about the origins, as the pixels are that will be multiplied by F'(B_z): the two nearly cancel. Last,
-    how large they are.
+    With B_z = 2 dd^2/dv_z these are -B_s, B_d, and dd^2/dm_x, dd^2/dm_y less B_s m_s +- B_d m_d (C_x, C_y). Last, how
+    large the terms are that nearly cancel: B_z m_z here, and F'(B_z) times pixels. B_d m_d stands for the rounding
+    error of x - y as well, in all forms.
     """
     rho, sigma, uncentred = _constant(numbers, RHO), _constant(numbers, SIGMA), _constant(numbers, UNCENTRED)
     one, luminance, cross = _constant(numbers, ONE), _constant(numbers, LUMINANCE), _constant(numbers, CROSS)
-    M_s, M_d = m_s + origin_s, m_d + origin_d
-    squared, product, A_d, N, V_s, V_d, E = _squared(M_s, v_s, M_d, v_d, numbers)
+    squared, product, A_d, N, V_s, V_d, E = _squared(m_s, v_s, m_d, v_d, numbers)
     inverse = one / product
     by_N, by_E = inverse * E, inverse * N
     a, b = (A_d + A_d) * by_N, (V_d + V_d) * by_E
@@ -219,13 +215,14 @@ def _derivatives(m_s, v_s, m_d, v_d, origin_s, origin_d, numbers):
     by_b = four * sigma * (one - cross * a) * by_E * by_E
     minus_B_s = by_b * V_d
     B_d = by_b * (V_s + one)
-    by_a = four * rho * (luminance - cross * b) * M_d * by_N * by_N
-    ratio = rho * M_s
-    A_x = by_a * fma(ratio, M_s - M_d, one)  # dD/dm_x; as a sum of derivatives by m_s and m_d it would cancel
-    minus_A_y = by_a * fma(ratio, M_s + M_d, one)
-    W_s = minus_B_s * (m_s - uncentred * M_s)
-    W_d = B_d * (m_d - uncentred * M_d)
-    cancels = absolute(W_s) + absolute(W_d) + absolute(B_d * M_d)  # the last for the rounding error of x - y
+    by_a = four * rho * (luminance - cross * b) * m_d * by_N * by_N
+    ratio = rho * m_s
+    A_x = by_a * fma(ratio, m_s - m_d, one)  # dD/dm_x; as a sum of derivatives by m_s and m_d it would cancel
+    minus_A_y = by_a * fma(ratio, m_s + m_d, one)
+    W_s, W_d = minus_B_s * m_s, B_d * m_d
+    cancels = absolute(W_s) + absolute(W_d)
+    centred = one - uncentred
+    W_s, W_d = centred * W_s, centred * W_d
     return squared, product, minus_B_s, B_d, (W_s - W_d) + A_x, (W_s + W_d) - minus_A_y, cancels
 
 
@@ -280,27 +277,27 @@ def _transpose_along(rows, at, taps, size):
 
 @njit(forceinline=True)
 @no_type_check
-def _write_row(x, y, row, origins, plane, first, count, rows, apart, taps, size, gx, gy, slopes, top):
+def _write_row(x, y, row, numbers, first, count, rows, apart, taps, size, gx, gy, slopes_x, slopes_y, top):
     """The gradient of `count` pixels of one row of one plane, which begins at `first` in the panel.
 
-    slopes[top : top + lanes] rise to its greatest absolute values.
+    slopes_x[top : top + lanes], and those of y, rise to its greatest absolute values.
     """
-    of_x, of_y = _constant(origins, 3 * plane), _constant(origins, 3 * plane + 1)
-    of_d = _constant(origins, 3 * plane + 2)
-    greatest = load(slopes, top)
+    lo, gap = _constant(numbers, LO), _constant(numbers, GAP)
+    greatest_x, greatest_y = load(slopes_x, top), load(slopes_y, top)
     for i in range(0, count, lanes(x)):
         here = first + i
         u, v = load_some(x, row + i, count - i), load_some(y, row + i, count - i)
-        by_s = _transpose_along(rows, here, taps, size) * ((u - of_x) + (v - of_y))
-        by_d = _transpose_along(rows, here + apart, taps, size) * ((u - v) - of_d)
+        by_s = _transpose_along(rows, here, taps, size) * ((u - lo) + (v - lo) + gap)
+        by_d = _transpose_along(rows, here + apart, taps, size) * (u - v)
         to_x = _transpose_along(rows, here + 2 * apart, taps, size) - by_s + by_d
         store_some(gx, row + i, to_x, count - i)
-        greatest = greater(greatest, absolute_some(to_x, count - i))
+        greatest_x = greater(greatest_x, absolute_some(to_x, count - i))
         if gy.size:
             to_y = _transpose_along(rows, here + 3 * apart, taps, size) - by_s - by_d
             store_some(gy, row + i, to_y, count - i)
-            greatest = greater(greatest, absolute_some(to_y, count - i))
-    store(slopes, top, greatest)
+            greatest_y = greater(greatest_y, absolute_some(to_y, count - i))
+    store(slopes_x, top, greatest_x)
+    store(slopes_y, top, greatest_y)
 
 
 @njit
@@ -315,22 +312,24 @@ def _transpose_at(rows, first, taps, stride, pixel):
 
 @njit
 @no_type_check
-def _write_row_in_phases(x, y, row, origins, plane, first, skip, count, rows, apart, taps, stride, gx, gy, slopes, top):
+def _write_row_in_phases(
+    x, y, row, numbers, first, skip, count, rows, apart, taps, stride, gx, gy, slopes_x, slopes_y, top
+):
     """The same for windows `stride` apart; the row begins `skip` pixels after the first window in the panel."""
-    of_x, of_y, of_d = origins[3 * plane], origins[3 * plane + 1], origins[3 * plane + 2]
-    greatest = slopes[top]
+    lo, gap = numbers[LO], numbers[GAP]
+    greatest_x, greatest_y = slopes_x[top], slopes_y[top]
     for i in range(count):
         if (skip + i) % stride >= len(taps):
             continue  # no window covers it: whatever it holds, NaN too, has no gradient
         u, v = x[row + i], y[row + i]
-        by_s = _transpose_at(rows, first, taps, stride, skip + i) * ((u - of_x) + (v - of_y))
-        by_d = _transpose_at(rows, first + apart, taps, stride, skip + i) * ((u - v) - of_d)
+        by_s = _transpose_at(rows, first, taps, stride, skip + i) * ((u - lo) + (v - lo) + gap)
+        by_d = _transpose_at(rows, first + apart, taps, stride, skip + i) * (u - v)
         gx[row + i] = _transpose_at(rows, first + 2 * apart, taps, stride, skip + i) - by_s + by_d
-        greatest = max(greatest, abs(gx[row + i]))
+        greatest_x = max(greatest_x, abs(gx[row + i]))
         if gy.size:
             gy[row + i] = _transpose_at(rows, first + 3 * apart, taps, stride, skip + i) - by_s - by_d
-            greatest = max(greatest, abs(gy[row + i]))
-    slopes[top] = greatest
+            greatest_y = max(greatest_y, abs(gy[row + i]))
+    slopes_x[top], slopes_y[top] = greatest_x, greatest_y
 
 
 @njit
@@ -347,59 +346,6 @@ def _zeros(count, like):
 def _columns(length, granule):
     """`length` rounded up to whole granules."""
     return -(-length // granule) * granule
-
-
-@njit(forceinline=True)
-@no_type_check
-def _typical(image, plane, width, low, high, left, right):
-    """The median of the pixels at the corners and in the middle of rows low ... high, columns left ... right."""
-    a, b = image[plane + low * width + left], image[plane + low * width + right]
-    c, d = image[plane + high * width + left], image[plane + high * width + right]
-    e = image[plane + (low + high) // 2 * width + (left + right) // 2]
-    f, g = max(min(a, b), min(c, d)), min(max(a, b), max(c, d))
-    return np.float64(max(min(e, f), min(max(e, f), g)))
-
-
-@njit
-@no_type_check
-def _set_origins(x, y, start, planes, height, width, size, stride, lo, origin, origins, absolutes):
-    """For each plane the origins of x, y and x - y, and how far those of s and d are from pixels of value 0.
-
-    An origin far outside the range would cost the digits of the pixels that are not; `lo` is taken instead.
-    """
-    low, left = size // 2, size // 2
-    high, right = (height - size) // stride * stride + low, (width - size) // stride * stride + left
-    if stride > size:  # the pixel in the middle may be under no window
-        low, left = high, right
-    for plane in range(planes):
-        at = (start + plane) * height * width
-        of_x = _typical(x, at, width, low, high, left, right)
-        of_y = _typical(y, at, width, low, high, left, right)
-        square = ((of_x - lo) + (of_y - lo)) ** 2 + (of_x - of_y) ** 2
-        if not square <= origin:
-            of_x = of_y = lo
-        origins[3 * plane], origins[3 * plane + 1] = of_x, of_y
-        of_x, of_y = np.float64(origins[3 * plane]), np.float64(origins[3 * plane + 1])
-        origins[3 * plane + 2] = of_x - of_y
-        absolutes[2 * plane] = (of_x - lo) + (of_y - lo)
-        absolutes[2 * plane + 1] = origins[3 * plane + 2]
-
-
-@njit
-@no_type_check
-def _fill(values, begin, end, value):
-    for i in range(begin, end):
-        values[i] = value
-
-
-@njit
-@no_type_check
-def _spread_origins(absolutes, planes, pitch, columns, length, rows):
-    """The origins of s and d, per column of the panel."""
-    for plane in range(planes):
-        at = plane * pitch
-        _fill(rows, at, at + columns, absolutes[2 * plane])
-        _fill(rows, length + at, length + at + columns, absolutes[2 * plane + 1])
 
 
 @njit
@@ -451,7 +397,7 @@ def _in_pairs(size: int, stride: int) -> bool:
 
 @cache
 def values_kernel(size: int, stride: int) -> Callable[..., None]:
-    """Compiled (x, y, taps, numbers, lo, origin, trusted, geometry..., sums, peaks, image): d^2 and its sums.
+    """Compiled (x, y, taps, numbers, trusted, geometry..., sums, peaks, image): d^2 and its sums.
 
     x, y: (planes, H, W), flattened. first, last, together: these planes, so many side by side. begin, end: these
     window positions of each row. sums[plane] = sum of d^2. peaks: (planes). image: (planes, h, w), flattened, or empty.
@@ -461,7 +407,7 @@ def values_kernel(size: int, stride: int) -> Callable[..., None]:
 
     @no_type_check  # numba infers the types
     def values(
-        x, y, taps, numbers, lo, origin, trusted, height, width, first, last, together, begin, end, sums, peaks, image
+        x, y, taps, numbers, trusted, height, width, first, last, together, begin, end, sums, peaks, image
     ):  # fmt: skip
         down, across = (height - SIZE) // STRIDE + 1, (width - SIZE) // STRIDE + 1
         reach, columns = (SIZE - 1) // STRIDE, end - begin
@@ -478,13 +424,9 @@ def values_kernel(size: int, stride: int) -> Callable[..., None]:
         squares = _zeros(2 * length, x)
         totals = np.empty(length, np.float64)
         tops = _zeros(length + lanes(x), x)
-        origins, absolutes = _zeros(3 * together, x), np.empty(2 * together)
-        of_columns = _zeros(2 * length, x)
 
         for start in range(first, last, together):
             planes = min(together, last - start)
-            _set_origins(x, y, start, planes, height, width, SIZE, STRIDE, lo, origin, origins, absolutes)
-            _spread_origins(absolutes, planes, pitch, columns, length, of_columns)
             for i in range(length):
                 totals[i] = 0
                 tops[i] = 0
@@ -495,10 +437,10 @@ def values_kernel(size: int, stride: int) -> Callable[..., None]:
                 while ready < (i + rows - 1) * STRIDE + SIZE:
                     row = start * plane_size + ready * width + begin * STRIDE
                     if PAIRED:
-                        _read_row(x, y, row, origins, width, plane_size, planes, pixels, pitch, lines, line)
+                        _read_row(x, y, row, numbers, width, plane_size, planes, pixels, pitch, lines, line)
                     else:
                         _read_row_in_phases(
-                            x, y, row, origins, plane_size, planes, pixels, pitch, lines, line, STRIDE, phase_length
+                            x, y, row, numbers, plane_size, planes, pixels, pitch, lines, line, STRIDE, phase_length
                         )
                     slot = ready % held * length
                     _filter_row(lines, line, taps, moments, slot, ring, length, SIZE, STRIDE, phase_length)
@@ -509,12 +451,11 @@ def values_kernel(size: int, stride: int) -> Callable[..., None]:
                 for at in range(0, length, lanes(x)):
                     s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps, SIZE, ROWS)
                     d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps, SIZE, ROWS)
-                    s, d = load(of_columns, at), load(of_columns, at + length)
-                    parts = _squared(s_0 + s, v_0, d_0 + d, w_0, numbers)
+                    parts = _squared(s_0, v_0, d_0, w_0, numbers)
                     square, peak = parts[0], greater(load(tops, at), parts[1])
                     store(squares, at, square)
                     if PAIRED:
-                        parts = _squared(s_1 + s, v_1, d_1 + d, w_1, numbers)
+                        parts = _squared(s_1, v_1, d_1, w_1, numbers)
                         store(squares, at + length, parts[0])
                         square = square + where_positive(second, parts[0])
                         peak = greater(peak, parts[1])
@@ -538,15 +479,15 @@ def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
 
     Of the columns `begin` to `end`, of which the last reach (size - 1) // stride beyond the last position, it gives the
     gradient of the pixels and the sums over positions. upstream: factors of d^2, (planes, h, w), flattened, or
-    empty for 1. With a stride, pixels that no window covers are not written. cancelled, slopes: (planes).
+    empty for 1. With a stride, pixels that no window covers are not written. cancelled, slopes_x, slopes_y: (planes).
     """
     SIZE, STRIDE, PAIRED = size, stride, _in_pairs(size, stride)
     ROWS = 2 if PAIRED else 1
 
     @no_type_check
     def gradients(
-        x, y, taps, numbers, lo, origin, trusted, height, width, first, last, together, begin, end, sums, peaks,
-        upstream, gx, gy, cancelled, slopes,
+        x, y, taps, numbers, trusted, height, width, first, last, together, begin, end, sums, peaks,
+        upstream, gx, gy, cancelled, slopes_x, slopes_y,
     ):  # fmt: skip
         down, across = (height - SIZE) // STRIDE + 1, (width - SIZE) // STRIDE + 1
         reach, plane_size = (SIZE - 1) // STRIDE, height * width
@@ -564,11 +505,11 @@ def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
         slots = np.empty(held, np.intp)
         totals = np.empty(length, np.float64)
         tops, wide = _zeros(length + lanes(x), x), _zeros(length, x)
-        steepest = _zeros(together * lanes(x), x)
-        origins, absolutes = _zeros(3 * together, x), np.empty(2 * together)
-        of_columns = _zeros(3 * length, x)  # origins of s and d, and 1 where a window begins, else 0
+        steepest_x, steepest_y = _zeros(together * lanes(x), x), _zeros(together * lanes(x), x)
+        begins = _zeros(length, x)  # 1 where a window begins, else 0
         for plane in range(together):
-            _fill(of_columns, 2 * length + plane * pitch, 2 * length + plane * pitch + columns, 1)
+            for i in range(plane * pitch, plane * pitch + columns):
+                begins[i] = 1
         weights = _zeros(2 * length, x)
         kept = reach + 2
         back = (kept + 1) * length
@@ -581,14 +522,12 @@ def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
 
         for start in range(first, last, together):
             planes = min(together, last - start)
-            _set_origins(x, y, start, planes, height, width, SIZE, STRIDE, lo, origin, origins, absolutes)
-            _spread_origins(absolutes, planes, pitch, columns, length, of_columns)
-            for i in range(len(steepest)):
-                steepest[i] = 0
+            for i in range(len(steepest_x)):
+                steepest_x[i] = steepest_y[i] = 0
             for i in range(length):
                 totals[i] = 0
                 tops[i] = wide[i] = 0
-                weights[i] = weights[length + i] = of_columns[2 * length + i]
+                weights[i] = weights[length + i] = begins[i]
             ready = done = 0
             for i in range(0, down, ROWS):
                 rows = min(ROWS, down - i)
@@ -596,10 +535,10 @@ def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
                 while ready < (i + rows - 1) * STRIDE + SIZE:
                     row = start * plane_size + ready * width + left * STRIDE
                     if PAIRED:
-                        _read_row(x, y, row, origins, width, plane_size, planes, pixels, pitch, lines, line)
+                        _read_row(x, y, row, numbers, width, plane_size, planes, pixels, pitch, lines, line)
                     else:
                         _read_row_in_phases(
-                            x, y, row, origins, plane_size, planes, pixels, pitch, lines, line, STRIDE, phase_length
+                            x, y, row, numbers, plane_size, planes, pixels, pitch, lines, line, STRIDE, phase_length
                         )
                     slot = ready % held * length
                     _filter_row(lines, line, taps, moments, slot, ring, length, SIZE, STRIDE, phase_length)
@@ -616,9 +555,8 @@ def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
                 for at in range(0, length, lanes(x)):
                     s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps, SIZE, ROWS)
                     d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps, SIZE, ROWS)
-                    s, d = load(of_columns, at), load(of_columns, at + length)
-                    inside, weight = load(of_columns, at + 2 * length), load(weights, at)
-                    square, peak, B_s, B_d, C_x, C_y, cancels = _derivatives(s_0, v_0, d_0, w_0, s, d, numbers)
+                    inside, weight = load(begins, at), load(weights, at)
+                    square, peak, B_s, B_d, C_x, C_y, cancels = _derivatives(s_0, v_0, d_0, w_0, numbers)
                     store(derivatives, slot + at, where_positive(inside, weight * B_s))
                     store(derivatives, slot + at + back, where_positive(inside, weight * B_d))
                     store(derivatives, slot + at + 2 * back, where_positive(inside, weight * C_x))
@@ -626,7 +564,7 @@ def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
                     cancels = absolute(weight * cancels)
                     if PAIRED:
                         weight = load(weights, at + length)
-                        square_1, peak_1, B_s, B_d, C_x, C_y, more = _derivatives(s_1, v_1, d_1, w_1, s, d, numbers)
+                        square_1, peak_1, B_s, B_d, C_x, C_y, more = _derivatives(s_1, v_1, d_1, w_1, numbers)
                         square = square + where_positive(second, square_1)
                         store(derivatives, below + at, where_positive(inside, weight * B_s))
                         store(derivatives, below + at + back, where_positive(inside, weight * B_d))
@@ -661,20 +599,22 @@ def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
                             at = k * apart + pad + plane * pitch
                             if PAIRED:
                                 _write_row(
-                                    x, y, row, origins, plane, at + begin - left, own,
-                                    filtered, 2 * apart, taps, SIZE, gx, gy, steepest, plane * lanes(x),
+                                    x, y, row, numbers, at + begin - left, own,
+                                    filtered, 2 * apart, taps, SIZE, gx, gy, steepest_x, steepest_y, plane * lanes(x),
                                 )  # fmt: skip
                             elif done % STRIDE < SIZE:
                                 _write_row_in_phases(
-                                    x, y, row, origins, plane, at, (begin - left) * STRIDE, own,
-                                    filtered, 2 * apart, taps, STRIDE, gx, gy, steepest, plane * lanes(x),
+                                    x, y, row, numbers, at, (begin - left) * STRIDE, own,
+                                    filtered, 2 * apart, taps, STRIDE, gx, gy, steepest_x, steepest_y, plane * lanes(x),
                                 )  # fmt: skip
                     done += ROWS
             for plane in range(planes):
                 at = plane * pitch
                 sums[start + plane] = _sum(totals, at + begin - left, at + columns)
                 cancelled[start + plane] = _greatest(wide, at, at + columns)
-                slopes[start + plane] = _greatest(steepest, plane * lanes(x), (plane + 1) * lanes(x))
+                top = plane * lanes(x)
+                slopes_x[start + plane] = _greatest(steepest_x, top, top + lanes(x))
+                slopes_y[start + plane] = _greatest(steepest_y, top, top + lanes(x))
             _set_peaks(tops, length, start, planes, pitch, columns, trusted, peaks)
 
     return compiled(gradients)

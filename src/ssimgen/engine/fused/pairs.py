@@ -147,8 +147,9 @@ def _mean_and_gradients(
     g_y = new(x.shape, dtype=x.dtype, device=x.device) if needs[1] else None
     beyond_last = (window.size - 1) // window.stride
     outputs = (_none(x) if z is None else _flat(z) for z in (upstream, g_x, g_y))
-    walk = _walk(pair_kernels.gradients_kernel, x, y, patch, beyond_last, 3, *outputs)
-    cancelled, slopes = walk.extremes[1:]
+    walk = _walk(pair_kernels.gradients_kernel, x, y, patch, beyond_last, 4, *outputs)
+    cancelled, slopes_x, slopes_y = walk.extremes[1:]
+    slopes = np.minimum(slopes_x, slopes_y) if needs[1] else slopes_x
     imprecise = walk.beyond | ~(cancelled <= walk.trust.cancelled * slopes)
     for planes, wide_x, wide_y in _widened(imprecise, x, y):
         factors = None if upstream is None else upstream.detach()[planes][:, None].double()
@@ -224,7 +225,7 @@ def _walk(
     found = np.zeros((len(panels.columns), 1 + extremes, panels.planes))
     kernel = kernel_for(window.size, window.stride)
     taps, numbers, trust = _prepared(patch, _dtype(x))
-    common = _flat(x), _flat(y), taps, numbers, patch.lo, trust.origin, trust.product, height, width
+    common = _flat(x), _flat(y), taps, numbers, trust.product, height, width
 
     def task(chunk: int) -> None:
         tile, first, last = panels.chunk(chunk)
