@@ -19,6 +19,7 @@ from PIL import Image
 from command_line import run
 from ssimgen import demo, ms_ssim, ssim
 from ssimgen.cli import COMMANDS
+from ssimgen.models import MODELS
 from ssimgen.run_evaluation import EvaluationOptions
 from ssimgen.training import Interrupted, load_model, read_metrics
 from stored_pictures import png
@@ -71,6 +72,16 @@ def pictures(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "a.png", tmp_path / "b.png"
 
 
+def test_the_remedy_for_small_images_is_that_of_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).random((20, 8, 8), dtype=np.float32))
+    words = ["train", "vae", "-o", tmp_path / "run", "--tau", "0.1", "--data", tmp_path / "images.npy", "--batch", "4"]
+    assert run(*words, "--iterations", "1") == 2
+    assert "does not fit images of 8 x 8 px: take a window (see --help) of size 8 or smaller" in capsys.readouterr().err
+    assert run(*words, "--iterations", "1", "--structure.size", "8") == 0
+
+
 # --- help ---------------------------------------------------------------------------------------------------------
 
 
@@ -87,6 +98,12 @@ def test_help_of_a_command_states_defaults(words: list[str], capsys: pytest.Capt
     text = capsys.readouterr().out
     assert "(default:" in text
     assert f"usage: ssimgen {' '.join(words)}" in text
+
+
+@pytest.mark.parametrize("words", [[name] for name in COMMANDS if name != "train"] + [["train", m] for m in MODELS])
+def test_help_has_no_marks_of_docstrings(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words, "--help") == 0
+    assert ":`" not in capsys.readouterr().out
 
 
 def test_help_does_not_wait_for_pytorch() -> None:

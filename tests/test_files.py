@@ -9,7 +9,7 @@ from typing import IO
 import pytest
 
 from ssimgen import _files
-from ssimgen._files import read_json, remove_temporaries, writable_folder, write_atomically
+from ssimgen._files import remove_temporaries, writable_folder, write_atomically
 
 
 def test_content_replaces_what_was_there(tmp_path: Path) -> None:
@@ -91,26 +91,3 @@ def test_trying_a_folder_leaves_no_name_in_it(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(_files.tempfile, "NamedTemporaryFile", None)
     writable_folder(tmp_path)
     assert seen == []
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is damaged: Expecting value"),
-        (b"{", "is damaged: Expecting property name"),
-        (b"\xff\xfe\x00", "is damaged: "),
-        (b"[" * 100_000, "is damaged: nested too deeply"),
-        (b"1" * 5000, "is damaged: Exceeds the limit"),
-    ],
-)
-def test_damaged_json_is_named(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "x.json"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"x.json {message}"):
-        read_json(path)
-
-
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "x.json")
-    with pytest.raises(ValueError, match=r"x\.json is not an ordinary file"):
-        read_json(tmp_path / "x.json")

@@ -5,6 +5,7 @@ The mutations are seeded, so that a failure comes again.
 
 import copy
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -225,6 +226,17 @@ def test_damage_is_named(tmp_path: Path, name: str, content: str, message: str) 
     with pytest.raises(ValueError, match=message) as caught:
         read(tmp_path)
     one_line(caught.value, tmp_path / name)
+
+
+def test_what_is_no_text_or_no_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / CONFIG
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"config\.json is damaged: .*: train the run again"):
+        read_config(tmp_path)
+    path.unlink()
+    os.mkfifo(path)  # a pipe is not waited for
+    with pytest.raises(ValueError, match=r"config\.json is damaged: it is not an ordinary file"):
+        read_config(tmp_path)
 
 
 def test_tables_of_the_wrong_kind_are_named(run: Path) -> None:

@@ -40,21 +40,6 @@ def remove_temporaries(folder: Path, name: str = "*") -> None:
         file.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not an ordinary file, or not JSON.
-    """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ValueError(f"{path} is not an ordinary file")
-    try:
-        return parse_json(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
 def parse_json(text: str | bytes) -> Any:
     """The value that JSON text stands for; ValueError if it is none, or is nested too deeply to be read."""
     try:

@@ -104,16 +104,18 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl, none without the file; a last one that was cut off is left out.
+    """The lines of metrics.jsonl of the run in `folder`, none without the file; one that was cut off is left out.
 
     Raises:
         ValueError: a line is damaged.
     """
-    path = folder / METRICS
-    *lines, last = (path.read_bytes() if path.exists() else b"").split(b"\n")
-    if last.endswith(b"}"):
-        lines.append(last)
-    return [_line(path, number, line) for number, line in enumerate(lines, 1)]
+    return [content for _, content in whole_lines(folder / METRICS)]
+
+
+def whole_lines(path: Path) -> list[tuple[bytes, dict[str, float]]]:
+    """The lines of a log, as written and as read; errors as :func:`read_metrics`."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [(line, _line(path, number, line)) for number, line in enumerate(lines, 1)]
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -197,7 +199,8 @@ def _line(path: Path, number: int, line: bytes) -> dict[str, float]:
         _sound({key: value for key, value in content.items() if value is None or math.isfinite(value)})
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"{path} is damaged: line {number} is {_shown(line.decode(errors='replace'))} ({error})"
+            f"{path} is damaged: line {number} is {_shown(line.decode(errors='replace'))} ({error}): "
+            "restore it, or remove it to go on without"
         ) from error
     return content
 

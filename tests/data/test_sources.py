@@ -383,6 +383,13 @@ def test_a_limit_takes_the_same_random_images_every_time() -> None:
 # --- options, and what is said --------------------------------------------------------------------------------------
 
 
+def test_reading_a_folder_says_nothing_on_standard_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for i in range(4):
+        save(tmp_path / f"{i}.png", bytes_of((9, 8), i))
+    load_images(tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_options_of_a_source_as_arguments(tmp_path: Path) -> None:
     for i in range(4):
         save(tmp_path / f"{i}.png", bytes_of((9, 8, 3), i))
@@ -392,7 +399,7 @@ def test_options_of_a_source_as_arguments(tmp_path: Path) -> None:
         found = load_images(source, **options)
         assert [part.digest for part in found] == [part.digest for part in expected]
     assert open_gallery(tmp_path, size=6, grey=True).images([0]).shape == (1, 1, 6, 6)
-    with pytest.raises(TypeError, match=r"images have no option 'sise': did you mean 'size'\?; there are size, grey"):
+    with pytest.raises(TypeError, match=r"images have no option 'sise' \(of size, grey, .*\): did you mean 'size'\?"):
         load_images(tmp_path, sise=6)
     with pytest.raises(ValueError, match="size must be from 1 to 10000 pixels, got 0"):
         load_images(tmp_path, size=0)

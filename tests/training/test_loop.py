@@ -645,12 +645,16 @@ def test_stray_checkpoints_are_refused_and_other_files_no_matter(tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training": None}, "option training must be a table of options, got None"),
-        ({"hardware": "gpu"}, "option hardware must be a table of options, got 'gpu'"),
+        ({"training": None}, "'training' is None, not a table: train the run again"),
+        ({"hardware": "gpu"}, "'hardware' is 'gpu', not a table: train the run again"),
         ({"optimiser": {"lr": "fast"}}, r"option optimiser\.lr must be float, got 'fast'"),
-        ({"training": {"iteration": 3}}, r"unknown option training\.iteration: did you mean 'iterations'"),
+        ({"training": {"iteration": 3}}, r"it has no 'training\.seed'"),
         ({"shape": [1, 4]}, "option shape must be"),
-        ({"data": {"source": "noise"}}, r"option data\.hash must be str"),
+        (
+            {"training": {"seed": 1, "iterations": 2, "iteration": 3}},
+            r"unknown option training\.iteration: did you mean",
+        ),
+        ({"data": {"source": "noise"}}, r"it has no 'data\.images'"),
         ({"config": {"latent": 4, "every": 1}}, "its content does not have its checksum: restore it"),
     ],
 )
@@ -668,12 +672,18 @@ def test_a_damaged_configuration_is_named(tmp_path: Path, changes: dict[str, Any
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda lines: [*lines[:2], "{}", *lines[2:]], "line 3 of .*metrics.jsonl is damaged, it is not a JSON object"),
+        (
+            lambda lines: [*lines[:2], "{}", *lines[2:]],
+            r"metrics.jsonl is damaged: line 3 is '\{\}' \(it has no 'iteration'\): restore it, or remove",
+        ),
         (
             lambda lines: [*lines[:2], "[" * 99999, *lines[2:]],
-            r"line 3 of .*metrics.jsonl is damaged \(nested too deep",
+            r"metrics.jsonl is damaged: line 3 is '\[.*\(nested too deep",
         ),
-        (lambda lines: [*lines[:2], '{"iteration": "3"}'], "line 3 of .*metrics.jsonl is damaged, it is not a JSON"),
+        (
+            lambda lines: [*lines[:2], '{"iteration": "3"}'],
+            r"metrics.jsonl is damaged: line 3 is .*'iteration' is '3', not a whole number",
+        ),
         (
             lambda lines: [*lines[:2], *lines[3:]],
             "metrics.jsonl is damaged: its lines up to iteration 10 are not those",

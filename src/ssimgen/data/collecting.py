@@ -7,12 +7,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from ssimgen._memory import total_memory
@@ -20,6 +22,8 @@ from ssimgen.data.decoding import Decoded
 
 _BLOCK = 1024  # images copied at a time
 _NAMED = 3  # of those left out
+
+T = TypeVar("T")
 
 
 class Collected(NamedTuple):
@@ -69,6 +73,13 @@ def collect(
         for change, count in changes.items():
             report(f"{count} of {len(kept)} pictures of {source} {change}")
         return Collected(store.pixels(), store.file is not None, kept)
+
+
+def tracked(pictures: Iterable[T], source: str, total: int | None) -> Iterable[T]:
+    """`pictures`, with a progress bar on standard error, gone when done; none where no one looks."""
+    console = Console(stderr=True)
+    text = f"reading {source}"
+    return track(pictures, text, total=total, transient=True, console=console, disable=not console.is_terminal)
 
 
 def default_memory() -> int:

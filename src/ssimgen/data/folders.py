@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from ssimgen import pictures
-from ssimgen.data.collecting import collect
+from ssimgen.data.collecting import collect, tracked
 from ssimgen.data.decoding import Encoded, decoder
 from ssimgen.data.fitting import Fit
 from ssimgen.data.images import Images
@@ -33,7 +32,7 @@ def read(
         raise ValueError(nothing_in(folder))
     with decoder(fit, len(paths), background=background) as decode:
         decoded = decode(Encoded(str(path), path) for path in paths)
-        shown = track(decoded, f"reading {folder}", total=len(paths), transient=True)
+        shown = tracked(decoded, str(folder), len(paths))
         pixels, on_disk, kept = collect(shown, str(folder), memory=memory, strict=strict, report=report)
     return Images(pixels, _labels(folder, [paths[i] for i in kept]), str(folder), on_disk)
 

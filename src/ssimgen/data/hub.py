@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 
-from ssimgen.data.collecting import collect
+from ssimgen.data.collecting import collect, tracked
 from ssimgen.data.decoding import Encoded, decoder
 from ssimgen.data.fitting import Fit
 from ssimgen.data.images import Images
@@ -137,7 +136,7 @@ def _images(
 
     def encoded() -> Iterator[Encoded]:
         rows = _rows(stream, source)
-        for number, row in enumerate(track(rows, f"reading {source}", total=limit, transient=True)):
+        for number, row in enumerate(tracked(rows, source, limit)):
             labels.append(row[label] if label else None)
             yield _encoded(f"image {number} of {source}", row[image], of_files)
 

@@ -134,7 +134,7 @@ def _source(given: Source | str | Path, options: Mapping[str, Any]) -> Source:
     for name in options:
         if name not in known:
             hint = suggestion(name, known)
-            raise TypeError(f"images have no option {name!r}{hint}; there are {', '.join(known)}")
+            raise TypeError(f"images have no option {name!r} (of {', '.join(known)}){hint}")
     return dataclasses.replace(given if isinstance(given, Source) else Source(str(given)), **options)
 
 

@@ -37,7 +37,7 @@ class AAEConfig:
     Attributes:
         latent: dimensions of the code.
         num_classes: how many classes a conditional network draws; 0: it is not conditional.
-        objective: the reconstruction error; see :mod:`ssimgen.objectives.reconstruction`.
+        objective: the reconstruction error; docs/models.md has the formulas.
         structure: window, form and constants of the structural objectives; the others ignore it.
         alpha: weight of 1 - MS-SSIM in "mix", the rest being l1's.
         network: encoder and decoder.

@@ -47,7 +47,7 @@ class VAEConfig:
             of the objective. Starting points, for 28 x 28 digits: l2 5e-4, l1 7e-4, bce 2e-3, ssim 6.5e-3,
             ms_ssim 2.5e-3, mix 2.3e-3.
         latent: dimensions of the code z.
-        objective: the reconstruction error; see :mod:`ssimgen.objectives.reconstruction` for formulas and scales.
+        objective: the reconstruction error; docs/models.md has the formulas.
         structure: window, form and constants of the structural objectives; the others ignore it.
         alpha: weight of 1 - MS-SSIM in "mix", the rest being l1's.
         network: encoder and decoder.

@@ -59,8 +59,8 @@ class Perceptual:
             adversarial loss; "energy", the energy distance of the two batches, added likewise, within classes if the
             model is conditional.
         weight: of the term; the adversarial loss has weight 1.
-        error: how two images are compared: an objective of :mod:`ssimgen.objectives.reconstruction`, such as "ssim", of
-            any form, or "ms_ssim" (Kancharla, Channappayya 2018); "energy" takes "ssim" and "l2".
+        error: how two images are compared: an objective of autoencoders, such as "ssim", of any form, or
+            "ms_ssim" (Kancharla, Channappayya 2018); "energy" takes "ssim" and "l2".
         structure: window, form and constants of the structural ones.
     """
 

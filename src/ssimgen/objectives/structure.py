@@ -19,7 +19,7 @@ class Structure:
     """Which structural distance, of images in [0, 1].
 
     Attributes:
-        form: "product" (1 - SSIM), "sum", "centred" or "uncentred"; see :func:`ssimgen.distance`.
+        form: "product" (1 - SSIM), "sum", "centred" or "uncentred"; docs/mathematics.md has the formulas.
         norm: "rms", or "frobenius", which grows with the number of patches.
         window: "gaussian" or "uniform".
         size: side of the window in pixels.

@@ -17,6 +17,7 @@ refused when a byte of it has changed.
 :func:`make_model` makes a model whose weights a seed fixes, :func:`load_model` the trained one from the run folder.
 """
 
+from ssimgen._reading import read_metrics
 from ssimgen.training.checkpoints import CheckpointError
 from ssimgen.training.evaluation import evaluation_hook
 from ssimgen.training.loop import (
@@ -30,7 +31,7 @@ from ssimgen.training.loop import (
 )
 from ssimgen.training.making import make_model
 from ssimgen.training.options import Hardware, Optimiser, Training
-from ssimgen.training.runs import RunFolder, load_model, read_metrics
+from ssimgen.training.runs import RunFolder, load_model
 
 __all__ = [
     "CheckpointError",

@@ -23,7 +23,7 @@ class Training:
     Attributes:
         iterations: how many batches the model sees; each takes every step of the model that is due.
         batch: images in a batch, over all devices.
-        seed: fixes batches and noise, and the weights of a model that :func:`make_model` makes from it.
+        seed: fixes batches and noise, and the weights of a model that `make_model` makes from it.
         ema: decay of the exponential moving average of weights (such as 0.999), with which samples are drawn; 0: none.
         log_every: iterations between lines of metrics.jsonl, each the mean since the last.
         picture_every: iterations between pictures of samples and reconstructions.

@@ -24,7 +24,8 @@ import torch
 
 import ssimgen
 from ssimgen import _options
-from ssimgen._files import parse_json, read_json, remove_temporaries, synchronise, writable_folder, write_atomically
+from ssimgen._files import remove_temporaries, synchronise, writable_folder, write_atomically
+from ssimgen._reading import CONFIG, METRICS, read_config, whole_lines
 from ssimgen.models import MODELS, Model
 from ssimgen.training import checkpoints
 from ssimgen.training.checkpoints import Checkpoint, CheckpointError
@@ -56,8 +57,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = path / "config.json"
-        self.metrics = path / "metrics.jsonl"
+        self.config = path / CONFIG
+        self.metrics = path / METRICS
         self.checkpoints = path / "checkpoints"
         self._logged = hashlib.sha256()  # the log as this process knows it
 
@@ -129,12 +130,7 @@ class RunFolder:
         Raises:
             ValueError: there is no run, or its configuration is damaged.
         """
-        try:
-            content = read_json(self.config)
-        except FileNotFoundError as error:
-            raise ValueError(f"{self.path} holds no run: {self.config.name} is missing") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{self.config} is damaged: not a JSON object")
+        content = read_config(self.path)
         hints = typing.get_type_hints(_Config)
         if missing := [key for key in hints if key not in content]:
             raise ValueError(f"{self.config} is damaged: {', '.join(missing)} missing")
@@ -142,8 +138,6 @@ class RunFolder:
             _options.check(hints, {key: content[key] for key in hints})
         except ValueError as error:
             raise ValueError(f"{self.config} is damaged: {error}") from error
-        if not isinstance(content["data"].get("hash"), str):
-            raise ValueError(f"{self.config} is damaged: option data.hash must be str")
         if content.pop(_CHECKSUM, None) not in (None, _checksum(content)):  # None: of an earlier version
             raise ValueError(f"{self.config} is damaged: its content does not have its checksum: restore it")
         return content
@@ -169,7 +163,7 @@ class RunFolder:
         """
         if not self.metrics.exists():
             return
-        lines = _whole_lines(self.metrics)
+        lines = whole_lines(self.metrics)
         kept = b"".join(line + b"\n" for line, content in lines if content["iteration"] <= iteration)
         self._logged = hashlib.sha256(kept)
         if checksum not in (None, self._logged.hexdigest()):
@@ -178,31 +172,6 @@ class RunFolder:
                 "restore it, or remove it to go on without"
             )
         write_atomically(self.metrics, lambda file: file.write(kept))
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl of the run in `path`, without one at the end that was not written whole.
-
-    Raises:
-        ValueError: a line is damaged.
-    """
-    return [content for _, content in _whole_lines(RunFolder(path).metrics)]
-
-
-def _whole_lines(file: Path) -> list[tuple[bytes, dict[str, float]]]:
-    """The lines of a log, as written and as read."""
-    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
-    return [(line, _metrics_of(line, f"line {number} of {file}")) for number, line in enumerate(lines, start=1)]
-
-
-def _metrics_of(line: bytes, name: str) -> dict[str, float]:
-    try:
-        content = parse_json(line)
-    except ValueError as error:
-        raise ValueError(f"{name} is damaged ({error}): remove it") from error
-    if not isinstance(content, dict) or type(content.get("iteration")) is not int:
-        raise ValueError(f"{name} is damaged, it is not a JSON object with a whole number as iteration: remove it")
-    return content
 
 
 def load_model(path: Path | str) -> Model:
