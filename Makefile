@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up what they need; a second call starts at once.
-.PHONY: demo test fuzz faults lint format types bench clean
+.PHONY: demo test fuzz faults mutants lint format types bench clean
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -27,6 +27,12 @@ fuzz: $(STAMP)
 MINUTES ?= 10
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/faults.py --minutes $(MINUTES) --seed $(SEED)
+
+# Whether tests notice one wrong operator or number; goes on where it stopped: make mutants SAMPLE=10 MODULES="pairwise"
+SAMPLE ?= 100000
+BAR ?= 0.9
+mutants: $(STAMP)
+	$(BIN)/python tests/mutation/mutation.py $(if $(MODULES),--modules $(MODULES)) --sample $(SAMPLE) --bar $(BAR)
 
 bench: $(BENCH)/.installed
 	$(BENCH)/bin/python benchmarks/pairs.py
