@@ -11,6 +11,8 @@ from ssimgen.engine import eager
 
 SLICE = 24  # seeds a test
 
+pytestmark = pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")  # many are out of range on purpose
+
 
 def failures(case: Case) -> list[str]:
     report = (check_sample if case.what in SAMPLES else check)(case)

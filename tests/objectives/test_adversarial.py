@@ -1,13 +1,15 @@
 """Losses of adversarial players against their formulas, values and gradients, and the perceptual terms."""
 
 import math
+import warnings
 from itertools import permutations
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from ssimgen import distance
+from ssimgen import DataRangeWarning, distance
 from ssimgen.discrepancy import energy_distance
 from ssimgen.metrics import Euclidean, StructuralDistance
 from ssimgen.objectives.adversarial import (
@@ -111,17 +113,24 @@ def test_it_is_the_structural_distance_of_windows_of_one_pixel() -> None:
     torch.testing.assert_close(of_pixels(scores, 1.0), of_pixels(scores.view(-1, 1), 1.0))
 
 
-def test_of_maps_it_is_equation_2_against_a_constant_map() -> None:
+@pytest.mark.parametrize("norm", ["rms", "frobenius"])
+def test_of_maps_it_is_the_squared_distance_to_a_constant_map(norm: Literal["rms", "frobenius"]) -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(4, 1, 7, 7, generator=generator, dtype=torch.float64).requires_grad_()
-    structure = Structure(form="sum", window="uniform", size=3, k1=0.5, k2=0.8)
-    loss = LabelDistance("structural", structure)(maps, -1.0)
-    window = Window.uniform(3)
-    full = distance(
-        maps, torch.full_like(maps, -1.0), data_range=1.0, form="sum", window=window, k1=0.5, k2=0.8, squared=True
-    )
+    structure = Structure(form="sum", norm=norm, window="uniform", size=3, k1=0.5, k2=0.8)
+    loss = LabelDistance("structural", structure)(maps, -1.0)  # and no warning of scores outside of [0, 1]
+    options = {"form": "sum", "window": Window.uniform(3), "k1": 0.5, "k2": 0.8, "norm": norm, "squared": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataRangeWarning)
+        full = distance(maps, torch.full_like(maps, -1.0), data_range=1.0, **options)
     assert loss.item() == pytest.approx(full.mean().item(), rel=1e-5)
     assert slopes(loss, maps) == pytest.approx(slopes(full.mean(), maps), rel=1e-3, abs=1e-6)
+
+
+def test_of_maps_it_is_equation_2_against_a_constant_map() -> None:
+    maps = torch.randn(4, 1, 7, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    structure = Structure(form="sum", window="uniform", size=3, k1=0.5, k2=0.8)
+    loss = LabelDistance("structural", structure)(maps, -1.0)
     patches = maps.detach().unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)  # (4, 1, 5, 5, 9)
     mean, variance = patches.mean(4), patches.var(4, correction=0)
     by_hand = (mean + 1) ** 2 / (mean**2 + 1 + 0.5**2) + variance / (variance + 0.8**2)

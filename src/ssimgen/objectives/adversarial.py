@@ -28,12 +28,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ssimgen import engine
 from ssimgen._arguments import choice
 from ssimgen.batches import gathered
 from ssimgen.discrepancy import energy_distance
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 from ssimgen.objectives.reconstruction import Objective, Reconstruction
 from ssimgen.objectives.structure import Structure
+from ssimgen.similarity import patch_distance, patches
 
 Game = Literal["non-saturating", "minimax"]
 
@@ -164,7 +166,14 @@ class LabelDistance:
             if scores.ndim == 2:
                 c1 = self.structure.k1**2
                 return ((scores - label).square() / (scores.square() + label**2 + c1)).mean()
-            return self.structure.squared_distance(scores, torch.full_like(scores, label)).mean()
+            return self._of_maps(scores, torch.full_like(scores, label))
+
+    def _of_maps(self, scores: Float[Tensor, "B 1 h w"], labels: Float[Tensor, "B 1 h w"]) -> Float[Tensor, ""]:
+        """The mean of D^2. Scores are no images: they have no range that they could be outside of."""
+        options, window = self.structure, self.structure.make_window()
+        patch = patch_distance(scores, 1.0, window, options.k1, options.k2, options.form)
+        square = engine.squared_mean(scores, labels, patch).mean()
+        return square * patches(scores, window) if options.norm == "frobenius" else square
 
 
 def moved_balance(

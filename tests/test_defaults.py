@@ -1,0 +1,107 @@
+"""What is computed where nothing is said: numbers and choices that the documentation and the papers promise."""
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+CONSTANTS = {"k1": 0.01, "k2": 0.03}  # Wang, Bovik, Sheikh, Simoncelli 2004
+DISTANCE = {"form": "sum", "norm": "rms", "squared": False, **CONSTANTS}
+TEST = {"permutations": 1000, "seed": 0, "level": 0.05}
+
+DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "windows": {
+        "Window": {"stride": 1, "beta": 1.0},
+        "Window.gaussian": {"size": 11, "sigma": 1.5, "stride": 1},
+        "Window.uniform": {"stride": 1, "unbiased": False},
+    },
+    "similarity": {"ssim": CONSTANTS, "ssim_map": CONSTANTS, "distance": DISTANCE, "ms_ssim": CONSTANTS},
+    "pairwise": {
+        "ssim": {**CONSTANTS, "progress": False},
+        "distance": {**DISTANCE, "progress": False},
+    },
+    "metrics": {"StructuralDistance": {"form": "sum", "norm": "rms", **CONSTANTS}},
+    "kernels": {"SSIM": CONSTANTS},
+    "discrepancy": {
+        "mmd2": {"unbiased": True},
+        "energy_distance": {"unbiased": True},
+        "embedded_mmd2": {"unbiased": True},
+        "TwoSampleResult": {"shared": 0},
+        "two_sample_test": TEST,
+        "permutation_test": TEST,
+    },
+    "losses": {
+        "SSIMLoss": {**CONSTANTS, "reduction": "mean"},
+        "MSSSIMLoss": {**CONSTANTS, "reduction": "mean"},
+        "StructuralDistanceLoss": {**DISTANCE, "squared": True, "reduction": "mean"},
+        "MMDLoss": {"unbiased": False, "root": False},
+        "EnergyLoss": {"unbiased": True},
+    },
+    "statistics": {"mean": {"level": 0.95}, "paired": {"level": 0.95}},
+    "streaming": {
+        "mmd2": {"unbiased": True},
+        "energy_distance": {"unbiased": True},
+        "block_sum": {"diagonal": True},
+    },
+    "objectives.structure": {
+        "Structure": {
+            "form": "product",
+            "norm": "rms",
+            "window": "gaussian",
+            "size": 11,
+            "sigma": 1.5,
+            "stride": 1,
+            "unbiased": False,
+            **CONSTANTS,
+        }
+    },
+    "objectives.reconstruction": {"Reconstruction": {"name": "ssim", "alpha": 0.84}},  # Zhao et al. 2017
+    "objectives.adversarial": {
+        "Perceptual": {"kind": "none", "weight": 1.0, "error": "ssim"},
+        "LabelDistance": {"kind": "l2"},
+    },
+    "objectives.moment_matching": {
+        "PairKernel": {"kind": "gaussian", "metric": "ssim", "relative": True},
+        "BlockDistance": {"form": "sum", **CONSTANTS},
+    },
+    "evaluation.estimates": {"Bootstrap": {"resamples": 1000, "level": 0.95, "seed": 0}},
+    "evaluation.manifolds": {
+        "precision": {"neighbours": 3},  # Kynkaanniemi et al. 2019
+        "recall": {"neighbours": 3},
+        "density": {"neighbours": 5},  # Naeem et al. 2020
+        "coverage": {"neighbours": 5},
+    },
+    "evaluation.classification": {"train_classifier": {"epochs": 8, "seed": 0}, "at_chance": {"level": 0.01}},
+    "evaluation.comparison": {"similarity_indices": CONSTANTS},
+    "evaluation.sets": {"compare_sets": {"kernel": "components", "form": "sum", **CONSTANTS, **TEST}},
+}
+
+
+def found(module: str) -> dict[str, dict[str, Any]]:
+    """Numbers and words that stand in for what is not said, of everything public that a module defines."""
+    home = import_module(f"ssimgen.{module}")
+    public = {name: value for name, value in vars(home).items() if not name.startswith("_")}
+    public = {name: value for name, value in public.items() if getattr(value, "__module__", "") == home.__name__}
+    for name, value in list(public.items()):
+        if inspect.isclass(value):
+            methods = (method for method in vars(value) if not method.startswith("_"))
+            public |= {f"{name}.{method}": getattr(value, method) for method in methods}
+    defaults = {name: _defaults(value) for name, value in public.items() if callable(value)}
+    return {name: some for name, some in defaults.items() if some}
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return {}  # a name for a type
+    return {each.name: each.default for each in parameters if isinstance(each.default, bool | int | float | str)}
+
+
+@pytest.mark.parametrize("module", DEFAULTS)
+def test_defaults(module: str) -> None:
+    defaults = found(module)
+    if module == "pairwise":
+        del defaults["check_room"]  # no part of the interface
+    assert defaults == DEFAULTS[module]
