@@ -94,7 +94,8 @@ class Worker:
             if status is None:
                 return TIMEOUT, f"{limit:.0f} s"
             if status:
-                return KILLED, next((line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
+                lines = (line for line in output.splitlines() if line.startswith(("FAILED", "ERROR")))
+                return KILLED, next(lines, f"exit status {status}")
         return SURVIVED, ""
 
     def stop(self) -> None:
