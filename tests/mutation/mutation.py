@@ -149,8 +149,8 @@ class Worker:
                     return None, ""
                 finally:
                     _kill(self.process)
-        if self.stopped:
-            raise InterruptedError
+        if self.stopped or self.process.returncode in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
+            raise InterruptedError("the tests were stopped from outside, which says nothing of the mutant")
         return self.process.returncode, output
 
 
