@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import signal
 from collections.abc import Iterator
 
 import jaxtyping
@@ -13,6 +14,11 @@ from ssimgen.data import load_images
 
 settings.register_profile("reproducible", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("reproducible")
+
+# Shells start what runs behind them with signals ignored, which children inherit; tests send them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for ended in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(ended, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
