@@ -75,9 +75,9 @@ def distance(
 ) -> Float[Tensor, "n m"]:
     """Structural distance of all pairs: entry (i, j) is :func:`ssimgen.distance` of x_i and y_j, or its square.
 
-    In float32, D^2 is within 1e-6 of its value for all finite images. Those for which float32 is not enough are computed
-    in float64, in some two to three times the time: pictures of wide flat areas in several tones, images far outside of
-    their range, and images that are nearly equal to others.
+    In float32, D^2 is within 1e-6 of its value for all finite images. Those for which float32 is not enough are
+    computed in float64, in some two to three times the time: pictures of wide flat areas in several tones, images far
+    outside of their range, and images that are nearly equal to others.
 
     Args:
         x, y, data_range, window, k1, k2, progress: as :func:`ssim`; the diagonal of y=None is exactly 0, or NaN.
