@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from oracles import ssim as oracle
-from ssimgen import Window, engine
+from ssimgen import Window, distance, engine, pairwise
 from ssimgen.engine import PatchDistance, eager_all_pairs
 from ssimgen.engine.fused import all_pairs
 from ssimgen.similarity import FORMS
@@ -290,7 +290,7 @@ def test_who_computes(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def record(x: Tensor, y: Tensor | None, *_: object, name: str = name) -> Tensor:
             chosen.append(name)
-            return torch.zeros(len(x), len(x if y is None else y))
+            return torch.ones(len(x), len(x if y is None else y))
 
         monkeypatch.setattr(module, "squared_all_pairs", record)
     digits, photos = torch.rand(3, 1, 28, 28), torch.rand(3, 3, 64, 64)
@@ -305,6 +305,21 @@ def test_who_computes(monkeypatch: pytest.MonkeyPatch) -> None:
         engine.squared_all_pairs(image, None, patch_distance(window))
     torch.func.vmap(lambda x: engine.squared_all_pairs(x, None, patch_distance()))(digits[None])
     assert chosen == ["fused", "fused", "fused", "eager", "eager", "eager", "eager"]
+
+
+def test_compiled_kernels_take_over_where_images_are_nearly_equal() -> None:
+    """A difference of matrix products is then the rounding error of its terms."""
+    x = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    x[1] = x[0] + 1e-6 * torch.randn(1, 28, 28, generator=torch.Generator().manual_seed(1))
+    x.requires_grad_()
+    window = Window.uniform(28)
+    gradients = []
+    for images in (x, x.detach().double().requires_grad_()):
+        pair = distance(images[:1], images[1:], data_range=1.0, window=window)
+        matrix = pairwise.distance(images, data_range=1.0, window=window)
+        gradients.append(torch.autograd.grad(matrix[0, 1], images)[0].double())
+        assert abs(matrix[0, 1] - pair[0]) <= 1e-4 * pair[0]
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-4 * gradients[1].abs().max().item())
 
 
 MEMORY_SCRIPT = """
