@@ -171,6 +171,7 @@ def test_the_dead_zone_of_clamped_terms() -> None:
     assert alive.abs().max() > 1e-4
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # of PyTorch's own making
 def test_derivatives_where_terms_are_clamped_and_where_not() -> None:
     """Forward mode and backward mode agree; a clamped term makes the product of its channel constant."""
     patch = skimage.data.camera()[200:232, 300:332] / 255

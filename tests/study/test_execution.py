@@ -272,8 +272,8 @@ def test_a_stopped_study_says_what_stopped_it_and_goes_on(
     assert 0 < done < 30_000
     assert error.splitlines() == [
         f"stopped   runs/noise/vae/l2/seed-0: after iteration {done}, checkpoint written",
-        f"stopped by {signum.name}",
         "0 of 1 runs are finished; the same command goes on with the others",
+        f"ssimgen: stopped by {signum.name}",
     ]
     assert process.returncode == code
     assert (tmp_path / "out" / "results.csv").exists()
@@ -333,7 +333,7 @@ def test_an_ignored_hangup_stays_ignored() -> None:
     [
         ([], "name a study file, or ask for --quick --data FOLDER"),
         (["--quick"], "--quick takes its images from --data"),
-        (["nowhere.toml"], "No such file or directory: 'nowhere.toml'"),
+        (["nowhere.toml"], "cannot read options from nowhere.toml: No such file or directory"),
         (["a.toml", "--data", "x"], "--data, --size and --grey belong to --quick"),
     ],
     ids=["nothing", "quick without data", "no file", "data with a file"],

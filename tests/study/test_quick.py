@@ -50,7 +50,9 @@ def test_the_study_fits_into_the_budget(splits: Splits, minutes: float, objectiv
         assert runs[0].training.iterations < 400
         assert list(variants) == ["l2", "ssim"]
     assert content["models"]["vae"]["baseline"] == "l2"
-    assert content["data"]["images"] == {"data": "mine", "size": 12, "grey": False, "strict": False, "held_out": 0.2}
+    assert content["data"]["images"] == {
+        "data": "mine", "size": 12, "grey": False, "background": "white", "strict": False, "held_out": 0.2,
+    }  # fmt: skip
 
 
 def test_two_processes_do_more(splits: Splits) -> None:

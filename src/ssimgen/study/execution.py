@@ -47,7 +47,7 @@ class Stopped(KeyboardInterrupt):
     """Signal `signum` stopped a study after every running model wrote a checkpoint; `outcomes` are those so far."""
 
     def __init__(self, signum: int, outcomes: list[Outcome]) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}; the same command goes on")
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.signum, self.outcomes = signum, outcomes
 
 
@@ -100,7 +100,6 @@ def run_study(
             outcomes.append(outcome)
             report(outcome)
     if received:
-        print(f"stopped by {signal.Signals(received[0]).name}", file=sys.stderr)
         raise Stopped(received[0], outcomes)
     if len(outcomes) < len(plan.runs) or any(outcome.status == "stopped" for outcome in outcomes):
         print("budget used up", file=sys.stderr)
