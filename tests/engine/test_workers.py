@@ -110,9 +110,11 @@ def test_what_the_handler_of_a_signal_raises_is_not_lost(signum: int) -> None:
     """Not even between two chunks, in a callback from C."""
     torch.set_num_threads(2)
     before = signal.signal(signum, signal.default_int_handler)
+    senders = []  # kept: what the end of a thread object calls would swallow the interrupt
     try:
         for _ in range(10):
             sender = threading.Timer(0.002, os.kill, (os.getpid(), signum))
+            senders.append(sender)
             with pytest.raises(KeyboardInterrupt):
                 _work_on(sender)
             sender.join()
