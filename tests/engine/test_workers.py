@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,6 +122,28 @@ def test_what_the_handler_of_a_signal_raises_is_not_lost(signum: int) -> None:
         assert signal.getsignal(signum) is signal.default_int_handler
     finally:
         signal.signal(signum, before)
+
+
+def test_a_signal_does_not_interrupt_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the midst of a submission it would leave a lock held, and the next call would wait for ever."""
+
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, *args: Any, **options: Any) -> Any:
+            signal.raise_signal(signal.SIGINT)
+            return super().submit(*args, **options)
+
+    torch.set_num_threads(2)
+    monkeypatch.setattr(workers, "_parallel", None)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    ran: list[int] = []
+    try:
+        with Interrupted(1) as pool:
+            monkeypatch.setattr(workers, "_pool", pool)
+            with pytest.raises(KeyboardInterrupt):
+                workers.run(ran.append, 4)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sorted(ran) == [0, 1, 2, 3]
 
 
 def test_pytorch_lends_its_threads_where_it_runs_on_gnu_openmp() -> None:

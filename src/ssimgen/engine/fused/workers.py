@@ -79,20 +79,23 @@ def run(task: Callable[[int], None], chunks: int) -> None:
 
 def _on_threads(work: _Work, threads: int) -> None:
     """Call `work`, which raises nothing, on so many threads, or fewer where they cannot be had."""
-    if _parallel is not None:
-        with _signals_held():
+    with _signals_held():
+        if _parallel is not None:
             _parallel(_CALLBACK(lambda _: work()), None, threads, 0)
-        return
-    futures = _submit(work, threads - 1)
-    work()
-    for future in futures:
-        if not future.cancel():  # one that has not started has nothing left to do
-            future.result()
+            return
+        futures = _submit(work, threads - 1)
+        work()
+        for future in futures:
+            if not future.cancel():  # one that has not started has nothing left to do
+                future.result()
 
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Let handlers of SIGINT and SIGTERM run when it is over: what they raise would be lost in a callback from C."""
+    """Let handlers of SIGINT and SIGTERM run when it is over.
+
+    What they raise would be lost in a callback from C, and leave locks of the pool held for ever.
+    """
     if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread
         yield
         return
