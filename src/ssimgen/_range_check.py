@@ -21,7 +21,18 @@ _warned = False
 
 
 class DataRangeWarning(UserWarning):
-    """Images are outside their data_range; off with `warnings.simplefilter("ignore", ssimgen.DataRangeWarning)`."""
+    """Images are outside the data_range that they are said to have, so that their SSIM is a number of no meaning.
+
+    Given once a process; off with `warnings.simplefilter("ignore", ssimgen.DataRangeWarning)`.
+
+    Example:
+        >>> import warnings, torch, ssimgen
+        >>> warnings.simplefilter("error", ssimgen.DataRangeWarning)
+        >>> ssimgen.ssim(torch.full((1, 1, 16, 16), 255.0), torch.zeros(1, 1, 16, 16), data_range=1.0)
+        Traceback (most recent call last):
+            ...
+        ssimgen._range_check.DataRangeWarning: x has values from 255 to 255, but data_range says [0, 1]: pass 1.0 ...
+    """
 
 
 def notice_range(data_range: DataRange, x: Tensor, y: Tensor | None) -> None:

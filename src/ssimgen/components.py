@@ -34,6 +34,8 @@ from ssimgen.metrics import Metric, against_itself
 from ssimgen.similarity import DEFAULT_WINDOW, checked_options, patch_distance
 from ssimgen.windows import Window
 
+__all__ = ["PARTS", "Component", "Part"]
+
 Part = Literal["luminance", "contrast", "structure"]
 PARTS: tuple[Part, ...] = ("luminance", "contrast", "structure")
 
@@ -51,6 +53,19 @@ class Component(Metric):
     Args:
         part: "luminance", "contrast" or "structure".
         data_range, window, k1, k2: as :func:`ssimgen.ssim`.
+
+    Raises:
+        TypeError, ValueError: an unknown part or options out of range, at once; images, when called, as
+            :func:`ssimgen.ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.components import Component
+        >>> x = torch.rand(1, 1, 16, 16) / 2
+        >>> Component("luminance", data_range=1.0)(x, x + 0.3).item() > 0.1
+        True
+        >>> Component("contrast", data_range=1.0)(x, x + 0.3).item() < 0.01
+        True
     """
 
     part: Part

@@ -20,6 +20,17 @@ from ssimgen import engine, pairwise
 from ssimgen._autocast import no_autocast
 from ssimgen.kernels import Kernel
 
+__all__ = [
+    "MeanEmbedding",
+    "TwoSampleResult",
+    "cmmd2",
+    "embedded_mmd2",
+    "energy_distance",
+    "mmd2",
+    "permutation_test",
+    "two_sample_test",
+]
+
 _BLOCK = 256  # rows of a Gram matrix, or relabellings, that are in memory at once in float64
 _MATRICES = 5  # of all pairs, that a kernel, its bandwidth and the test take at most; 4.1 were measured at N = 4,000
 _DEVIATIONS, _ENOUGH = 4, 19  # above chance, by so many relabellings or more: see TwoSampleResult.paired
@@ -46,6 +57,16 @@ def mmd2(
         ValueError: matrices that do not fit each other, samples of one point with `unbiased`, or, of matrices on a
             CPU, a result that is not finite. On other devices, where asking would wait, and where PyTorch traces or
             transforms the call, such a result is returned.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.discrepancy import mmd2
+        >>> from ssimgen.kernels import Gaussian
+        >>> from ssimgen.metrics import Euclidean
+        >>> kernel = Gaussian(Euclidean(), bandwidths=(1.0,))
+        >>> x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[4.0], [5.0]])
+        >>> round(mmd2(kernel(x), kernel(x, y), kernel(y)).item(), 3)
+        1.207
     """
     n, m = _sizes(k_xx, k_xy, k_yy, ("k_xx", "k_xy", "k_yy"))
     if unbiased:
@@ -67,7 +88,26 @@ def energy_distance(
         2 mean D(x_i, y_j) - mean D(x_i, x_j) - mean D(y_i, y_j),
 
     from distance matrices, not squared. It is twice the squared MMD of the paper's kernel -1/2 H D H
-    (docs/kernels.md, F3). `unbiased` and errors as :func:`mmd2`.
+    (docs/kernels.md, F3), in the units of D.
+
+    Args:
+        d_xx, d_xy, d_yy: `metric(x)`, `metric(x, y)`, `metric(y)`.
+        unbiased: leave the diagonals out of the same-sample means: the U-statistic, of mean 0 when the distributions
+            are equal, and so negative about half of the time. Otherwise the V-statistic, never negative for a
+            Hilbertian metric.
+
+    Raises:
+        ValueError: matrices that do not fit each other, samples of one point with `unbiased`, or, of matrices on a
+            CPU, a result that is not finite. On other devices, where asking would wait, and where PyTorch traces or
+            transforms the call, such a result is returned.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.discrepancy import energy_distance
+        >>> from ssimgen.metrics import Euclidean
+        >>> metric, x, y = Euclidean(), torch.tensor([[0.0], [1.0]]), torch.tensor([[4.0], [5.0]])
+        >>> energy_distance(metric(x), metric(x, y), metric(y))
+        tensor(6.)
     """
     n, m = _sizes(d_xx, d_xy, d_yy, ("d_xx", "d_xy", "d_yy"))
     if unbiased:
@@ -104,6 +144,15 @@ def cmmd2(
     Raises:
         ValueError: matrices that do not fit each other, a lambda that is not positive or, as for :func:`mmd2`, too
             small for the matrix to be factored, or a result that is not finite. Elsewhere these give NaN.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.discrepancy import cmmd2
+        >>> from ssimgen.kernels import SSIM
+        >>> labels, x, y = torch.arange(8) % 2, torch.rand(8, 1, 16, 16), torch.rand(8, 1, 16, 16) / 4
+        >>> k, outcome = (labels[:, None] == labels).float(), SSIM(data_range=1.0)
+        >>> cmmd2(k, k, k, outcome(x), outcome(x, y), outcome(y), regularisation=1e-3).item() > 0.1
+        True
     """
     names = ("k_xx", "k_xy", "k_yy", "l_xx", "l_xy", "l_yy")
     n, m = _sizes(k_xx, k_xy, k_yy, names[:3])
@@ -138,6 +187,14 @@ class MeanEmbedding:
         count: number of points n.
         total: sum of phi(x_i), (d,).
         squares: sum of |phi(x_i)|^2, 0-d.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.discrepancy import MeanEmbedding
+        >>> parts = torch.rand(3, 10, 4)  # three parts of ten points with four features
+        >>> whole = sum((MeanEmbedding.of(part) for part in parts[1:]), MeanEmbedding.of(parts[0]))
+        >>> whole.count, whole.total.shape
+        (30, torch.Size([4]))
     """
 
     count: int
@@ -155,10 +212,26 @@ class MeanEmbedding:
 
 
 def embedded_mmd2(x: MeanEmbedding, y: MeanEmbedding, *, unbiased: bool = True) -> Float[Tensor, ""]:
-    """:func:`mmd2` of the kernel phi(x) . phi(y), from two mean embeddings: |mean phi(x_i) - mean phi(y_j)|^2.
+    """Squared MMD with the kernel phi(x) . phi(y), from two mean embeddings: |mean phi(x_i) - mean phi(y_j)|^2.
 
-    Where features approximate a kernel within e for every pair, this is within 4 e of `mmd2` with that kernel:
-    the weights of its entries have absolute values of sum 4. `unbiased` and errors as :func:`mmd2`.
+    Where features approximate a kernel within e for every pair, this is within 4 e of :func:`mmd2` with that kernel:
+    the weights of its entries have absolute values of sum 4.
+
+    Args:
+        x, y: embeddings of the two samples by the same features.
+        unbiased: leave the products of points with themselves out: the U-statistic, of mean 0 when the distributions
+            are equal. Otherwise the V-statistic, never negative.
+
+    Raises:
+        ValueError: embeddings of unequally many features, samples of one point with `unbiased`, or a result that is
+            not finite.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.discrepancy import MeanEmbedding, embedded_mmd2
+        >>> x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[4.0], [5.0]])
+        >>> embedded_mmd2(MeanEmbedding.of(x), MeanEmbedding.of(y), unbiased=False)
+        tensor(16., dtype=torch.float64)
     """
     if x.total.shape != y.total.shape:
         raise ValueError(
@@ -189,11 +262,20 @@ class TwoSampleResult:
         null: (B,) the statistic under the permutations.
         witness_x: (n,) the witness function at the points of x: the mean kernel to x less the mean kernel to y, a
             point's kernel with itself left out. Largest where x has mass that y lacks.
-        witness_y: (m,) the same at the points of y; smallest where y has mass that x lacks.
+        witness_y: (m,) the witness function at the points of y; smallest where y has mass that x lacks.
         across: how many of all points have their nearest other point, in the distance of the kernel, in the other
             sample.
-        across_by_chance: (mean, standard deviation) of that number under the permutations.
+        across_by_chance: (mean, standard deviation) of `across` under the permutations.
         shared: how many points of y are equal to one of x.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.discrepancy import two_sample_test
+        >>> from ssimgen.kernels import SSIM
+        >>> x = torch.rand(20, 1, 16, 16)
+        >>> result = two_sample_test(x, x / 4, SSIM(data_range=1.0), permutations=99)
+        >>> result.rejected, result.p_value
+        (True, 0.01)
     """
 
     statistic: float
@@ -248,6 +330,15 @@ def two_sample_test(
     Raises:
         ValueError: samples of fewer than two points, values that are not finite, unequal shapes, or too few
             points or permutations for the level.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.discrepancy import two_sample_test
+        >>> from ssimgen.kernels import Gaussian
+        >>> from ssimgen.metrics import StructuralDistance
+        >>> kernel = Gaussian(StructuralDistance(data_range=1.0), bandwidths="median")
+        >>> two_sample_test(torch.rand(20, 1, 16, 16), torch.rand(20, 1, 16, 16) / 4, kernel, permutations=99).p_value
+        0.01
     """
     x, y = arguments.samples(x, y)
     n, m = len(x), len(y)
@@ -275,13 +366,31 @@ def shared_points(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."]) -> int:
 def permutation_test(
     gram: Float[Tensor, "N N"], n: int, *, permutations: int = 1000, seed: int = 0, level: float = 0.05
 ) -> TwoSampleResult:
-    """:func:`two_sample_test` on the Gram matrix of the pooled sample, whose first n points are x.
+    """Kernel two-sample test, as :func:`two_sample_test`, on the Gram matrix of the pooled sample.
 
     Nothing that depends on the order of the points may be in the matrix: bandwidths come from all of them.
+
+    Args:
+        gram: `kernel(torch.cat([x, y]))`, with the n points of x first.
+        n: how many points x has.
+        permutations: B. The least p-value is 1 / (1 + B).
+        seed: of the relabellings; the same seed gives the same p-value.
+        level: of the test, for `TwoSampleResult.rejected`.
+
+    Returns:
+        The result; `shared` is 0, since points cannot be told equal by their kernel values.
 
     Raises:
         ValueError: a matrix that is not square or not finite, fewer than two points in a sample, or too few points
             or permutations for the level.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.discrepancy import permutation_test
+        >>> from ssimgen.kernels import SSIM
+        >>> pooled = torch.cat([torch.rand(20, 1, 16, 16), torch.rand(20, 1, 16, 16) / 4])
+        >>> permutation_test(SSIM(data_range=1.0)(pooled), 20, permutations=99).p_value
+        0.01
     """
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise ValueError(f"gram must be square, the pooled sample against itself, got shape {tuple(gram.shape)}")

@@ -59,6 +59,15 @@ def all_pairs(x: da.Array, y: da.Array | None, function: PairFunction, *, block:
     Raises:
         TypeError, ValueError: before any work, whatever `function` raises for points of this shape and dtype;
             arrays that are not dask's, not floating point, empty, of unknown length, or of unlike points.
+
+    Example:
+        >>> import dask.array as da
+        >>> from ssimgen import distributed
+        >>> from ssimgen.metrics import StructuralDistance
+        >>> x = da.random.random((6, 1, 16, 16), chunks=(3, 1, 16, 16))
+        >>> d = distributed.all_pairs(x, None, StructuralDistance(data_range=1.0), block=3)
+        >>> d.shape, d.chunks, d.compute().diagonal().max().item()
+        ((6, 6), ((3, 3), (3, 3)), 0.0)
     """
     itself = y is None
     x, y, dtype = _blocks(x, x if y is None else y, function, block)
@@ -84,6 +93,15 @@ def mmd2(
     Raises:
         TypeError, ValueError: as :func:`all_pairs`; fewer than two points with `unbiased`; and, when computed,
             kernel values that are not finite.
+
+    Example:
+        >>> import dask.array as da
+        >>> from ssimgen import distributed
+        >>> from ssimgen.kernels import Gaussian
+        >>> from ssimgen.metrics import Euclidean
+        >>> x, y = da.asarray([[0.0], [1.0]]), da.asarray([[4.0], [5.0]])
+        >>> round(float(distributed.mmd2(x, y, Gaussian(Euclidean(), bandwidths=(1.0,)))), 3)
+        1.207
     """
     x, y, _ = _blocks(x, y, kernel, block)
     n, m = len(x), len(y)
@@ -105,7 +123,28 @@ def mmd2(
 def energy_distance(
     x: da.Array, y: da.Array, metric: PairFunction, *, unbiased: bool = True, block: int | None = None
 ) -> da.Array:
-    """Energy distance of two samples: a lazy number in float64; arguments and errors as :func:`mmd2`."""
+    """Energy distance of two samples: a lazy number in float64, which `float(...)` computes.
+
+    As :func:`ssimgen.discrepancy.energy_distance` of the three distance matrices, of which only the sums of blocks are
+    kept.
+
+    Args:
+        x, y, block: as :func:`all_pairs`.
+        metric: D, as `StructuralDistance(data_range=1.0)`.
+        unbiased: the U-statistic, otherwise the V-statistic.
+
+    Raises:
+        TypeError, ValueError: as :func:`all_pairs`; fewer than two points with `unbiased`; and, when computed,
+            distances that are not finite.
+
+    Example:
+        >>> import dask.array as da
+        >>> from ssimgen import distributed
+        >>> from ssimgen.metrics import Euclidean
+        >>> x, y = da.asarray([[0.0], [1.0]]), da.asarray([[4.0], [5.0]])
+        >>> float(distributed.energy_distance(x, y, Euclidean()))
+        6.0
+    """
     value: da.Array = -mmd2(x, y, metric, unbiased=unbiased, block=block)  # MMD^2 with the kernel -D
     return value
 

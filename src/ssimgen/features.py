@@ -40,7 +40,24 @@ _MOST_TERMS = 24
 
 @dataclass(frozen=True, eq=False)
 class ExponentialSum:
-    """1/z ~ sum_k weights_k exp(-rates_k z), all positive, with relative error at most `error` on [low, high]."""
+    """1/z ~ sum_k weights_k exp(-rates_k z), all positive, with relative error at most `error` on [low, high].
+
+    Made by :meth:`reciprocal`; a call gives the sum at any z. Each term is a product exp(-rate u) exp(-rate v) of
+    z = u + v, which is what turns SSIM into an inner product (docs/kernels.md, F6).
+
+    Attributes:
+        rates, weights: (T,) one of each a term.
+        low, high: ends of the interval.
+        error: proved bound of |z sum - 1| on it.
+
+    Example:
+        >>> import numpy as np
+        >>> from ssimgen.features import ExponentialSum
+        >>> reciprocal = ExponentialSum.reciprocal(low=0.01, high=2.0, tolerance=0.01)
+        >>> z = np.array([0.01, 0.5, 2.0])
+        >>> np.allclose(reciprocal(z), 1 / z, rtol=0.01), len(reciprocal.rates)
+        (True, 5)
+    """
 
     rates: Array
     weights: Array
@@ -154,6 +171,15 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         n_features_in_: pixels a row.
         sums_: the :class:`ExponentialSum` of each factor, luminance first.
         projection_: the random projection, or None.
+
+    Example:
+        >>> import numpy as np
+        >>> from ssimgen.features import SSIMFeatures
+        >>> X = np.random.default_rng(0).random((10, 16))  # rows are vectors: one patch each
+        >>> features = SSIMFeatures(data_range=1.0).fit(X)
+        >>> phi = features.transform(X)
+        >>> np.allclose((phi**2).sum(1), 1, rtol=0, atol=features.error_bound_)  # SSIM of equal patches
+        True
     """
 
     def __init__(

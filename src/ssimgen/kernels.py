@@ -1,12 +1,5 @@
 """Kernels on vectors and images: made from a metric or from SSIM, composed with + and *.
 
-    from ssimgen.kernels import Gaussian, SSIM
-    from ssimgen.metrics import StructuralDistance
-
-    kernel = Gaussian(StructuralDistance(data_range=1.0), bandwidths=(0.2, 0.5)) + 2 * SSIM(data_range=1.0)
-    gram = kernel(x)          # (n, n), x against itself
-    cross = kernel(x, y)      # (n, m)
-
 A kernel never changes: nothing in it depends on the sample it is called with. Bandwidths chosen from data come
 from :meth:`Kernel.fit`, which returns another kernel.
 """
@@ -45,15 +38,26 @@ class Kernel(ABC):
     Attributes:
         positive_definite: claims that every Gram matrix is positive semidefinite.
         unit_diagonal: claims that k(x, x) = 1 for every x.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.kernels import SSIM, Gaussian
+        >>> from ssimgen.metrics import Euclidean
+        >>> kernel = 2 * SSIM(data_range=1.0) + Gaussian(Euclidean(), bandwidths="median")
+        >>> kernel = kernel.fit(torch.rand(8, 1, 16, 16))
+        >>> kernel(torch.rand(4, 1, 16, 16)).shape, kernel.positive_definite
+        (torch.Size([4, 4]), True)
     """
 
     @property
     @abstractmethod
-    def positive_definite(self) -> bool: ...
+    def positive_definite(self) -> bool:
+        """Whether every Gram matrix is positive semidefinite."""
 
     @property
     @abstractmethod
-    def unit_diagonal(self) -> bool: ...
+    def unit_diagonal(self) -> bool:
+        """Whether k(x, x) = 1 for every x."""
 
     @abstractmethod
     def __call__(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]: ...
@@ -85,6 +89,15 @@ class Gaussian(Kernel):
 
     Raises:
         ValueError: bandwidths that are not positive numbers; a call before `fit` where they are "median".
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.kernels import Gaussian
+        >>> from ssimgen.metrics import Euclidean
+        >>> kernel = Gaussian(Euclidean(), bandwidths=(1.0,))
+        >>> kernel(torch.tensor([[0.0], [1.0]])).round(decimals=3)
+        tensor([[1.0000, 0.6070],
+                [0.6070, 1.0000]])
     """
 
     metric: Metric
@@ -112,7 +125,27 @@ class Gaussian(Kernel):
 @final
 @dataclass(frozen=True)
 class Laplacian(Kernel):
-    """k(x, y) = sum over bandwidths s of exp(-D(x, y) / s); arguments and errors as :class:`Gaussian`."""
+    """k(x, y) = sum over bandwidths s of exp(-D(x, y) / s).
+
+    Heavier tails than the Gaussian, and a kink at x = y.
+
+    Args:
+        metric: D. Positive definite for every Hilbertian D: D is itself of negative type (Schoenberg 1938).
+        bandwidths: s, in the units of D; or "median", to be set from data by :meth:`fit` (see
+            :func:`median_distance`).
+
+    Raises:
+        ValueError: bandwidths that are not positive numbers; a call before `fit` where they are "median".
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.kernels import Laplacian
+        >>> from ssimgen.metrics import Euclidean
+        >>> kernel = Laplacian(Euclidean(), bandwidths=(1.0,))
+        >>> kernel(torch.tensor([[0.0], [1.0]])).round(decimals=3)
+        tensor([[1.0000, 0.3680],
+                [0.3680, 1.0000]])
+    """
 
     metric: Metric
     bandwidths: tuple[float, ...] | Literal["median"]
@@ -148,6 +181,19 @@ class DistanceInduced(Kernel):
     Args:
         metric: D, not squared.
         base: b, as a sample of one point: (1, C, H, W) for images.
+
+    Raises:
+        ValueError: a base of more than one point.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.kernels import DistanceInduced
+        >>> from ssimgen.metrics import Euclidean
+        >>> kernel = DistanceInduced(Euclidean(), base=torch.tensor([[0.0]]))
+        >>> kernel(torch.tensor([[1.0], [2.0], [-3.0]]))
+        tensor([[1., 1., 0.],
+                [1., 2., 0.],
+                [0., 0., 3.]])
     """
 
     metric: Metric
@@ -178,10 +224,20 @@ class DistanceInduced(Kernel):
 @final
 @dataclass(frozen=True)
 class SSIM(Kernel):
-    """k(x, y) = SSIM of images (n, C, H, W); options as :func:`ssimgen.ssim`.
+    """k(x, y) = SSIM of images (n, C, H, W), in [-1, 1]; options as :func:`ssimgen.ssim` (Wang et al. 2004, Eq. 13).
 
     Positive definite with unit diagonal (docs/kernels.md, F1), so 1 - k is half a squared distance in its Hilbert
     space; but not characteristic: distributions exist that no MMD with this kernel tells apart (F4).
+
+    Raises:
+        TypeError, ValueError: options out of range, at once; images, when called, as :func:`ssimgen.ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.kernels import SSIM
+        >>> gram = SSIM(data_range=1.0)(torch.rand(5, 1, 16, 16, dtype=torch.float64))
+        >>> gram.shape, torch.linalg.eigvalsh(gram).min().item() > 0
+        (torch.Size([5, 5]), True)
     """
 
     data_range: DataRange
@@ -208,7 +264,14 @@ class SSIM(Kernel):
 @final
 @dataclass(frozen=True)
 class Sum(Kernel):
-    """k(x, y) = left(x, y) + right(x, y)."""
+    """k(x, y) = left(x, y) + right(x, y), positive definite if both are; `left + right` makes it.
+
+    Example:
+        >>> from ssimgen.kernels import SSIM, Sum
+        >>> sharp, smooth = SSIM(data_range=1.0), SSIM(data_range=1.0, k2=0.1)
+        >>> sharp + smooth == Sum(sharp, smooth)
+        True
+    """
 
     left: Kernel
     right: Kernel
@@ -231,7 +294,16 @@ class Sum(Kernel):
 @final
 @dataclass(frozen=True)
 class Product(Kernel):
-    """k(x, y) = left(x, y) right(x, y), positive definite if both are (Schur's product theorem)."""
+    """k(x, y) = left(x, y) right(x, y), positive definite if both are (Schur 1911); `left * right` makes it.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.kernels import SSIM
+        >>> kernel = SSIM(data_range=1.0)
+        >>> x = torch.rand(4, 1, 16, 16)
+        >>> torch.equal((kernel * kernel)(x), kernel(x) ** 2)
+        True
+    """
 
     left: Kernel
     right: Kernel
@@ -254,7 +326,17 @@ class Product(Kernel):
 @final
 @dataclass(frozen=True)
 class Scaled(Kernel):
-    """k(x, y) = factor kernel(x, y), with a positive factor."""
+    """k(x, y) = factor kernel(x, y); `factor * kernel` makes it.
+
+    Raises:
+        ValueError: a factor that is not a positive number.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.kernels import SSIM
+        >>> (2 * SSIM(data_range=1.0))(torch.rand(3, 1, 16, 16)).diagonal()
+        tensor([2., 2., 2.])
+    """
 
     kernel: Kernel
     factor: float
@@ -285,8 +367,19 @@ def median_distance(metric: Metric, x: Float[Tensor, "n ..."]) -> float:
     The lower of the two middle values if their number is even. For a mixture, multiply:
     `m = median_distance(metric, x); Gaussian(metric, (m / 2, m, 2 * m))`.
 
+    Args:
+        metric: D.
+        x: the sample, (n, ...).
+
     Raises:
         ValueError: fewer than two points, distances that are not finite, or a median of 0 (most points are equal).
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.kernels import median_distance
+        >>> from ssimgen.metrics import Euclidean
+        >>> median_distance(Euclidean(), torch.tensor([[0.0], [1.0], [5.0]]))
+        4.0
     """
     with torch.no_grad():
         distances = metric(x)
@@ -316,6 +409,14 @@ def centred_gram(distances: Float[Tensor, "m n"], training: Float[Tensor, "n n"]
 
     Raises:
         ValueError: matrices that are not square or do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.kernels import centred_gram
+        >>> from ssimgen.metrics import StructuralDistance
+        >>> gram = centred_gram(StructuralDistance(data_range=1.0)(torch.rand(5, 1, 16, 16)))
+        >>> gram.sum(0).abs().max().item() < 1e-5
+        True
     """
     sample = distances if training is None else training
     if sample.ndim != 2 or sample.shape[0] != sample.shape[1]:

@@ -22,9 +22,25 @@ def _reduce(values: Tensor, reduction: str) -> Tensor:
 
 
 class SSIMLoss(nn.Module):
-    """1 - SSIM of image pairs (B, C, H, W), in [0, 2]; options as :func:`ssimgen.ssim`.
+    """1 - SSIM of image pairs, in [0, 2]: 0 for equal images (Wang et al. 2004, Eq. 13).
 
-    `reduction` is "mean" over the batch, "sum", or "none" for one value a pair.
+    Computed from 1 - s1 and 1 - s2, where nothing cancels for nearly equal images: exactly 0 at x = y, and never below.
+
+    Args:
+        data_range: l, for values in [0, l], or (lo, hi).
+        window, k1, k2: as :func:`ssimgen.ssim`.
+        reduction: "mean" over the batch, "sum", or "none" for one value a pair.
+
+    Raises:
+        TypeError, ValueError: options out of range, at once; images, when called, as :func:`ssimgen.ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.losses import SSIMLoss
+        >>> x, y = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32, requires_grad=True)
+        >>> SSIMLoss(data_range=1.0)(y, x).backward()
+        >>> y.grad.shape
+        torch.Size([4, 3, 32, 32])
     """
 
     def __init__(
@@ -57,7 +73,24 @@ class SSIMLoss(nn.Module):
 
 
 class MSSSIMLoss(nn.Module):
-    """1 - MS-SSIM of image pairs (B, C, H, W), in [0, 2]; options as :func:`ssimgen.ms_ssim`."""
+    """1 - MS-SSIM of image pairs, in [0, 2]: 0 for equal images (Wang, Simoncelli, Bovik 2003, Eq. 7).
+
+    Args:
+        data_range: l, for values in [0, l], or (lo, hi).
+        window, weights, k1, k2: as :func:`ssimgen.ms_ssim`; weights=None takes as many scales as fit the images.
+        reduction: "mean" over the batch, "sum", or "none" for one value a pair.
+
+    Raises:
+        TypeError, ValueError: options out of range, at once; images, and weights that do not fit them, when called, as
+            :func:`ssimgen.ms_ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.losses import MSSSIMLoss
+        >>> x = torch.rand(4, 1, 32, 32)
+        >>> MSSSIMLoss(data_range=1.0, reduction="none")(x, x)
+        tensor([0., 0., 0., 0.])
+    """
 
     def __init__(
         self,
@@ -84,9 +117,27 @@ class MSSSIMLoss(nn.Module):
 
 
 class StructuralDistanceLoss(nn.Module):
-    """D^2 of image pairs (B, C, H, W), or D with squared=False; options as :func:`ssimgen.distance`.
+    """D^2 of image pairs, or D with squared=False (Ghojogh, Karray, Crowley 2020, Eqs. 1 and 2).
 
     The square is the default because it takes the place of the squared l2 norm and is smooth where x = y.
+
+    Args:
+        data_range: l, for values in [0, l], or (lo, hi).
+        form, norm, window, k1, k2: as :func:`ssimgen.distance`. With "rms" and images in their range, D^2 is at most
+            3 for form "sum", 2 for "product" and "centred", 1 for "uncentred".
+        squared: D^2 instead of D.
+        reduction: "mean" over the batch, "sum", or "none" for one value a pair.
+
+    Raises:
+        TypeError, ValueError: options out of range, at once; images, when called, as :func:`ssimgen.distance`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.losses import StructuralDistanceLoss
+        >>> x, y = torch.rand(2, 4, 1, 16, 16)
+        >>> loss, root = (StructuralDistanceLoss(data_range=1.0, squared=s, reduction="none") for s in (True, False))
+        >>> torch.allclose(loss(x, y), root(x, y) ** 2)
+        True
     """
 
     def __init__(
@@ -134,6 +185,14 @@ class MMDLoss(nn.Module):
 
     Raises:
         ValueError: root with unbiased: the U-statistic can be negative.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.kernels import SSIM
+        >>> from ssimgen.losses import MMDLoss
+        >>> real, generated = torch.rand(2, 8, 1, 16, 16)
+        >>> loss = MMDLoss(SSIM(data_range=1.0))(generated.requires_grad_(), real)
+        >>> loss.backward()
     """
 
     def __init__(self, kernel: Kernel, *, unbiased: bool = False, root: bool = False) -> None:
@@ -149,10 +208,24 @@ class MMDLoss(nn.Module):
 
 
 class EnergyLoss(nn.Module):
-    """Energy distance 2 E D(x, y) - E D(x, x') - E D(y, y') of two samples.
+    """Energy distance 2 E D(x, y) - E D(x, x') - E D(y, y') of two samples; it has no bandwidth.
 
-    See :func:`ssimgen.discrepancy.energy_distance`. It has no bandwidth. `unbiased` leaves the zero distances of
-    points to themselves out of the means, so that its gradient is unbiased over batches.
+    See :func:`ssimgen.discrepancy.energy_distance`. With the structural distance it is the paper's moment matching by
+    K = -1/2 H D H, times two (docs/kernels.md, F3).
+
+    Args:
+        metric: D, as `StructuralDistance(data_range=1.0)`.
+        unbiased: leave the zero distances of points to themselves out of the means, so that the gradient is unbiased
+            over batches; otherwise the V-statistic, never negative for a Hilbertian metric.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.losses import EnergyLoss
+        >>> from ssimgen.metrics import StructuralDistance
+        >>> real, generated = torch.rand(2, 8, 1, 16, 16)
+        >>> EnergyLoss(StructuralDistance(data_range=1.0))(generated.requires_grad_(), real).backward()
+        >>> generated.grad.shape
+        torch.Size([8, 1, 16, 16])
     """
 
     def __init__(self, metric: Metric, *, unbiased: bool = True) -> None:

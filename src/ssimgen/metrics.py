@@ -19,6 +19,8 @@ from ssimgen.engine import Form
 from ssimgen.similarity import DEFAULT_WINDOW, NORMS, checked_options, root
 from ssimgen.windows import Window
 
+__all__ = ["Euclidean", "Metric", "StructuralDistance"]
+
 
 class Metric(ABC):
     """A distance D: `metric(x, y)` is the matrix of D(x_i, y_j), differentiable in both arguments.
@@ -30,11 +32,22 @@ class Metric(ABC):
         hilbertian: claims that D(x, y) = |phi(x) - phi(y)| for a map phi into a Hilbert space. Then D satisfies
             the triangle inequality, -D and -D^2 are conditionally positive definite (Schoenberg 1938), and the
             kernels made from D are positive definite.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.metrics import Euclidean, Metric
+        >>> metric: Metric = Euclidean()
+        >>> metric(torch.tensor([[0.0], [1.0]]), torch.tensor([[4.0]]))
+        tensor([[4.],
+                [3.]])
+        >>> metric.hilbertian
+        True
     """
 
     @property
     @abstractmethod
-    def hilbertian(self) -> bool: ...
+    def hilbertian(self) -> bool:
+        """Whether D(x, y) = |phi(x) - phi(y)| for a map phi into a Hilbert space."""
 
     @abstractmethod
     def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
@@ -48,7 +61,15 @@ class Metric(ABC):
 @final
 @dataclass(frozen=True)
 class Euclidean(Metric):
-    """D(x, y) = |x - y|, the Euclidean norm over all axes but the first: for vectors and for images."""
+    """D(x, y) = |x - y|, the Euclidean norm over all axes but the first: for vectors and for images.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.metrics import Euclidean
+        >>> Euclidean()(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+        tensor([[0., 5.],
+                [5., 0.]])
+    """
 
     @property
     def hilbertian(self) -> bool:
@@ -79,10 +100,20 @@ def against_itself(square: Float[Tensor, "n n"], x: Float[Tensor, "n ..."]) -> F
 @final
 @dataclass(frozen=True)
 class StructuralDistance(Metric):
-    """D of :func:`ssimgen.distance` between images (n, C, H, W); the options are the same.
+    """D of :func:`ssimgen.distance` between images (n, C, H, W), with its options (Ghojogh et al. 2020, Eqs. 1 and 2).
 
     Every form is Hilbertian: each of s1, s2 and s1 s2 is a positive definite kernel of unit diagonal, so that
     1 - s = |phi(x) - phi(y)|^2 / 2, and D^2 is a sum of such terms (docs/kernels.md, F1 and F2).
+
+    Raises:
+        TypeError, ValueError: options out of range, at once; images, when called, as :func:`ssimgen.distance`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.metrics import StructuralDistance
+        >>> metric = StructuralDistance(data_range=1.0, form="product")
+        >>> metric(torch.rand(4, 1, 16, 16), torch.rand(3, 1, 16, 16)).shape
+        torch.Size([4, 3])
     """
 
     data_range: DataRange

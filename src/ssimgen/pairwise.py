@@ -21,6 +21,8 @@ from ssimgen.engine import Advance, Form, PatchDistance
 from ssimgen.similarity import DEFAULT_WINDOW, NORMS, patch_distance, patches, root
 from ssimgen.windows import Window
 
+__all__ = ["distance", "ssim"]
+
 _LARGE = 2**28  # bytes of a matrix that may not fit in memory
 _BLOCKWISE = (
     "compare blocks of x, as in pairwise.distance(x[:1000], y), or use ssimgen.streaming for MMD and energy distance, "
@@ -52,6 +54,15 @@ def ssim(
 
     Raises:
         TypeError, ValueError: as :func:`ssimgen.ssim`; and where the matrix does not fit in memory, before any work.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import pairwise
+        >>> x, y = torch.rand(4, 1, 16, 16), torch.rand(3, 1, 16, 16)
+        >>> pairwise.ssim(x, y, data_range=1.0).shape
+        torch.Size([4, 3])
+        >>> pairwise.ssim(x, data_range=1.0).diagonal()
+        tensor([1., 1., 1., 1.])
     """
     x, y = _batches(x, y)
     patch = patch_distance(x, data_range, window, k1, k2, "product")
@@ -80,14 +91,26 @@ def distance(
     outside of their range, and images that are nearly equal to others.
 
     Args:
-        x, y, data_range, window, k1, k2, progress: as :func:`ssim`; the diagonal of y=None is exactly 0, or NaN.
-        form, norm, squared: as :func:`ssimgen.distance`.
+        x, y: images of equal shape and device, floating point; of two dtypes, in the wider one. y=None compares x
+            with itself, in half the time: the matrix is exactly symmetric and its diagonal exactly 0, with gradient
+            0; NaN for an image that holds NaN.
+        data_range, form, norm, squared, window, k1, k2: as :func:`ssimgen.distance`.
+        progress: draw a progress bar of the forward pass on the terminal; needs `rich`.
 
     Returns:
         The matrix of distances, >= 0. Where D is 0 its gradient is 0, a subgradient.
 
     Raises:
-        TypeError, ValueError: as :func:`ssim`, and for an unknown form or norm.
+        TypeError, ValueError: as :func:`ssimgen.distance`; and where the matrix does not fit in memory, before any
+            work.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import pairwise
+        >>> x = torch.rand(3, 1, 16, 16)
+        >>> d = pairwise.distance(x, data_range=1.0)
+        >>> d[0, 1] <= d[0, 2] + d[2, 1]
+        tensor(True)
     """
     arguments.choice("norm", norm, NORMS)
     x, y = _batches(x, y)

@@ -24,6 +24,8 @@ from ssimgen._stored_pixels import FORMATS, Stored, UnsuitableError, stored_pixe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["beside", "grid", "read", "write", "write_array"]
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pnm")
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is in its errors too
@@ -48,6 +50,15 @@ def read(path: Path, background: str = "white") -> Float[Tensor, "C H W"]:
         ValueError: not a picture, damaged, of more than 100 million pixels (checked before decoding), or of a kind
             whose values would be cut or have no fixed range (more than 16 bits, floating point, CMYK of 16 bits ...).
         OSError: the file is missing, no ordinary file, or cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from ssimgen import pictures
+        >>> pictures.write(Path("grey.png"), torch.full((1, 2, 3), 0.2))
+        >>> image = pictures.read(Path("grey.png"))
+        >>> image.shape, round(image.max().item(), 3)
+        (torch.Size([1, 2, 3]), 0.2)
     """
     return decode(path, str(path), background).image
 
@@ -139,7 +150,16 @@ def _over(stored: Stored, background: tuple[float, float, float]) -> Picture:
 
 
 def write(path: Path, image: Float[Tensor, "C H W"]) -> None:
-    """An image in [0, 1] as PNG of 8 bits, grey or colour; values outside are clipped."""
+    """An image in [0, 1] as PNG of 8 bits, grey or colour; values outside are clipped.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from ssimgen import pictures
+        >>> pictures.write(Path("colour.png"), torch.rand(3, 16, 16))
+        >>> pictures.read(Path("colour.png")).shape
+        torch.Size([3, 16, 16])
+    """
     pixels = (image.detach().float().cpu().clamp(0, 1) * 255).round().byte()
     array = pixels.movedim(0, -1).squeeze(-1).numpy()  # (H, W) or (H, W, 3)
     write_atomically(path, lambda file: Image.fromarray(array).save(file, format="PNG"))
@@ -158,7 +178,14 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 
 def grid(images: Float[Tensor, "n C H W"], columns: int | None = None, gap: int = 2) -> Float[Tensor, "C h w"]:
-    """Images side by side, row after row, on white; as square as possible unless `columns` is given."""
+    """Images side by side, row after row, on white; as square as possible unless `columns` is given.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import pictures
+        >>> pictures.grid(torch.rand(8, 3, 16, 16), columns=4).shape
+        torch.Size([3, 38, 74])
+    """
     n, channels, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
@@ -170,12 +197,29 @@ def grid(images: Float[Tensor, "n C H W"], columns: int | None = None, gap: int 
 
 
 def beside(above: Float[Tensor, "n C H W"], below: Float[Tensor, "n C H W"], columns: int) -> Float[Tensor, "C h w"]:
-    """Two sets compared: each row of `above` is followed by the row of its partners in `below`."""
+    """Two sets compared: each row of `above` is followed by the row of its partners in `below`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import pictures
+        >>> images = torch.rand(8, 1, 16, 16)
+        >>> pictures.beside(images, images.round(), columns=4).shape
+        torch.Size([1, 74, 74])
+    """
     rows = [part for pair in zip(above.cpu().split(columns), below.cpu().split(columns), strict=True) for part in pair]
     return grid(torch.cat(rows), columns)
 
 
 def write_array(path: Path, images: Float[Tensor, "n C H W"]) -> None:
-    """Images as a NumPy file of float32."""
+    """Images as a NumPy file of float32.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np, torch
+        >>> from ssimgen import pictures
+        >>> pictures.write_array(Path("images.npy"), torch.rand(8, 1, 16, 16))
+        >>> np.load("images.npy").shape
+        (8, 1, 16, 16)
+    """
     array = images.detach().float().cpu().numpy()
     write_atomically(path, lambda file: np.save(file, array))

@@ -51,6 +51,13 @@ def wang_2004(
 
     Raises:
         TypeError, ValueError: as :func:`ssimgen.ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import presets, ssim
+        >>> x, y = torch.rand(2, 2, 1, 16, 16)
+        >>> torch.equal(presets.wang_2004(x, y, data_range=1.0), ssim(x, y, data_range=1.0))  # below 384 px
+        True
     """
     x, y = arguments.image_pairs(x, y)
     arguments.window_fits(DEFAULT_WINDOW, x, "use ssimgen.ssim with")
@@ -80,6 +87,13 @@ def scikit_image(
 
     Raises:
         TypeError, ValueError: as :func:`ssimgen.ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import presets
+        >>> x = torch.rand(2, 1, 16, 16)
+        >>> presets.scikit_image(x, x, data_range=1.0)
+        tensor([1., 1.])
     """
     window = Window.gaussian(11, 1.5) if gaussian_weights else Window.uniform(7)
     q = window.size**2
@@ -115,6 +129,13 @@ def tensorflow_ms_ssim(
 
     Raises:
         TypeError, ValueError: as :func:`ssimgen.ms_ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import Window, presets
+        >>> x = torch.rand(2, 1, 32, 32)
+        >>> presets.tensorflow_ms_ssim(x, x, data_range=1.0, window=Window.gaussian(2, 1.5))
+        tensor([1., 1.])
     """
     x, y = arguments.image_pairs(x, y)
     patch = patch_distance(x, data_range, window, 0.01, 0.03, "product")

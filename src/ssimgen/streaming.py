@@ -1,10 +1,5 @@
 """Discrepancies of samples too large for memory, from batches: sums of Gram blocks, never the Gram matrix.
 
-    from ssimgen import streaming
-
-    streaming.mmd2(real, generated, kernel)              # real, generated: lists of batches, DataLoaders ...
-    streaming.energy_distance(real, generated, metric)
-
 The results are those of :mod:`ssimgen.discrepancy` on the whole matrices; only two batches and the matrix between
 them are in memory at a time. Same-sample sums compare each batch with all later ones, so a sample is read about
 once for each of its batches: the larger the batches, the fewer the readings.
@@ -20,6 +15,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+__all__ = ["Batches", "PairFunction", "energy_distance", "mmd2"]
 
 PairFunction = Callable[[Tensor, Tensor | None], Tensor]
 """What kernels and metrics are: f(x, y) is (n, m), f(x, None) is (n, n)."""
@@ -42,6 +39,15 @@ def mmd2(x: Batches, y: Batches, kernel: PairFunction, *, unbiased: bool = True)
         TypeError: a sample that can be read only once, or a batch that is no tensor.
         ValueError: a sample that is empty or changes between readings, fewer than two points with `unbiased`, or
             kernel values that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import streaming
+        >>> from ssimgen.kernels import Gaussian
+        >>> from ssimgen.metrics import Euclidean
+        >>> x, y = [torch.tensor([[0.0]]), torch.tensor([[1.0]])], [torch.tensor([[4.0], [5.0]])]
+        >>> round(streaming.mmd2(x, y, Gaussian(Euclidean(), bandwidths=(1.0,))), 3)
+        1.207
     """
     for name, sample in (("x", x), ("y", y)):
         if isinstance(sample, Iterator):
@@ -63,7 +69,28 @@ def mmd2(x: Batches, y: Batches, kernel: PairFunction, *, unbiased: bool = True)
 
 
 def energy_distance(x: Batches, y: Batches, metric: PairFunction, *, unbiased: bool = True) -> float:
-    """Energy distance of two samples, as :func:`ssimgen.discrepancy.energy_distance`; arguments as :func:`mmd2`."""
+    """Energy distance of two samples, as :func:`ssimgen.discrepancy.energy_distance`, without gradients.
+
+    Args:
+        x, y: batches of points (b, ...), in the same order at every reading: a list of tensors, a DataLoader with
+            shuffle=False and no random augmentation, or any object that `iter()` reads from the start each time.
+            Where a batch is a tuple or a list, as (images, labels), its first item is taken.
+        metric: D, as `StructuralDistance(data_range=1.0)`.
+        unbiased: the U-statistic, otherwise the V-statistic.
+
+    Raises:
+        TypeError: a sample that can be read only once, or a batch that is no tensor.
+        ValueError: a sample that is empty or changes between readings, fewer than two points with `unbiased`, or
+            distances that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import streaming
+        >>> from ssimgen.metrics import Euclidean
+        >>> x, y = [torch.tensor([[0.0]]), torch.tensor([[1.0]])], [torch.tensor([[4.0], [5.0]])]
+        >>> streaming.energy_distance(x, y, Euclidean())
+        6.0
+    """
     return -mmd2(x, y, metric, unbiased=unbiased)  # MMD^2 with the kernel -D is the energy distance
 
 

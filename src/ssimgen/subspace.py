@@ -37,6 +37,15 @@ class KernelISCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         n_features_in_: pixels a row.
 
     Distances are computed in float64.
+
+    Example:
+        >>> import numpy as np
+        >>> from ssimgen.metrics import StructuralDistance
+        >>> from ssimgen.subspace import KernelISCA
+        >>> X = np.random.default_rng(0).random((10, 256))
+        >>> isca = KernelISCA(StructuralDistance(data_range=1.0), image_shape=(1, 16, 16))
+        >>> isca.fit_transform(X).shape
+        (10, 2)
     """
 
     def __init__(
@@ -51,7 +60,11 @@ class KernelISCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self.image_shape = image_shape
 
     def fit(self, X: ArrayLike, y: Any = None) -> KernelISCA:
-        """Find the subspace of the rows of X."""
+        """Find the subspace of the rows of X.
+
+        Raises:
+            ValueError: no metric, fewer than two rows, or rows that are not images of `image_shape`.
+        """
         self._fit(X)
         return self
 

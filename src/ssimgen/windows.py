@@ -29,6 +29,13 @@ class Window:
     Raises:
         ValueError: taps not positive or not of sum 1, a stride that is not a whole number >= 1, or beta not
             a positive number.
+
+    Example:
+        >>> from ssimgen import Window
+        >>> Window((0.25, 0.5, 0.25), stride=2)
+        Window(taps=(0.25, 0.5, 0.25), stride=2, beta=1.0)
+        >>> Window.gaussian(size=11, sigma=1.5).size
+        11
     """
 
     taps: tuple[float, ...]
@@ -52,7 +59,16 @@ class Window:
         Args:
             size: side in pixels, odd or even; an even window is centred between two pixels.
             sigma: standard deviation in pixels, before the window cuts the tails off.
-            stride: as the attribute.
+            stride: pixels between neighbouring patches, along both axes.
+
+        Raises:
+            ValueError: a size or stride that is not a whole number of pixels >= 1, a sigma that is not a positive
+                number, or one so small that the outer weights vanish.
+
+        Example:
+            >>> from ssimgen import Window
+            >>> [round(weight, 3) for weight in Window.gaussian(size=3, sigma=1.0).taps]
+            [0.274, 0.452, 0.274]
         """
         size = _pixels("size", size)
         if not is_positive(sigma):
@@ -77,8 +93,17 @@ class Window:
 
         Args:
             size: side in pixels, odd or even.
-            stride: as the attribute.
+            stride: pixels between neighbouring patches, along both axes.
             unbiased: divide by q - 1 instead of q; needs a size of at least 2.
+
+        Raises:
+            ValueError: a size or stride that is not a whole number of pixels >= 1, or `unbiased` with a size of 1.
+
+        Example:
+            >>> from ssimgen import Window
+            >>> blocks = Window.uniform(8, stride=8, unbiased=True)
+            >>> blocks.positions(32), round(blocks.beta, 3)
+            (4, 1.016)
         """
         size = _pixels("size", size)
         if unbiased and size == 1:
