@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from _timing import save, show
+from ssimgen._request import DEFAULT_WINDOW, FORMS
 from ssimgen.components import PARTS, Component
 from ssimgen.data import load_images
 from ssimgen.discrepancy import permutation_test
 from ssimgen.evaluation.sets import gaussian_gram
 from ssimgen.metrics import Euclidean, StructuralDistance
-from ssimgen.similarity import DEFAULT_WINDOW, FORMS
 from ssimgen.windows import Window
 
 POOL = 1000  # digits from which the tests draw

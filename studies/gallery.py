@@ -8,8 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ssimgen.training import RunFolder
-from ssimgen.training.runs import read_metrics
+from ssimgen.training import RunFolder, read_metrics
 
 GALLERY = Path(__file__).parent.parent / "docs" / "gallery"
 COLUMNS, ROWS, GAP = 8, 4, 2  # of the grids in the run folders, the upper half

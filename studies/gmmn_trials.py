@@ -25,7 +25,7 @@ from ssimgen import pictures
 from ssimgen.data import load_images
 from ssimgen.evaluation import frechet_distance, train_classifier
 from ssimgen.models.gmmn import GMMN, GMMNConfig
-from ssimgen.networks import Network
+from ssimgen.models.networks import Network
 from ssimgen.objectives.moment_matching import LI_2015, PairKernel
 
 BATCH, SAMPLES = 256, 2000

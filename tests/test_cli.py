@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 
 from command_line import run
-from ssimgen import demo, ms_ssim, ssim
+from ssimgen import ms_ssim, ssim, training
 from ssimgen.cli import COMMANDS
+from ssimgen.commands import demo
 from ssimgen.models import MODELS
-from ssimgen.run_evaluation import EvaluationOptions
 from ssimgen.training import Interrupted, load_model, read_metrics
 from stored_pictures import png
 from waiting import within
@@ -107,6 +107,7 @@ def test_help_has_no_marks_of_docstrings(words: list[str], capsys: pytest.Captur
 
 
 def test_help_does_not_wait_for_pytorch() -> None:
+    """Nor does that of a command: --help of all imports all of them."""
     code = "import sys; from ssimgen.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
@@ -244,7 +245,7 @@ def test_a_demonstration_that_is_stopped_says_how_to_go_on(
     def stop(*_: object, **__: object) -> None:
         raise Interrupted(signal.SIGINT, 3)
 
-    monkeypatch.setattr(demo, "train", stop)
+    monkeypatch.setattr(training, "train", stop)
     assert run("demo", "-o", tmp_path) == 128 + signal.SIGINT
     assert complaint(capsys) == "stopped by SIGINT after iteration 3, checkpoint written; the same command begins anew"
 
@@ -493,7 +494,8 @@ def test_large_pictures_are_refused_before_they_are_decoded(
 def test_demo_leaves_picture_table_and_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "EVALUATION", EvaluationOptions(20, 32, 20, 19))  # the least there is
+    least = {"images": 20, "resolution": 32, "tested": 20, "permutations": 19}
+    monkeypatch.setattr(demo, "EVALUATION", least)
     for _ in range(2):  # a second demonstration replaces the first
         assert run("demo", "-o", tmp_path / "demo", "--iterations", "3") == 0
     rows = json.loads((tmp_path / "demo" / "table.json").read_text())

@@ -38,7 +38,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "MMDLoss": {"unbiased": False, "root": False},
         "EnergyLoss": {"unbiased": True},
     },
-    "statistics": {"mean": {"level": 0.95}, "paired": {"level": 0.95}},
+    "report.statistics": {"mean": {"level": 0.95}, "paired": {"level": 0.95}},
     "streaming": {
         "mmd2": {"unbiased": True},
         "energy_distance": {"unbiased": True},
@@ -73,7 +73,6 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "coverage": {"neighbours": 5},
     },
     "evaluation.classification": {"train_classifier": {"epochs": 8, "seed": 0}, "at_chance": {"level": 0.01}},
-    "evaluation.comparison": {"similarity_indices": CONSTANTS},
     "evaluation.sets": {"compare_sets": {"kernel": "components", "form": "sum", **CONSTANTS, **TEST}},
 }
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssimgen import Window, discrepancy
+from ssimgen._request import FORMS
 from ssimgen.discrepancy import (
     MeanEmbedding,
     cmmd2,
@@ -26,7 +27,6 @@ from ssimgen.discrepancy import (
 )
 from ssimgen.kernels import SSIM, DistanceInduced, Gaussian, Kernel, centred_gram, median_distance
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
-from ssimgen.similarity import FORMS
 
 BLOCKS = Window.uniform(7, stride=7, unbiased=True)
 STRUCTURE = StructuralDistance(1.0, window=BLOCKS)

@@ -12,10 +12,10 @@ from sklearn.utils.estimator_checks import check_estimator
 from torch import Tensor
 
 from ssimgen import Window, pairwise
+from ssimgen._request import FORMS
 from ssimgen.discrepancy import MeanEmbedding, embedded_mmd2, mmd2
 from ssimgen.features import ExponentialSum, SSIMFeatures
 from ssimgen.kernels import SSIM
-from ssimgen.similarity import FORMS
 
 BLOCKS = Window.uniform(7, stride=7, unbiased=True)
 WINDOWS = {"blocks": BLOCKS, "gaussian": Window.gaussian(5, 1.0, stride=3), "uniform": Window.uniform(4, stride=4)}

@@ -20,7 +20,7 @@ RAISED = (
     + """
 from ssimgen import cli
 def work(_): os.kill(os.getpid(), int(sys.argv[1]))
-cli.COMMANDS = {"work": work}
+cli.COMMANDS, cli.command = {"work": "work"}, lambda _: work
 sys.exit(cli.main(["work"]))
 """
 )
@@ -36,7 +36,7 @@ def work(_):
             [].pop()
     except IndexError as error:
         raise ValueError("no such thing") from error
-cli.COMMANDS = {"work": work}
+cli.COMMANDS, cli.command = {"work": "work"}, lambda _: work
 sys.exit(cli.main(["work"]))
 """
 )
@@ -96,7 +96,7 @@ from ssimgen import cli
 def work(_):
     print("ready", flush=True)
     signal.pause()
-cli.COMMANDS = {"work": work}
+cli.COMMANDS, cli.command = {"work": "work"}, lambda _: work
 sys.exit(cli.main(["work"]))
 """
 )

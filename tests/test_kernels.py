@@ -9,6 +9,7 @@ from sklearn.preprocessing import KernelCenterer
 from torch import Tensor
 
 from ssimgen import Window, ms_ssim, pairwise
+from ssimgen._request import FORMS
 from ssimgen.kernels import (
     GMMN_BANDWIDTHS,
     SSIM,
@@ -20,7 +21,6 @@ from ssimgen.kernels import (
     median_distance,
 )
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
-from ssimgen.similarity import FORMS
 
 pytestmark = pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")  # some are out of range on purpose
 

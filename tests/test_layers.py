@@ -20,25 +20,25 @@ LAYERS = [
         "_options",
         "_stored_pixels",
         "batches",
-        "statistics",
         "streaming",
-        "trained_on",
     ],
+    ["trained_on"],
     ["_reading", "_usage", "windows", "distributed", "pictures"],
-    ["report"],
+    ["data", "report"],
     ["_arguments", "engine"],
-    ["_range_check"],
-    ["similarity", "networks"],
-    ["pairwise", "presets", "features", "data"],
+    ["_request"],
+    ["_range_check", "_scales"],
+    ["similarity"],
+    ["pairwise", "presets", "features"],
     ["ssimgen", "metrics"],
     ["kernels", "components", "subspace"],
     ["discrepancy"],
     ["losses", "objectives", "evaluation"],
     ["models"],
+    ["runs"],
     ["training"],
-    ["run_evaluation"],
     ["study"],
-    ["demo"],
+    ["commands"],
     ["cli"],
     ["__main__"],
 ]
@@ -85,4 +85,24 @@ def test_the_loop_knows_no_model() -> None:
     """A model gives steps; the loop takes steps."""
     tree = ast.parse((SOURCE / "training" / "loop.py").read_text())
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {module for module in modules if module and module.startswith("ssimgen.models")} <= {"ssimgen.models.steps"}
+    known = {module for module in modules if module and module.startswith("ssimgen.models")}
+    assert known <= {"ssimgen.models.steps", "ssimgen.models.options"}
+
+
+def test_evaluation_computes_and_shows_nothing() -> None:
+    """Tables, pictures and options are of the command that shows them."""
+    shown = {"argparse", "matplotlib", "rich", "tyro"}
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{node.lineno} imports {name}"
+        for path in sorted((SOURCE / "evaluation").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+        if name.split(".")[0] in shown
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from oracles import ssim as oracle
 from ssimgen import Window, distance, ms_ssim, ssim
+from ssimgen._request import FORMS
 from ssimgen.losses import MSSSIMLoss, SSIMLoss, StructuralDistanceLoss
-from ssimgen.similarity import FORMS
 
 WINDOW = Window.gaussian(5, 1.1)
 

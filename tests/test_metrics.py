@@ -10,10 +10,10 @@ from torch import Tensor
 
 from oracles import ssim as oracle
 from ssimgen import Window
+from ssimgen._request import FORMS
 from ssimgen.components import Component
 from ssimgen.kernels import DistanceInduced, Gaussian, Laplacian
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
-from ssimgen.similarity import FORMS
 
 WINDOW = Window.gaussian(5, 1.0, stride=2)
 PAPER = Window.uniform(4, stride=4, unbiased=True)

@@ -9,7 +9,7 @@ import pytest
 
 from ssimgen._options import from_mapping
 from ssimgen.models import MODELS, GMMNConfig, VAEConfig
-from ssimgen.networks import Network
+from ssimgen.models.networks import Network
 from ssimgen.objectives.structure import Structure
 
 

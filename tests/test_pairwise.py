@@ -11,7 +11,7 @@ from torch import Tensor
 import ssimgen
 from oracles import ssim as oracle
 from ssimgen import Window, engine, pairwise
-from ssimgen.similarity import FORMS, NORMS
+from ssimgen._request import FORMS, NORMS
 
 pytestmark = pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")  # some are out of range on purpose
 

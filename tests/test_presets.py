@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ssimgen import Window, distance, ms_ssim, presets, ssim
-from ssimgen.similarity import WANG_SCALE_WEIGHTS
+from ssimgen._scales import WANG_SCALE_WEIGHTS
 
 
 def figure_images(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -169,7 +169,7 @@ def test_a_damaged_study_file_says_so_or_is_read(tmp_path: Path, seed: int) -> N
         text = "".join(f"{json.dumps(str(key))} = {toml(value)}\n" for key, value in mutated(STUDY, chance).items())
         path.write_bytes(text.encode(errors="surrogatepass"))
         try:
-            read_plan(path, {})
+            read_plan(path)
         except ValueError as error:
             one_line(error, path)
             refused += 1
@@ -195,7 +195,7 @@ def test_bad_study_files_are_named(tmp_path: Path, text: str, message: str) -> N
     path = tmp_path / "study.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as caught:
-        read_plan(path, {})
+        read_plan(path)
     one_line(caught.value, path)
 
 

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from oracles import ssim as oracle
 from ssimgen import Window, distance, engine, ms_ssim, ssim, ssim_map
+from ssimgen._request import FORMS, NORMS
+from ssimgen._scales import WANG_SCALE_WEIGHTS, join_scales
 from ssimgen.engine import Form, eager
-from ssimgen.similarity import FORMS, NORMS, WANG_SCALE_WEIGHTS, _join_scales, root
+from ssimgen.similarity import root
 
 pytestmark = pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")  # some are out of range on purpose
 
@@ -717,7 +719,7 @@ def test_one_scale_is_ssim() -> None:
 
 
 def joined(terms: Tensor, weights: tuple[float, ...]) -> Tensor:
-    return 1 - _join_scales((1 - terms)[None, None], weights)[0, 0]
+    return 1 - join_scales((1 - terms)[None, None], weights)[0, 0]
 
 
 FLOOR = 0.01

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ssimgen import pairwise, presets
     from ssimgen._range_check import DataRangeWarning
+    from ssimgen._request import DataRange
     from ssimgen.similarity import distance, ms_ssim, ssim, ssim_map
     from ssimgen.windows import Window
 
-__all__ = ["DataRangeWarning", "Window", "distance", "ms_ssim", "pairwise", "presets", "ssim", "ssim_map"]
+__all__ = ["DataRange", "DataRangeWarning", "Window", "distance", "ms_ssim", "pairwise", "presets", "ssim", "ssim_map"]
 __version__ = "0.1.0"
 
 if not TYPE_CHECKING:  # import what is asked for when it is asked for: help must not wait for PyTorch
     _HOMES = {"distance": "similarity", "ms_ssim": "similarity", "ssim": "similarity", "ssim_map": "similarity"}
     _HOMES |= {"Window": "windows", "pairwise": "pairwise", "presets": "presets"}
-    _HOMES |= {"DataRangeWarning": "_range_check"}
+    _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check"}
 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:

@@ -13,14 +13,9 @@ from ssimgen._numbers import as_number as as_number  # for callers: `arguments.a
 from ssimgen._numbers import is_positive as is_positive
 from ssimgen._numbers import plain as plain
 from ssimgen._numbers import positive_numbers as positive_numbers
-from ssimgen.windows import Window
 
-DataRange = float | Tensor | tuple[float | Tensor, float | Tensor]
-"""A number l, for values in [0, l], or (lo, hi); tensors and arrays of no axes, such as `x.max()`, are numbers."""
-
-_LEAST_ROOT, _GREATEST_ROOT = 1e-18, 1e18  # their squares leave float32 room on either side
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_CHANNELS = (1, 3, 4)  # lengths that remedies take for an axis of channels
+CHANNELS = (1, 3, 4)  # lengths that remedies take for an axis of channels
 
 
 def image_batch(name: str, x: Tensor) -> Tensor:
@@ -121,9 +116,9 @@ def _batch_remedy(name: str, x: Tensor) -> str:
         return f"give the pixels their places, as in {name}.reshape(1, 1, height, width)"
     if x.ndim == 2:
         return f"add the missing axes, {name}[None, None] for one grey image"
-    if x.shape[0] in _CHANNELS:
+    if x.shape[0] in CHANNELS:
         return f"add the missing axis, {name}[None] for one image"
-    if x.shape[2] in _CHANNELS:
+    if x.shape[2] in CHANNELS:
         return f"put the channels first, {name}.permute(2, 0, 1)[None] for one image"
     return f"add the missing axis, {name}[:, None] for grey images"
 
@@ -160,65 +155,10 @@ def at_least(name: str, x: Tensor, least: int, purpose: str) -> None:
         raise ValueError(f"{purpose} needs at least {least} points, but {name} has {len(x)}: pass a larger sample")
 
 
-def data_range(value: DataRange) -> tuple[float, float]:
-    """(lo, l): the least value and the length of the range."""
-    pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (0.0, value)
-    lo, hi = (as_number(end) for end in pair)
-    if lo is None or hi is None or not hi > lo:
-        raise ValueError(
-            "data_range must be a positive number l (values in [0, l]) or a pair (lo, hi) with lo < hi, "
-            f"got {value!r}: pass 1.0 for images in [0, 1], 255 for bytes, (-1, 1) for tanh outputs"
-        )
-    return lo, hi - lo
-
-
 def keep_plain(record: object, *names: str) -> None:
     """Replace fields of a frozen record by the numbers that they hold."""
     for name in names:
         object.__setattr__(record, name, plain(getattr(record, name)))
-
-
-def stability_constants(length: float, k1: float, k2: float) -> tuple[float, float]:
-    """c1 = (k1 l)^2 and c2 = (k2 l)^2 (Wang et al. 2004, Eqs. 7 and 11), which float32 must be able to hold."""
-    constants = []
-    for name, k in (("k1", k1), ("k2", k2)):
-        number = as_number(k)
-        if number is None or number <= 0:
-            raise ValueError(f"{name} must be a positive number, got {k!r}: the usual values are k1=0.01, k2=0.03")
-        root = number * length
-        if not _LEAST_ROOT < root < _GREATEST_ROOT:
-            raise ValueError(
-                f"{name}={k!r} and a data_range of length {length!r} give ({name} * length)^2 beyond the range of "
-                "float32: rescale the images and data_range, or take a less extreme constant"
-            )
-        constants.append(root * root)
-    return constants[0], constants[1]
-
-
-def window_type(window: Window) -> None:
-    """Raise unless `window` is a Window."""
-    if not isinstance(window, Window):
-        raise TypeError(
-            f"window must be a ssimgen.Window, got {window!r}: "
-            "pass Window.gaussian(size, sigma) or Window.uniform(size)"
-        )
-
-
-def window_fits(window: Window, x: Tensor, otherwise: str = "pass") -> None:
-    """Raise unless at least one window lies inside the images of x; `otherwise` says where to give a smaller one."""
-    window_type(window)
-    height, width = x.shape[-2:]
-    side = min(height, width)
-    if side < window.size:
-        channels_last = width in _CHANNELS and min(x.shape[-3:-1]) > max(_CHANNELS)
-        remedy = (
-            "are the channels last? Then pass x.permute(0, 3, 1, 2)"
-            if channels_last
-            else f"{otherwise} window=Window.gaussian({side}) or smaller, or enlarge the images"
-        )
-        raise ValueError(
-            f"window of {window.size} x {window.size} px does not fit images of {height} x {width} px: {remedy}"
-        )
 
 
 def choice(name: str, value: str, allowed: Iterable[str]) -> str:

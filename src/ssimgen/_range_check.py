@@ -7,9 +7,8 @@ import warnings
 import torch
 from torch import Tensor
 
-from ssimgen import _arguments as arguments
 from ssimgen import engine
-from ssimgen._arguments import DataRange
+from ssimgen._request import DataRange, lo_and_length
 
 _EVERY = 64  # calls that are looked at; of later ones, only every power of two: a loop shows what it does at once
 _PIXELS = 1024  # looked at of the first image of a batch
@@ -47,7 +46,7 @@ def notice_range(data_range: DataRange, x: Tensor, y: Tensor | None) -> None:
     _calls += 1
     if _calls > _EVERY and _calls & (_calls - 1):
         return
-    lo, length = arguments.data_range(data_range)
+    lo, length = lo_and_length(data_range)
     for name, images in (("x", x), ("y", y)):
         if images is None or not engine.fused_can(images):
             continue

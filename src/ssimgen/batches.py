@@ -9,6 +9,8 @@ import torch.distributed as dist
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+Shape = tuple[int, int, int]  # channels, height, width of images
+
 
 class Batch(NamedTuple):
     """Training images in [0, 1] and, where the data has them, their class numbers."""

@@ -25,13 +25,12 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import pairwise
-from ssimgen._arguments import DataRange
 from ssimgen._autocast import no_autocast
 from ssimgen._range_check import notice_range
+from ssimgen._request import DEFAULT_WINDOW, DataRange, checked_options, lo_and_length, patch_distance
 from ssimgen.engine import PatchDistance
 from ssimgen.engine.eager import windowed_mean
 from ssimgen.metrics import Metric, against_itself
-from ssimgen.similarity import DEFAULT_WINDOW, checked_options, patch_distance
 from ssimgen.windows import Window
 
 __all__ = ["PARTS", "Component", "Part"]
@@ -98,7 +97,7 @@ class Component(Metric):
         return pairwise.distance(  # (u - v)^2 / (u^2 + v^2 + (k l)^2), averaged; contrast has its c2 in u and v
             describe(x, patch),
             None if y is None else describe(y, patch),
-            data_range=arguments.data_range(self.data_range)[1],
+            data_range=lo_and_length(self.data_range)[1],
             form="uncentred",
             squared=True,
             window=_POINT,

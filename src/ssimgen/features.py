@@ -27,9 +27,8 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssimgen import _arguments as arguments
-from ssimgen._arguments import DataRange
+from ssimgen._request import FORMS, DataRange, lo_and_length, stability_constants, window_fits
 from ssimgen.engine import Form
-from ssimgen.similarity import FORMS
 from ssimgen.windows import Window
 
 Array = NDArray[np.float64]
@@ -215,9 +214,9 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         rows = validate_data(self, X, dtype=(np.float64, np.float32))
         if self.data_range is None:
             raise ValueError("data_range has no default: pass 1.0 for values in [0, 1], 255 for bytes, or (lo, hi)")
-        self._lo, self._length = arguments.data_range(self.data_range)
+        self._lo, self._length = lo_and_length(self.data_range)
         arguments.choice("form", self.form, FORMS)
-        self._c1, self._c2 = arguments.stability_constants(self._length, self.k1, self.k2)
+        self._c1, self._c2 = stability_constants(self._length, self.k1, self.k2)
         self._weights, self._beta = self._patch_weights(rows.shape[1])
         self._check_range(rows)
         self.sums_ = self._exponential_sums()
@@ -255,7 +254,7 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"rows of X have {pixels} pixels, which are no image of image_shape={self.image_shape!r} "
                 "(channels, height, width)"
             )
-        arguments.window_fits(self.window, torch.empty((1, *self.image_shape), device="meta"))
+        window_fits(self.window, torch.empty((1, *self.image_shape), device="meta"))
         return np.outer(self.window.taps, self.window.taps).ravel(), self.window.beta
 
     def _check_range(self, X: NDArray[Any]) -> None:

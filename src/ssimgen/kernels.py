@@ -17,9 +17,8 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import pairwise
-from ssimgen._arguments import DataRange
+from ssimgen._request import DEFAULT_WINDOW, DataRange, checked_options
 from ssimgen.metrics import Metric
-from ssimgen.similarity import DEFAULT_WINDOW, checked_options
 from ssimgen.windows import Window
 
 GMMN_BANDWIDTHS = tuple(math.sqrt(sigma) for sigma in (2, 5, 10, 20, 40, 80))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ssimgen._arguments import DataRange, choice, plain
+from ssimgen._arguments import choice, plain
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, checked_options
 from ssimgen.discrepancy import energy_distance, mmd2
 from ssimgen.engine import Form
 from ssimgen.kernels import Kernel
 from ssimgen.metrics import Metric
-from ssimgen.similarity import DEFAULT_WINDOW, NORMS, checked_options, distance, ms_complement, root
+from ssimgen.similarity import distance, ms_complement, root
 from ssimgen.windows import Window
 
 REDUCTIONS = ("mean", "sum", "none")

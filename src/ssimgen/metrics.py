@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import pairwise
-from ssimgen._arguments import DataRange
 from ssimgen._autocast import no_autocast
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, checked_options
 from ssimgen.engine import Form
-from ssimgen.similarity import DEFAULT_WINDOW, NORMS, checked_options, root
+from ssimgen.similarity import root
 from ssimgen.windows import Window
 
 __all__ = ["Euclidean", "Metric", "StructuralDistance"]

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
-from ssimgen._arguments import DataRange
 from ssimgen._memory import available_memory
 from ssimgen._range_check import notice_range
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches
 from ssimgen.engine import Advance, Form, PatchDistance
-from ssimgen.similarity import DEFAULT_WINDOW, NORMS, patch_distance, patches, root
+from ssimgen.similarity import root
 from ssimgen.windows import Window
 
 __all__ = ["distance", "ssim"]

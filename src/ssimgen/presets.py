@@ -21,17 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
-from ssimgen._arguments import DataRange
 from ssimgen._range_check import notice_range
-from ssimgen.similarity import (
-    DEFAULT_WINDOW,
-    WANG_SCALE_WEIGHTS,
-    fitting_scales,
-    patch_distance,
-    scale_complements,
-    scale_weights,
-    ssim,
-)
+from ssimgen._request import DEFAULT_WINDOW, DataRange, patch_distance, window_fits
+from ssimgen._scales import WANG_SCALE_WEIGHTS, fitting_scales, scale_complements, scale_weights
+from ssimgen.similarity import ssim
 from ssimgen.windows import Window
 
 
@@ -60,7 +53,7 @@ def wang_2004(
         True
     """
     x, y = arguments.image_pairs(x, y)
-    arguments.window_fits(DEFAULT_WINDOW, x, "use ssimgen.ssim with")
+    window_fits(DEFAULT_WINDOW, x, "use ssimgen.ssim with")
     factor = max(1, math.floor(min(x.shape[-2:]) / 256 + 0.5)) if downsample else 1
     return ssim(_box_downsampled(x, factor), _box_downsampled(y, factor), data_range=data_range)
 
@@ -100,7 +93,7 @@ def scikit_image(
     if use_sample_covariance:
         window = Window(window.taps, beta=q / (q - 1))
     x, y = arguments.image_pairs(x, y)
-    arguments.window_fits(window, x, "use ssimgen.ssim with")
+    window_fits(window, x, "use ssimgen.ssim with")
     return ssim(x, y, data_range=data_range, window=window)
 
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
-from ssimgen._arguments import DataRange
 from ssimgen._range_check import notice_range
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches
+from ssimgen._scales import (
+    fitting_scales,
+    halved,
+    join_scales,
+    renormalised_wang_weights,
+    scale_complements,
+    scale_weights,
+)
 from ssimgen.engine import Form, PatchDistance
 from ssimgen.windows import Window
-
-FORMS: tuple[Form, ...] = ("product", "sum", "centred", "uncentred")
-NORMS = ("rms", "frobenius")
-WANG_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli, Bovik (2003), section 3.2
-DEFAULT_WINDOW = Window.gaussian(11, 1.5)
-
-_FLOOR = 0.01  # terms of MS-SSIM below it leave the product for the sum, see `ms_ssim`
 
 
 def ssim(
@@ -183,31 +180,7 @@ def ms_complement(
     fitting = fitting_scales(min(x.shape[-2:]), window, lambda side: side // 2)
     exponents = renormalised_wang_weights(fitting) if weights is None else scale_weights(weights, fitting, x, window)
     complements = scale_complements(x, y, patch, len(exponents), halved)
-    return _join_scales(complements, exponents).mean(1)
-
-
-def scale_complements(
-    x: Float[Tensor, "B C H W"],
-    y: Float[Tensor, "B C H W"],
-    patch: PatchDistance,
-    scales: int,
-    halve: Callable[[Tensor], Tensor],
-) -> Float[Tensor, "B C M"]:
-    """1 - t_j of each channel and scale: mean 1 - s2, and at the coarsest scale mean 1 - SSIM (`patch`).
-
-    Images are halved in float64: rounded averages of nearly equal images would differ by their rounding errors.
-    """
-    dtype, structure = x.dtype, replace(patch, form="centred")
-    complements = []
-    for _ in range(scales - 1):
-        complements.append(engine.squared_mean(x, y, structure))
-        x, y = halve(engine.widened(x)), halve(engine.widened(y))
-    return torch.stack([part.to(dtype) for part in (*complements, engine.squared_mean(x, y, patch))], -1)
-
-
-def halved(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
-    """2 x 2 averages; an odd last row or column is dropped."""
-    return F.avg_pool2d(x, 2)
+    return join_scales(complements, exponents).mean(1)
 
 
 def root(square: Tensor) -> Tensor:
@@ -218,12 +191,6 @@ def root(square: Tensor) -> Tensor:
     return torch.where(zero, 0, torch.where(zero, 1, square).sqrt())
 
 
-def patches(x: Tensor, window: Window) -> int:
-    """How many patches, over channels and positions, an image of batch x has."""
-    channels, height, width = x.shape[-3:]
-    return channels * window.positions(height) * window.positions(width)
-
-
 def _prepare(
     x: Tensor, y: Tensor, data_range: DataRange, window: Window, k1: float, k2: float, form: Form
 ) -> tuple[Tensor, Tensor, PatchDistance]:
@@ -231,57 +198,3 @@ def _prepare(
     patch = patch_distance(x, data_range, window, k1, k2, form)
     notice_range(data_range, x, y)
     return x, y, patch
-
-
-def patch_distance(x: Tensor, data_range: DataRange, window: Window, k1: float, k2: float, form: Form) -> PatchDistance:
-    """The checked request to an engine, for images of the size of x."""
-    patch = checked_options(data_range, window, k1, k2, form)
-    arguments.window_fits(window, x)
-    return patch
-
-
-def checked_options(data_range: DataRange, window: Window, k1: float, k2: float, form: Form) -> PatchDistance:
-    """The checked request to an engine, for images of any size."""
-    arguments.choice("form", form, FORMS)
-    arguments.window_type(window)
-    lo, length = arguments.data_range(data_range)
-    c1, c2 = arguments.stability_constants(length, k1, k2)
-    return PatchDistance(window, form, c1, c2, lo)
-
-
-def fitting_scales(side: int, window: Window, halve: Callable[[int], int]) -> int:
-    """How often an image can be halved and still hold a window, counting the image itself."""
-    scales = 1
-    while side > 1 and (side := halve(side)) >= window.size:
-        scales += 1
-    return scales
-
-
-def renormalised_wang_weights(fitting: int) -> tuple[float, ...]:
-    """The first of Wang's scale weights, divided by their sum."""
-    kept = WANG_SCALE_WEIGHTS[:fitting]
-    return tuple(w / sum(kept) for w in kept)
-
-
-def scale_weights(weights: tuple[float, ...], fitting: int, x: Tensor, window: Window) -> tuple[float, ...]:
-    """The checked weights of at most `fitting` scales."""
-    numbers = arguments.positive_numbers(weights)
-    if numbers is None:
-        raise ValueError(
-            f"weights must be a tuple of positive numbers, one a scale from fine to coarse, got {weights!r}: "
-            f"Wang's are {WANG_SCALE_WEIGHTS}"
-        )
-    if len(numbers) > fitting:
-        raise ValueError(
-            f"weights ask for {len(numbers)} scales, but {fitting} fit images whose shorter side is "
-            f"{min(x.shape[-2:])} px with a window of {window.size} px: pass fewer weights or a smaller window"
-        )
-    return numbers
-
-
-def _join_scales(complements: Float[Tensor, "B C M"], weights: tuple[float, ...]) -> Float[Tensor, "B C"]:
-    """1 - prod max(t, f)^w + sum w max(f - t, 0) over the last axis, for the complements 1 - t of the terms."""
-    exponents = torch.tensor(weights, dtype=complements.dtype, device=complements.device)
-    most = 1 - _FLOOR
-    logarithm = (exponents * torch.log1p(-complements.clamp_max(most))).sum(-1)  # no matmul: autocast would halve it
-    return (exponents * F.relu(complements - most)).sum(-1) - torch.expm1(logarithm)

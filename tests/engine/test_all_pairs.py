@@ -17,9 +17,9 @@ from torch import Tensor
 
 from oracles import ssim as oracle
 from ssimgen import Window, distance, engine, pairwise
+from ssimgen._request import FORMS
 from ssimgen.engine import PatchDistance, eager_all_pairs
 from ssimgen.engine.fused import all_pairs
-from ssimgen.similarity import FORMS
 
 SMALL = Window.gaussian(5, 1.0)
 K1, K2 = 0.01, 0.03

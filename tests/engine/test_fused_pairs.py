@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ssimgen import Window, engine, ssim
+from ssimgen._request import FORMS
 from ssimgen.engine import Form, PatchDistance, eager
 from ssimgen.engine.fused import pairs, workers
-from ssimgen.similarity import FORMS
 
 # Each size and stride is compiled anew, for each dtype; those of tests/test_similarity.py come again.
 WINDOWS = {

@@ -34,7 +34,7 @@ import ssimgen
 from oracles import exact
 from oracles.exact import LONG
 from ssimgen import engine, losses, pairwise
-from ssimgen.similarity import WANG_SCALE_WEIGHTS
+from ssimgen._scales import WANG_SCALE_WEIGHTS
 
 VALUE = {torch.float32: 1e-6, torch.float64: 1e-10}
 GRADIENT = {torch.float32: 1e-4, torch.float64: 1e-7}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ssimgen import Window
-from ssimgen.similarity import FORMS
+from ssimgen._request import FORMS
 
 BLOCK = 10**6  # seeds that share a pool
 PAIRS = ("ssim", "distance", "map", "loss", "ms_ssim", "ms loss")

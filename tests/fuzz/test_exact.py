@@ -8,7 +8,7 @@ import pytest
 from oracles import exact
 from oracles import ssim as printed
 from ssimgen import Window
-from ssimgen.similarity import FORMS
+from ssimgen._request import FORMS
 
 STEP = Fraction(1, 2**1400)  # so small that the square of it is nothing beside a denormal slope
 

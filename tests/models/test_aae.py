@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from ssimgen.batches import Batch
 from ssimgen.models.aae import AAE, AAEConfig
-from ssimgen.networks import Network
+from ssimgen.models.networks import Network
 from ssimgen.objectives.reconstruction import OBJECTIVES, Reconstruction
 
 SMALL = Network("mlp", hidden=(16,))

@@ -5,7 +5,7 @@ import torch
 
 from ssimgen.batches import Batch
 from ssimgen.models.began import BEGAN, BEGANConfig
-from ssimgen.networks import Network
+from ssimgen.models.networks import Network
 from ssimgen.objectives.reconstruction import Reconstruction
 from ssimgen.objectives.structure import Structure
 

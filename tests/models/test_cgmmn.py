@@ -8,7 +8,7 @@ from ssimgen.discrepancy import cmmd2
 from ssimgen.kernels import Gaussian
 from ssimgen.metrics import Euclidean
 from ssimgen.models.cgmmn import CGMMN, CGMMNConfig
-from ssimgen.networks import Network
+from ssimgen.models.networks import Network
 from ssimgen.objectives.moment_matching import PairKernel
 from ssimgen.objectives.structure import Structure
 

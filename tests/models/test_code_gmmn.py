@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ssimgen.batches import Batch
 from ssimgen.models.code_gmmn import CodeGMMN, CodeGMMNConfig
-from ssimgen.networks import Network
+from ssimgen.models.networks import Network
 from ssimgen.objectives.moment_matching import PairKernel
 from ssimgen.objectives.structure import Structure
 

@@ -7,7 +7,7 @@ from torch.nn.functional import softplus
 
 from ssimgen.batches import Batch
 from ssimgen.models.gan import GAN, GANConfig
-from ssimgen.networks import Network
+from ssimgen.models.networks import Network
 from ssimgen.objectives.adversarial import Perceptual
 from ssimgen.objectives.structure import Structure
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ssimgen.batches import Batch
 from ssimgen.models.gmmn import GMMN, GMMNConfig
-from ssimgen.networks import Network
+from ssimgen.models.networks import Network
 from ssimgen.objectives.moment_matching import LI_2015, PairKernel
 from ssimgen.objectives.structure import Structure
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ssimgen.batches import Batch
 from ssimgen.models.lsgan import LSGAN, LSGANConfig
-from ssimgen.networks import Network
+from ssimgen.models.networks import Network
 from ssimgen.objectives.adversarial import LabelDistance
 from ssimgen.objectives.structure import Structure
 

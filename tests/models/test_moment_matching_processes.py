@@ -11,8 +11,8 @@ from ssimgen.batches import Batch, own_share
 from ssimgen.models.cgmmn import CGMMN, CGMMNConfig
 from ssimgen.models.code_gmmn import CodeGMMN, CodeGMMNConfig
 from ssimgen.models.gmmn import GMMN, GMMNConfig
+from ssimgen.models.networks import Network
 from ssimgen.models.steps import Model
-from ssimgen.networks import Network
 from ssimgen.objectives.moment_matching import LI_2015, PairKernel
 from ssimgen.objectives.structure import Structure
 

@@ -9,8 +9,8 @@ from torch.distributions import Normal, kl_divergence
 
 from ssimgen.batches import Batch
 from ssimgen.models import MODELS, VAE, VAEConfig
+from ssimgen.models.networks import Network
 from ssimgen.models.vae import SUGGESTED_TAU, kl_to_standard_normal
-from ssimgen.networks import Network
 from ssimgen.objectives.reconstruction import OBJECTIVES
 
 SMALL = Network("mlp", hidden=(16,))

@@ -1,7 +1,7 @@
 """`python tests/mutation/mutation.py`: whether the tests notice one wrong operator, number, bound or missing call.
 
     make mutants
-    python tests/mutation/mutation.py --modules statistics engine/eager --sample 20 --seed 1 --bar 0.9
+    python tests/mutation/mutation.py --modules report/statistics engine/eager --sample 20 --seed 1 --bar 0.9
     python tests/mutation/mutation.py --modules pairwise --list
 
 `mutants` says what is changed, `TESTS` which tests must go red. A mutant lives in a copy of the sources, with machine
@@ -42,10 +42,12 @@ _PAIRS, _ALL_PAIRS = "engine/test_fused_pairs.py", "engine/test_all_pairs.py"
 # Of each module, stages of arguments of pytest: the later stages are for what survives the earlier ones.
 TESTS: dict[str, list[list[str]]] = {
     "similarity": [["test_similarity.py"], ["test_losses.py", "test_pairwise.py"]],
+    "_request": [["test_similarity.py"], ["test_arguments.py", "test_pairwise.py"]],
+    "_scales": [["test_similarity.py"], ["test_losses.py", "test_presets.py"]],
     "pairwise": [["test_pairwise.py"]],
     "kernels": [["test_kernels.py"], ["test_discrepancy.py", "test_features.py"]],
     "discrepancy": [["test_discrepancy.py"], ["test_losses_of_samples.py", "test_streaming.py", "test_kernels.py"]],
-    "statistics": [["test_statistics.py"], ["test_components.py"]],
+    "report/statistics": [["report/test_statistics.py"], ["test_components.py"]],
     "objectives/structure": [["objectives"]],
     "objectives/reconstruction": [["objectives/test_reconstruction.py"]],
     "objectives/adversarial": [["objectives/test_adversarial.py"]],
@@ -54,7 +56,7 @@ TESTS: dict[str, list[list[str]]] = {
     "evaluation/distributions": [["evaluation/test_distributions.py"]],
     "evaluation/manifolds": [["evaluation/test_manifolds.py"]],
     "evaluation/classification": [["evaluation/test_classification.py"]],
-    "evaluation/comparison": [["test_cli.py", "-k", "compare"]],
+    "commands/compare": [["test_cli.py", "-k", "compare"]],
     "engine/eager": [
         ["test_similarity.py"],
         ["engine/test_dispatch.py", "fuzz/test_fuzz.py", "-k", "dispatch or random_calls"],

@@ -113,7 +113,7 @@ def test_a_failure_does_not_stop_the_others(carried_out: tuple[Path, str]) -> No
 
 
 def test_runs_are_trained_and_evaluated(finished: Path, images: Path) -> None:
-    plan = make_plan(content(images), "tiny", {})
+    plan = make_plan(content(images), "tiny")
     for run in plan.runs:
         folder = RunFolder(finished / run.folder)
         assert folder.latest_iteration() == 4
@@ -127,13 +127,13 @@ def test_runs_are_trained_and_evaluated(finished: Path, images: Path) -> None:
 def test_finished_runs_are_skipped(finished: Path, images: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     # the same study, written down in another way
-    outcomes = run_study(make_plan(content(images), "tiny", {}), finished)
+    outcomes = run_study(make_plan(content(images), "tiny"), finished)
     assert {outcome.status for outcome in outcomes} == {"skipped"}
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
 def test_tables_hold_every_run(finished: Path, images: Path) -> None:
-    plan = make_plan(content(images), "tiny", {})
+    plan = make_plan(content(images), "tiny")
     records = results(plan, finished)
     for run in plan.runs:
         rows = json.loads((finished / run.folder / "evaluation.json").read_text())["rows"]
@@ -168,17 +168,17 @@ def test_other_options_in_the_folder_are_refused(finished: Path, images: Path) -
     other = content(images)
     other["models"]["vae"]["options"]["tau"] = 0.2
     with pytest.raises(ValueError, match=r"holds a run with config\.tau = 0\.1, but the study says 0\.2"):
-        run_study(make_plan(other, "tiny", {}), finished)
+        run_study(make_plan(other, "tiny"), finished)
     with pytest.raises(ValueError, match="holds a run of 4 iterations, more than the 2 of the study"):
-        run_study(make_plan(content(images, 2), "tiny", {}), finished)
+        run_study(make_plan(content(images, 2), "tiny"), finished)
     fewer = content(images, data={"noise": {"data": str(images), "limit": 50}})
     with pytest.raises(ValueError, match="holds a run of other images than those that the study calls noise"):
-        run_study(make_plan(fewer, "tiny", {}), finished)
+        run_study(make_plan(fewer, "tiny"), finished)
 
 
 @pytest.mark.parametrize("damage", ["{", "{}", "[]", '{"iteration": 4}'])
 def test_a_damaged_evaluation_is_made_again(finished: Path, images: Path, damage: str) -> None:
-    plan = make_plan(content(images), "tiny", {})
+    plan = make_plan(content(images), "tiny")
     path = finished / plan.runs[0].folder / "evaluation.json"
     before = path.read_text()
     try:
@@ -201,12 +201,12 @@ def test_data_are_checked_before_anything_is_written(
     images: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises((ValueError, OSError), match=message):
-        run_study(make_plan(content(images, **changes), "tiny", {}), tmp_path / "study")
+        run_study(make_plan(content(images, **changes), "tiny"), tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 
 def test_budget_and_processes_are_checked(images: Path, tmp_path: Path) -> None:
-    plan = make_plan(content(images), "tiny", {})
+    plan = make_plan(content(images), "tiny")
     with pytest.raises(ValueError, match="budget must be a positive number of minutes, got 0"):
         run_study(plan, tmp_path, budget=0)
     with pytest.raises(ValueError, match="parallel must be at least 1 process, got 0"):
@@ -255,7 +255,7 @@ def begun(images: Path, folder: Path, *words: str) -> tuple["subprocess.Popen[st
 def go_on(run: RunFolder, images: Path) -> None:
     """Train the only run of the study a little further: no iteration is missing, none is done twice."""
     total = run.latest_iteration() + 20
-    study = make_plan(content(images, total, seeds=[0]), "study", {})
+    study = make_plan(content(images, total, seeds=[0]), "study")
     carry_out(study.runs[0], run.path.parents[4], study.evaluation, load_images(str(images)))
     assert run.latest_iteration() == total
     assert [line["iteration"] for line in read_metrics(run.path)] == list(range(1, total + 1))
@@ -358,4 +358,4 @@ def test_sides_that_no_network_halves_are_refused_before_training(
     assert not (tmp_path / "out").exists()
     file.write_text(file.read_text().replace("[data.noise]", "[data.noise]\nsize = 16"))
     assert main(["study", str(file), "-o", str(tmp_path / "out"), "--list"]) == 0
-    run_study(read_plan(file, {}), tmp_path / "out", budget=0.001)  # raises nothing
+    run_study(read_plan(file), tmp_path / "out", budget=0.001)  # raises nothing

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ssimgen.models import GMMNConfig
+from ssimgen.models.defaults import DEFAULTS
 from ssimgen.study import make_plan, read_plan
 from ssimgen.training import Optimiser, Training
 
@@ -71,7 +72,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_grid(file: Path) -> None:
-    plan = read_plan(file, {"gmmn": (Training(batch=99), Optimiser(momentum=0.1))})
+    plan = read_plan(file)
     assert (plan.name, plan.rates, plan.evaluation.images) == ("example", (10.0, 20.5), 30)
     # two seeds x two sets of images x (two temperatures of l2, two constants of ssim), and one of gmmn
     assert len(plan.runs) == 2 * 2 * 4 + 1
@@ -90,8 +91,9 @@ def test_the_grid(file: Path) -> None:
     assert run.baseline == "l2"
 
 
-def test_defaults_of_a_model_hold_where_the_file_says_nothing(file: Path) -> None:
-    plan = read_plan(file, {"gmmn": (Training(batch=99), Optimiser(momentum=0.1))})
+def test_defaults_of_a_model_hold_where_the_file_says_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DEFAULTS, "gmmn", (Training(batch=99), Optimiser(momentum=0.1)))
+    plan = read_plan(file)
     (run,) = [run for run in plan.runs if run.model == "gmmn"]
     assert isinstance(run.config, GMMNConfig)
     assert (run.training.batch, run.training.iterations) == (99, 50)
@@ -133,16 +135,16 @@ def test_defaults_of_a_model_hold_where_the_file_says_nothing(file: Path) -> Non
 )
 def test_what_is_wrong_is_named(study: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_plan(study, "study", {})
+        make_plan(study, "study")
 
 
 def test_a_file_that_is_not_toml(file: Path) -> None:
     file.write_text("name = ")
     with pytest.raises(ValueError, match=r"study\.toml is not valid TOML"):
-        read_plan(file, {})
+        read_plan(file)
     file.write_text(FILE.replace("baseline", "base_line"))
     with pytest.raises(ValueError, match=r"study\.toml: unknown key models\.vae\.base_line: did you mean 'baseline'"):
-        read_plan(file, {})
+        read_plan(file)
 
 
 @pytest.mark.parametrize("path", ["docs/study.md", "studies/main.toml"])
@@ -150,7 +152,7 @@ def test_studies_of_this_repository(path: str) -> None:
     text = (Path(__file__).parents[2] / path).read_text()
     if path.endswith(".md"):
         (text,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    plan = make_plan(tomllib.loads(text), "study", {})
+    plan = make_plan(tomllib.loads(text), "study")
     folders = {run.folder for run in plan.runs}
     assert len(folders) == len(plan.runs)
     # (2 + 2 x 2) x 3 seeds; (7 x 3 + 2 + 4 + 2 + 2 + 4 + 4 on three sets of images, 2 on two) x 3 seeds

@@ -39,7 +39,7 @@ def plan(splits: Splits, minutes: float, **changes: Any) -> dict[str, Any]:
 )
 def test_the_study_fits_into_the_budget(splits: Splits, minutes: float, objectives: int, points: int) -> None:
     content = plan(splits, minutes)
-    runs = make_plan(content, "quick", {}).runs
+    runs = make_plan(content, "quick").runs
     seconds = sum(run.training.iterations * 0.01 + 5.0 for run in runs)
     assert seconds <= 0.85 * 60 * minutes
     variants = content["models"]["vae"]["variants"]
@@ -200,7 +200,7 @@ def test_a_plan_follows_what_runs_have_cost(splits: Splits) -> None:
 
 
 def test_costs_are_corrected_by_what_runs_took(splits: Splits) -> None:
-    runs = make_plan(plan(splits, 7), "quick", {}).runs
+    runs = make_plan(plan(splits, 7), "quick").runs
     seconds = COSTS.of([run.variant for run in runs], runs[0].training.iterations)
     corrected = COSTS.corrected(runs, 2 * seconds)
     assert corrected.iteration["mix"] == pytest.approx(0.02)

@@ -27,6 +27,8 @@ from ssimgen.data import Images
 from ssimgen.discrepancy import mmd2
 from ssimgen.models import MODELS
 from ssimgen.models.steps import Step
+from ssimgen.runs import checkpoints
+from ssimgen.runs.checkpoints import Checkpoint
 from ssimgen.training import (
     CheckpointError,
     Hardware,
@@ -36,13 +38,11 @@ from ssimgen.training import (
     Optimiser,
     RunFolder,
     Training,
-    checkpoints,
     load_model,
     loop,
     read_metrics,
     train,
 )
-from ssimgen.training.checkpoints import Checkpoint
 
 SHORT = Training(iterations=12, batch=8, log_every=4, picture_every=6, checkpoint_every=5, keep=2)
 
@@ -729,7 +729,7 @@ def test_checkpoints_of_other_models_and_formats_are_refused(tmp_path: Path, mon
     safetensors.torch.save_file({"a": torch.zeros(1)}, latest(tmp_path / "a"))
     with pytest.raises(CheckpointError, match="is a safetensors file, but not a checkpoint of ssimgen"):
         load_model(tmp_path / "a")
-    monkeypatch.setattr("ssimgen.training.checkpoints.FORMAT", 2)
+    monkeypatch.setattr("ssimgen.runs.checkpoints.FORMAT", 2)
     with pytest.raises(CheckpointError, match=r"has checkpoint format 1, this version of ssimgen reads 2"):
         load_model(tmp_path / "b")
 

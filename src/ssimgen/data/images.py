@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ssimgen.batches import Batch
+from ssimgen.batches import Batch, Shape
 from ssimgen.data.collecting import take_on_disk
-from ssimgen.networks import Shape
 
 
 @dataclass(frozen=True)

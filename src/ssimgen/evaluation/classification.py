@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssimgen._arguments import DataRange
 from ssimgen._numbers import positive_integer
+from ssimgen._request import DataRange
 from ssimgen.evaluation.images import in_unit_range
 
 _BATCH = 32

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import pairwise
-from ssimgen._arguments import DataRange
-from ssimgen.similarity import DEFAULT_WINDOW
+from ssimgen._request import DEFAULT_WINDOW, DataRange, lo_and_length
 from ssimgen.windows import Window
 
 _BLOCK = 512  # images compared with all training images at a time
@@ -26,7 +25,7 @@ def in_unit_range(name: str, images: Float[Tensor, "n C H W"], data_range: DataR
     """
     images = arguments.image_batch(name, images)
     arguments.finite(name, images)
-    lo, length = arguments.data_range(data_range)
+    lo, length = lo_and_length(data_range)
     unit = (images - lo) / length
     least, greatest = unit.min().item(), unit.max().item()
     if least < -1e-6 or greatest > 1 + 1e-6:

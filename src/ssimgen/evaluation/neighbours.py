@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
-from ssimgen import pairwise, pictures
+from ssimgen import pairwise
 from ssimgen.data import Gallery
 from ssimgen.metrics import StructuralDistance
 
@@ -84,38 +80,3 @@ def _like(query: Tensor, gallery: Gallery, places: list[int]) -> Tensor:
     if images.shape[1] > len(query):
         raise ValueError(f"the query is grey, but {gallery.source} holds coloured images: turn all grey, with --grey")
     return images.expand(-1, len(query), -1, -1)
-
-
-def print_table(query: str, found: list[Neighbour], source: str) -> None:
-    """Print the neighbours, nearest first."""
-    table = Table(title=f"nearest to {query} in {source}")
-    for heading in ("", "distance", "SSIM"):
-        table.add_column(heading, justify="right")
-    table.add_column("image", overflow="fold")
-    for rank, neighbour in enumerate(found, 1):
-        table.add_row(str(rank), f"{neighbour.distance:.4f}", f"{neighbour.ssim:.4f}", neighbour.name)
-    Console(markup=False).print(table)
-
-
-def print_json(query: str, found: list[Neighbour], source: str) -> None:
-    """Print the neighbours as one JSON object."""
-    listed = [{"image": z.name, "distance": z.distance, "ssim": z.ssim} for z in found]
-    print(json.dumps({"query": query, "source": source, "neighbours": listed}, indent=2))
-
-
-def draw_neighbours(path: Path, query: Float[Tensor, "C H W"], found: list[Neighbour]) -> None:
-    """A PNG of the query and its neighbours, with their distances."""
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
-    shown = [("query", query), *((f"{z.distance:.3f}", z.image) for z in found)]
-    columns = min(len(shown), 8)
-    rows = -(-len(shown) // columns)
-    height, width = query.shape[1:]
-    figure = Figure(figsize=(1.6 * columns, rows * (0.3 + 1.6 * height / width)), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
-    for axis, (title, image) in zip(axes, shown, strict=False):
-        axis.imshow(image.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
-        axis.set_title(title)
-    pictures.write_figure(path, figure)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
-from ssimgen._arguments import DataRange
+from ssimgen._request import DataRange, lo_and_length
 
 
 def psnr(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], *, data_range: DataRange) -> Float[Tensor, " B"]:
@@ -23,7 +23,7 @@ def psnr(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], *, data_range
         TypeError, ValueError: as :func:`ssimgen.ssim`.
     """
     x, y = arguments.image_pairs(x, y)
-    _, length = arguments.data_range(data_range)
+    _, length = lo_and_length(data_range)
     error = (x - y).square().flatten(1).mean(1)
     return 10 * torch.log10(length**2 / error)
 

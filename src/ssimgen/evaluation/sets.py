@@ -16,12 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen._arguments import choice
+from ssimgen._request import DEFAULT_WINDOW, patch_distance
 from ssimgen.components import PARTS, Component, deviations, means
 from ssimgen.discrepancy import TwoSampleResult, check_level, permutation_test, shared_points
 from ssimgen.engine import Form
 from ssimgen.kernels import SSIM, DistanceInduced
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
-from ssimgen.similarity import DEFAULT_WINDOW, patch_distance
 from ssimgen.windows import Window
 
 KernelName = Literal["components", "structural", "energy", "ssim", "pixels"]

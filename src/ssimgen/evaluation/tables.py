@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
-from ssimgen._arguments import DataRange
 from ssimgen._numbers import positive_integer
+from ssimgen._request import DEFAULT_WINDOW, DataRange, window_fits
 from ssimgen.discrepancy import two_sample_test
 from ssimgen.evaluation.classification import (
     at_chance,
@@ -32,7 +32,7 @@ from ssimgen.evaluation.parzen import SIGMAS, parzen_bandwidth, parzen_log_likel
 from ssimgen.evaluation.reconstruction import feature_distance, psnr
 from ssimgen.kernels import SSIM, Gaussian, Kernel
 from ssimgen.metrics import Euclidean, StructuralDistance
-from ssimgen.similarity import DEFAULT_WINDOW, ms_ssim, ssim
+from ssimgen.similarity import ms_ssim, ssim
 from ssimgen.windows import Window
 
 Better = Literal["higher", "lower", "reference"]
@@ -165,7 +165,7 @@ def evaluate_samples(
     )
     for name, images in (("train", train), ("held_out", held_out)):
         arguments.samples(samples, images, ("samples", name))
-    arguments.window_fits(options.window, samples)
+    window_fits(options.window, samples)
     if labels is not None:
         for name, classes, images in zip(_Sets._fields, labels, everything, strict=True):
             check_labels(f"labels.{name}", classes, images)
@@ -224,7 +224,7 @@ def evaluate_reconstructions(
             f"images and reconstructions are compared pair by pair, got {len(unit)} and {len(rebuilt)}: "
             "pass one reconstruction an image"
         )
-    arguments.window_fits(window, images)
+    window_fits(window, images)
     guesses = [rebuilt]  # then the copies
     if train is not None:
         arguments.samples(images, train, ("images", "train"))

@@ -13,23 +13,26 @@ A model knows nothing of the loop that trains it: no optimiser, device placement
 that look at a batch as a whole (moment matching) apply :func:`ssimgen.batches.gathered` to what they compare,
 so that they see the batch of all devices; everything else is a mean over the batch, which data parallelism averages.
 
-To add a model: write its file, add it to `MODELS`; `ssimgen train` then has a command for it.
+To add a model: write its file, add it to `MODELS`; `ssimgen train` then has a command for it. Length and optimiser of
+its training are in `defaults.py`, where the usual ones do not do.
 """
 
 from typing import Any
 
 import torch
 
+from ssimgen.batches import Shape
 from ssimgen.models.aae import AAE, AAEConfig
 from ssimgen.models.began import BEGAN, BEGANConfig
 from ssimgen.models.cgmmn import CGMMN, CGMMNConfig
 from ssimgen.models.code_gmmn import CodeGMMN, CodeGMMNConfig
+from ssimgen.models.defaults import usual_training
 from ssimgen.models.gan import GAN, GANConfig
 from ssimgen.models.gmmn import GMMN, GMMNConfig
 from ssimgen.models.lsgan import LSGAN, LSGANConfig
+from ssimgen.models.making import make_model
 from ssimgen.models.steps import Autoencoder, LatentAutoencoder, LatentModel, Model, Step
 from ssimgen.models.vae import VAE, VAEConfig
-from ssimgen.networks import Shape
 
 __all__ = [
     "AAE",
@@ -55,6 +58,8 @@ __all__ = [
     "Step",
     "VAEConfig",
     "check_model",
+    "make_model",
+    "usual_training",
 ]
 
 MODELS: dict[str, tuple[type[Model], type]] = {

@@ -20,11 +20,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssimgen import networks
-from ssimgen.batches import Batch
+from ssimgen.batches import Batch, Shape
+from ssimgen.models import networks
 from ssimgen.models.classes import labels_of, of_class, with_class
+from ssimgen.models.networks import Network
 from ssimgen.models.steps import LatentAutoencoder, Step
-from ssimgen.networks import Network, Shape
 from ssimgen.objectives.adversarial import fooling, told_apart
 from ssimgen.objectives.reconstruction import Objective, Reconstruction
 from ssimgen.objectives.structure import Structure

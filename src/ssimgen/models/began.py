@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssimgen import networks
 from ssimgen._arguments import choice, is_positive
-from ssimgen.batches import Batch, mean_over_processes
+from ssimgen.batches import Batch, Shape, mean_over_processes
+from ssimgen.models import networks
+from ssimgen.models.networks import Network
 from ssimgen.models.steps import LatentModel, Step
-from ssimgen.networks import Network, Shape
 from ssimgen.objectives.adversarial import convergence, moved_balance
 from ssimgen.objectives.reconstruction import Reconstruction
 from ssimgen.objectives.structure import Structure

@@ -22,13 +22,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssimgen import networks
 from ssimgen._arguments import choice, is_positive
-from ssimgen.batches import Batch, gathered
+from ssimgen.batches import Batch, Shape, gathered
 from ssimgen.discrepancy import cmmd2
+from ssimgen.models import networks
 from ssimgen.models.classes import with_class
+from ssimgen.models.networks import Network
 from ssimgen.models.steps import LatentModel, Step
-from ssimgen.networks import Network, Shape
 from ssimgen.objectives.moment_matching import FittedKernel, PairKernel, uniform
 from ssimgen.similarity import root
 

@@ -21,11 +21,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssimgen import networks
 from ssimgen._arguments import choice
-from ssimgen.batches import Batch, gathered
+from ssimgen.batches import Batch, Shape, gathered
+from ssimgen.models import networks
+from ssimgen.models.networks import Network
 from ssimgen.models.steps import Autoencoder, LatentModel, Step
-from ssimgen.networks import Network, Shape
 from ssimgen.objectives.moment_matching import MomentMatching, PairKernel, check_statistic, uniform
 from ssimgen.objectives.reconstruction import Objective, Reconstruction
 from ssimgen.objectives.structure import Structure

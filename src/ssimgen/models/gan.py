@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssimgen import networks
 from ssimgen._arguments import choice
-from ssimgen.batches import Batch
+from ssimgen.batches import Batch, Shape
+from ssimgen.models import networks
 from ssimgen.models.classes import labels_of, of_class, with_class
+from ssimgen.models.networks import Network
 from ssimgen.models.steps import LatentModel, Step
-from ssimgen.networks import Network, Shape
 from ssimgen.objectives.adversarial import Game, Perceptual, fooling, told_apart
 
 

@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssimgen import networks
-from ssimgen.batches import Batch, gathered
+from ssimgen.batches import Batch, Shape, gathered
+from ssimgen.models import networks
+from ssimgen.models.networks import Network
 from ssimgen.models.steps import LatentModel, Step
-from ssimgen.networks import Network, Shape
 from ssimgen.objectives.moment_matching import MomentMatching, PairKernel, check_statistic, uniform
 
 

@@ -18,12 +18,12 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssimgen import networks
 from ssimgen._arguments import choice
-from ssimgen.batches import Batch
+from ssimgen.batches import Batch, Shape
+from ssimgen.models import networks
 from ssimgen.models.classes import labels_of, of_class, with_class
+from ssimgen.models.networks import Network
 from ssimgen.models.steps import LatentModel, Step
-from ssimgen.networks import Network, Shape
 from ssimgen.objectives.adversarial import LabelDistance
 
 CODES = {"0,1,1": (0.0, 1.0, 1.0), "-1,1,0": (-1.0, 1.0, 0.0)}

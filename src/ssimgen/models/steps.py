@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssimgen.batches import Batch, own_share, processes
-from ssimgen.networks import Shape
+from ssimgen.batches import Batch, Shape, own_share, processes
 
 
 @dataclass(frozen=True)

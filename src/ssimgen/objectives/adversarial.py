@@ -30,12 +30,12 @@ from torch import Tensor
 
 from ssimgen import engine
 from ssimgen._arguments import choice
+from ssimgen._request import patch_distance, patches
 from ssimgen.batches import gathered
 from ssimgen.discrepancy import energy_distance
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 from ssimgen.objectives.reconstruction import Objective, Reconstruction
 from ssimgen.objectives.structure import Structure
-from ssimgen.similarity import patch_distance, patches
 
 Game = Literal["non-saturating", "minimax"]
 

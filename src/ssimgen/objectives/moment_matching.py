@@ -30,12 +30,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssimgen import _arguments as arguments
+from ssimgen._request import FORMS, stability_constants
 from ssimgen.discrepancy import energy_distance, mmd2
 from ssimgen.engine import Form
 from ssimgen.kernels import GMMN_BANDWIDTHS, DistanceInduced, Gaussian, Kernel, median_distance
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 from ssimgen.objectives.structure import Structure
-from ssimgen.similarity import FORMS, root
+from ssimgen.similarity import root
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class BlockDistance(Metric):
 
     def __post_init__(self) -> None:
         arguments.choice("form", self.form, FORMS)
-        arguments.stability_constants(1.0, self.k1, self.k2)
+        stability_constants(1.0, self.k1, self.k2)
 
     @property
     def hilbertian(self) -> bool:
@@ -128,7 +129,7 @@ class BlockDistance(Metric):
 
     def squared(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None) -> Float[Tensor, "n m"]:
         """D^2 of all pairs."""
-        c1, c2 = arguments.stability_constants(1.0, self.k1, self.k2)
+        c1, c2 = stability_constants(1.0, self.k1, self.k2)
         d = x.shape[1]
         u, v = x, x if y is None else y
         if self.form == "uncentred":

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
+from ssimgen._request import FORMS, NORMS, stability_constants
 from ssimgen.engine import Form
-from ssimgen.similarity import FORMS, NORMS, distance, ms_ssim
+from ssimgen.similarity import distance, ms_ssim
 from ssimgen.windows import Window
 
 
@@ -45,7 +46,7 @@ class Structure:
         arguments.choice("form", self.form, FORMS)
         arguments.choice("norm", self.norm, NORMS)
         arguments.choice("window", self.window, ("gaussian", "uniform"))
-        arguments.stability_constants(1.0, self.k1, self.k2)
+        stability_constants(1.0, self.k1, self.k2)
         self.make_window()
 
     def make_window(self) -> Window:

@@ -1,6 +1,7 @@
 """Reports of runs: one HTML file that holds everything it shows. Reads run folders only, and needs no PyTorch.
 
 folders.py     run folders, and which of them may stand in one report
+statistics.py  means over seeds with intervals, paired comparisons, values at matched rate
 tables.py      every number, means over seeds, comparisons, models at matched rate
 charts.py      inline SVG
 page.py        the page; report.html, report.css and report.js are its template

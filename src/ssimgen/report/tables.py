@@ -6,7 +6,7 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ssimgen import statistics
+from ssimgen.report import statistics
 from ssimgen.report.folders import RATE, Run
 from ssimgen.trained_on import trained_on
 

@@ -22,10 +22,11 @@ import torch
 
 from ssimgen._files import writable_folder
 from ssimgen._reading import read_config, read_evaluation
+from ssimgen.batches import Shape
 from ssimgen.data import Source, Splits, load_images
 from ssimgen.models import MODELS, check_model
-from ssimgen.networks import Shape, SidesError
-from ssimgen.run_evaluation import EvaluationOptions, evaluate_run
+from ssimgen.models.networks import SidesError
+from ssimgen.runs.evaluation import EvaluationOptions, evaluate_run
 from ssimgen.study.plan import Plan, PlannedRun
 from ssimgen.training import Interrupted, NotFiniteError, RunFolder, make_model, train
 

@@ -15,13 +15,11 @@ from typing import Any
 from ssimgen._options import from_mapping, suggestion
 from ssimgen._reading import read_options
 from ssimgen.data import Source
-from ssimgen.models import MODELS
-from ssimgen.run_evaluation import EvaluationOptions
+from ssimgen.models import MODELS, usual_training
+from ssimgen.runs.evaluation import EvaluationOptions
 from ssimgen.training import Optimiser, Training
 
 _MOST_POINTS = 10_000
-
-Defaults = Mapping[str, tuple[Training, Optimiser]]
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,8 @@ class _Variant:
     optimiser: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_plan(path: Path, defaults: Defaults) -> Plan:
-    """The study in a file; `defaults` are training and optimiser of models that do not have the usual ones.
+def read_plan(path: Path) -> Plan:
+    """The study in a file.
 
     Raises:
         ValueError: not TOML, or beyond what options can be; an unknown or missing key, named with a suggestion; a
@@ -133,12 +131,12 @@ def read_plan(path: Path, defaults: Defaults) -> Plan:
     """
     content = read_options(path)
     try:
-        return make_plan(content, path.stem, defaults)
+        return make_plan(content, path.stem)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def make_plan(content: Mapping[str, Any], name: str, defaults: Defaults) -> Plan:
+def make_plan(content: Mapping[str, Any], name: str) -> Plan:
     """The study that the content of a file describes; as :func:`read_plan`."""
     file = _table(_File, content, "")
     sources = {
@@ -155,7 +153,6 @@ def make_plan(content: Mapping[str, Any], name: str, defaults: Defaults) -> Plan
             group_name,
             _table(_Group, _mapping(table, f"models.{group_name}"), f"models.{group_name}."),
             sources,
-            defaults,
         )
     ]
     _check_folders(runs)
@@ -169,9 +166,7 @@ def make_plan(content: Mapping[str, Any], name: str, defaults: Defaults) -> Plan
     return Plan(file.name or name, ordered, evaluation, file.rates)
 
 
-def _runs_of_group(
-    file: _File, name: str, group: _Group, sources: Mapping[str, Source], defaults: Defaults
-) -> Iterator[PlannedRun]:
+def _runs_of_group(file: _File, name: str, group: _Group, sources: Mapping[str, Source]) -> Iterator[PlannedRun]:
     where = f"models.{name}"
     model = group.model or name
     if model not in MODELS:
@@ -185,7 +180,7 @@ def _runs_of_group(
         raise ValueError(
             f"{where}.baseline: unknown variant {group.baseline!r}{suggestion(group.baseline, group.variants)}"
         )
-    usual = defaults.get(model, (Training(), Optimiser()))
+    usual = usual_training(model)
     for seed in group.seeds or file.seeds:
         for data in group.data or tuple(sources):
             for key, table in group.variants.items():

@@ -21,9 +21,9 @@ from ssimgen.models import VAE
 from ssimgen.models.vae import SUGGESTED_TAU
 from ssimgen.report import Verdict, write_report
 from ssimgen.report.tables import Record, matched, reach
-from ssimgen.study.command import carry_on, complain
 from ssimgen.study.execution import Outcome, is_finished
 from ssimgen.study.plan import Plan, PlannedRun, make_plan
+from ssimgen.study.progress import carry_on, complain
 from ssimgen.study.tables import write_tables
 from ssimgen.training import make_model
 
@@ -99,7 +99,7 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
         content = planned(source, splits, costs, seconds=seconds, parallel=parallel, seeds=seeds)
         _warn_if_short(content, costs, parallel)
         _keep(content, output)
-    plan = make_plan(content, "quick", {})
+    plan = make_plan(content, "quick")
     print(f"{len(plan.runs)} runs of {plan.runs[0].training.iterations} iterations")
     failed: list[Outcome] = []
     while (todo := _next_seed(plan, output)) and not failed:
@@ -114,7 +114,7 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
         done = len(_whole_seeds(plan, output))
         content = replanned(content, splits, costs, seconds=deadline - now, parallel=parallel, done=done)
         _keep(content, output)
-        plan = make_plan(content, "quick", {})
+        plan = make_plan(content, "quick")
         if now >= deadline and _next_seed(plan, output):
             print("budget used up", file=sys.stderr)
             break
@@ -174,7 +174,7 @@ def _check_images(splits: Splits) -> None:
     _, height, width = splits.train.shape
     if min(height, width) < 7:
         raise ValueError(f"images are {width} x {height} px: structure needs at least 7 x 7 px")
-    (run, *_) = make_plan(_content(Source(), splits, ("l2",), 1, iterations=1, seeds=1), "tried", {}).runs
+    (run, *_) = make_plan(_content(Source(), splits, ("l2",), 1, iterations=1, seeds=1), "tried").runs
     with torch.device("meta"):  # at once, and without memory
         VAE(run.config, splits.train.shape)
 
@@ -187,7 +187,7 @@ def _kept(output: Path, source: Source) -> dict[str, Any] | None:
     try:
         content = read_options(path)
         before = content["data"]["images"]
-        make_plan(content, "quick", {})
+        make_plan(content, "quick")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove it or choose another folder") from error
     if before != _given(source):
@@ -207,7 +207,7 @@ def measure(splits: Splits, iterations: int = 8) -> Costs:
     """What an iteration of each objective costs, and about what an evaluation does."""
     content = _content(Source(), splits, _SIZES[0][0], 1, iterations=1, seeds=1)
     seconds = {}
-    for run in make_plan(content, "measured", {}).runs:
+    for run in make_plan(content, "measured").runs:
         model = make_model(VAE, run.config, splits.train.shape)
         optimiser = run.optimiser.make(list(model.parameters()), 1.0)
         (step,) = model.steps()
@@ -228,7 +228,7 @@ def measure(splits: Splits, iterations: int = 8) -> Costs:
 
 def _evaluation_seconds(splits: Splits) -> float:
     """Features of reconstructions and samples, measured, and about as much again for all the rest."""
-    from ssimgen.run_evaluation import shared_network
+    from ssimgen.runs.evaluation import shared_network
 
     network, images = shared_network(_RESOLUTION), splits.train.first(64).images
     network(images[:8])

@@ -18,7 +18,10 @@ refused when a byte of it has changed.
 """
 
 from ssimgen._reading import read_metrics
-from ssimgen.training.checkpoints import CheckpointError
+from ssimgen.models.making import make_model
+from ssimgen.models.options import Hardware, Optimiser, Training
+from ssimgen.runs.checkpoints import CheckpointError
+from ssimgen.runs.folder import RunFolder, load_model
 from ssimgen.training.evaluation import evaluation_hook
 from ssimgen.training.loop import (
     Data,
@@ -29,9 +32,6 @@ from ssimgen.training.loop import (
     ProcessLostError,
     train,
 )
-from ssimgen.training.making import make_model
-from ssimgen.training.options import Hardware, Optimiser, Training
-from ssimgen.training.runs import RunFolder, load_model
 
 __all__ = [
     "CheckpointError",

@@ -27,14 +27,13 @@ import ssimgen
 from ssimgen import pictures
 from ssimgen._arguments import NonFiniteResultError
 from ssimgen._interruption import leave_dead_terminal
-from ssimgen.batches import Batch, mean_over_processes, own_share, processes
+from ssimgen.batches import Batch, Shape, mean_over_processes, own_share, processes
+from ssimgen.models.options import Hardware, Optimiser, Training
 from ssimgen.models.steps import Autoencoder, Model, Step
-from ssimgen.networks import Shape
-from ssimgen.training import checkpoints
+from ssimgen.runs import checkpoints
+from ssimgen.runs.checkpoints import Checkpoint, CheckpointError
+from ssimgen.runs.folder import RunFolder
 from ssimgen.training.average import Average
-from ssimgen.training.checkpoints import Checkpoint, CheckpointError
-from ssimgen.training.options import Hardware, Optimiser, Training
-from ssimgen.training.runs import RunFolder
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ssimgen.statistics import Difference, Mean, at_rate, common_rates, holm, mean, paired
+from ssimgen.report.statistics import Difference, Mean, at_rate, common_rates, holm, mean, paired
 
 
 def test_the_interval_is_students() -> None:

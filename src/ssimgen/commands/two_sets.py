@@ -1,24 +1,106 @@
-"""What the command line shows of two sets of images: which were compared, the table, pictures of witnesses."""
+"""The command `ssimgen test-samples`: which sets were compared, the table, pictures of witnesses."""
+
+# ruff: noqa: PT028 - test_samples is a command, not a test
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from tyro.conf import Positional, arg
 
-from ssimgen import pictures
-from ssimgen.data import Gallery
-from ssimgen.discrepancy import TwoSampleResult
-from ssimgen.evaluation.sets import Respect, SetComparison
+from ssimgen.commands.common import Form, check_output, command, gaussian_window, note, progress_bar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssimgen.data import Gallery
+    from ssimgen.discrepancy import TwoSampleResult
+    from ssimgen.evaluation.sets import Respect, SetComparison
 
 _PICTURED, _COLUMNS = 24, 12  # witnesses of a set in the picture
 _NAMED = 5  # of them named in the table
+
+
+@command
+def test_samples(
+    a: Annotated[Positional[str], arg(metavar="A")],
+    b: Annotated[Positional[str], arg(metavar="B")],
+    /,
+    *,
+    kernel: Literal["components", "structural", "energy", "ssim", "pixels"] = "components",
+    form: Form = "sum",
+    images: int = 500,
+    permutations: int = 1000,
+    level: float = 0.05,
+    seed: int = 0,
+    picture: Path | None = None,
+    json: bool = False,
+    size: int | None = None,
+    grey: bool = False,
+    background: str = "white",
+    window: int = 11,
+    sigma: float = 1.5,
+    stride: int = 1,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> None:
+    """Test whether two sets of images differ, and in which respect.
+
+    The sets are folders of pictures, IDX files, .npz or .npy files, or mnist5k. Prints statistic and p-value of a
+    kernel two-sample test, the same in luminance, contrast, structure and pixels, and the most telling images.
+
+    Args:
+        a: a set of images.
+        b: another one, of images of the same size.
+        kernel: what is compared; only structural and energy look at the form.
+        form: of the structural distance.
+        images: at most so many of each set, drawn at random; time and memory grow with the square.
+        permutations: random relabellings; p-values are not below 1 / (1 + permutations).
+        level: of the test.
+        seed: of the drawing and the relabellings; the same seed gives the same result.
+        picture: write a picture of the most telling images to this PNG file.
+        json: print JSON instead of a table.
+        size: scale and crop all images to this side in pixels.
+        grey: turn colours into grey first.
+        background: colour on which transparent pictures are laid: a name such as black, or as #a0c0ff.
+        window: side of the Gaussian window in pixels.
+        sigma: its standard deviation in pixels.
+        stride: distance in pixels between windows; larger is faster.
+        k1: stability constant of luminance.
+        k2: stability constant of contrast and structure.
+    """
+    from ssimgen.data import Source, open_gallery
+    from ssimgen.evaluation.sets import compare_sets
+
+    if picture is not None:
+        check_output(picture, (".png",))
+    first, second = (open_gallery(Source(z, size, grey, background), note) for z in (a, b))
+    x, y = draw(first, second, images, seed)
+    patches = gaussian_window("--window", window, sigma, x.images, stride)
+    with progress_bar() as progress:
+        found = compare_sets(
+            x.images,
+            y.images,
+            kernel=kernel,
+            form=form,
+            window=patches,
+            k1=k1,
+            k2=k2,
+            permutations=permutations,
+            seed=seed,
+            level=level,
+            track=partial(progress.track, description="comparing all pairs"),
+        )
+    if picture is not None:
+        draw_witnesses(picture, found, x, y)
+    (print_json if json else print_table)(found, x, y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +121,8 @@ def draw(a: Gallery, b: Gallery, most: int, seed: int) -> tuple[Drawn, Drawn]:
 
     Raises ValueError for sets of fewer than two images, and for sets that do not fit each other.
     """
+    import torch
+
     if most < 2:
         raise ValueError(f"images must be at least 2, got {most}: a few hundred of each set show most differences")
     for gallery in (a, b):
@@ -154,6 +238,8 @@ def _numbers(result: TwoSampleResult) -> dict[str, float]:
 def draw_witnesses(path: Path, found: SetComparison, a: Drawn, b: Drawn) -> None:
     """A PNG of the images of each set whose like is rarest in the other, rarest first."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    from ssimgen import pictures
 
     grids = [
         pictures.grid(z.images[order[:_PICTURED]], columns=_COLUMNS)

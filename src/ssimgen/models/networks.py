@@ -19,8 +19,7 @@ from typing import Literal
 from torch import nn
 
 from ssimgen._arguments import choice
-
-Shape = tuple[int, int, int]  # channels, height, width
+from ssimgen.batches import Shape
 
 _COARSEST = 8  # convolutional networks halve the image until no side is longer than this
 

@@ -1,4 +1,4 @@
-"""Two pictures side by side: reading them, the map of their similarity, the table of indices."""
+"""The command `ssimgen compare`: two pictures side by side, the map of their similarity, the table of indices."""
 
 from __future__ import annotations
 
@@ -6,24 +6,72 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
+from tyro.conf import Positional, arg
 
-from ssimgen import pictures
-from ssimgen.data import Source, read_picture
-from ssimgen.evaluation.reconstruction import psnr
-from ssimgen.similarity import DEFAULT_WINDOW, FORMS, distance, ms_ssim, ssim, ssim_map
-from ssimgen.windows import Window
+from ssimgen.commands.common import check_output, command, gaussian_window, note
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssimgen import Window
+    from ssimgen.data import Source
+
+
+@command
+def compare(
+    a: Annotated[Positional[Path], arg(metavar="A")],
+    b: Annotated[Positional[Path], arg(metavar="B")],
+    /,
+    *,
+    grey: bool = False,
+    background: str = "white",
+    map: Path | None = None,
+    json: bool = False,
+    size: int = 11,
+    sigma: float = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> None:
+    """Compare two pictures: every similarity index and distance.
+
+    Pixels are taken as [0, 1].
+
+    Args:
+        a: a picture.
+        b: another one of the same size.
+        grey: turn colours into grey first.
+        background: colour on which transparent pictures are laid: a name such as black, or as #a0c0ff.
+        map: write a picture of A, B and the map of SSIM to this PNG file.
+        json: print JSON instead of a table.
+        size: side of the Gaussian window in pixels.
+        sigma: its standard deviation in pixels.
+        k1: stability constant of luminance.
+        k2: stability constant of contrast and structure.
+    """
+    from ssimgen.data import Source
+
+    x, y = read_pair(a, b, Source(grey=grey, background=background), note)
+    if map is not None:
+        check_output(map, (".png",))
+    window = gaussian_window("--size", size, sigma, x)
+    values = {key: v.item() for key, v in similarity_indices(x, y, window=window, k1=k1, k2=k2).items()}
+    if map is not None:
+        draw_map(map, x, y, (a.name, b.name), window=window, k1=k1, k2=k2)
+    table(values, (str(a), str(b)), as_json=json)
 
 
 def read_pair(
     a: Path, b: Path, source: Source, report: Callable[[str], None] = print
 ) -> tuple[Float[Tensor, "1 C H W"], Float[Tensor, "1 C H W"]]:
-    """Two pictures of equal size and kind, in [0, 1], read as those of the source; as :func:`read_picture`."""
+    """Two pictures of equal size and kind, in [0, 1], read as those of the source; as `ssimgen.data.read_picture`."""
+    from ssimgen.data import read_picture
+
     x, y = (read_picture(path, source, report) for path in (a, b))
     if x.shape[1:] != y.shape[1:]:
         sizes = [f"{path} is {z.shape[2]} x {z.shape[1]} px" for path, z in ((a, x), (b, y))]
@@ -38,11 +86,15 @@ def similarity_indices(
     x: Float[Tensor, "B C H W"],
     y: Float[Tensor, "B C H W"],
     *,
-    window: Window = DEFAULT_WINDOW,
-    k1: float = 0.01,
-    k2: float = 0.03,
+    window: Window,
+    k1: float,
+    k2: float,
 ) -> dict[str, Float[Tensor, " B"]]:
     """Every index and distance of image pairs in [0, 1], by name: first similarities, then distances (rms norm)."""
+    from ssimgen import distance, ms_ssim, ssim
+    from ssimgen._request import FORMS
+    from ssimgen.evaluation import psnr
+
     values = {
         "PSNR (dB)": psnr(x, y, data_range=1.0),
         "SSIM": ssim(x, y, data_range=1.0, window=window, k1=k1, k2=k2),
@@ -58,6 +110,8 @@ def similarity_indices(
 def draw_map(path: Path, x: Tensor, y: Tensor, names: tuple[str, str], *, window: Window, k1: float, k2: float) -> None:
     """A PNG of both pictures and, between -1 and 1, the mean over channels of their SSIM at every position."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    from ssimgen import pictures, ssim_map
 
     values = ssim_map(x, y, data_range=1.0, window=window, k1=k1, k2=k2)[0].mean(0)
     height, width = x.shape[-2:]

@@ -1,4 +1,4 @@
-"""The demonstration: one VAE, trained with l2 and with SSIM on the same digits at the same settings."""
+"""The command `ssimgen demo`: one VAE, trained with l2 and with SSIM on the same digits at the same settings."""
 
 from __future__ import annotations
 
@@ -7,37 +7,54 @@ import io
 import json
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from tyro.conf import arg
 
-from ssimgen import pictures
 from ssimgen._files import writable_folder, write_atomically
-from ssimgen.data import Images, Source, load_images
-from ssimgen.evaluation.reconstruction import psnr
-from ssimgen.models import VAE, VAEConfig
-from ssimgen.models.vae import SUGGESTED_TAU
-from ssimgen.networks import Network
-from ssimgen.objectives.reconstruction import Objective
-from ssimgen.report import write_report
-from ssimgen.run_evaluation import EvaluationOptions, evaluate_run
-from ssimgen.similarity import ms_ssim, ssim
-from ssimgen.training import Optimiser, RunFolder, Training, make_model, train
+from ssimgen._options import from_mapping
+from ssimgen.commands.common import command, ended
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssimgen.data import Images
+    from ssimgen.models import VAE
+    from ssimgen.objectives.reconstruction import Objective
 
 OBJECTIVES: tuple[Objective, ...] = ("l2", "ssim")
 """Trained at their suggested temperatures, which give about equal KL: models are compared at equal rate."""
 
-
-EVALUATION = EvaluationOptions(images=300, resolution=64, tested=200, permutations=199)
+EVALUATION = {"images": 300, "resolution": 64, "tested": 200, "permutations": 199}
 """Of the report."""
+
+
+@command
+def demo(*, output: Annotated[Path, arg(aliases=("-o",))] = Path("demo"), iterations: int = 3000, seed: int = 0) -> int:
+    """Train a VAE on digits with l2 and with SSIM, and show the difference.
+
+    Args:
+        output: folder for picture, table and runs; an earlier demo in it is replaced.
+        iterations: batches of 64 digits, for each of the two.
+        seed: fixes weights, batches and noise.
+    """
+    return ended(partial(run, output, iterations=iterations, seed=seed), "the same command begins anew")
 
 
 def run(folder: Path, *, iterations: int, seed: int) -> None:
     """Train, judge on held-out digits, and leave a picture, a table, a report and the runs in `folder`."""
+    from ssimgen.data import Source, load_images
+    from ssimgen.models import VAE, VAEConfig, make_model
+    from ssimgen.models.networks import Network
+    from ssimgen.models.vae import SUGGESTED_TAU
+    from ssimgen.report import write_report
+    from ssimgen.runs import EvaluationOptions, evaluate_run
+    from ssimgen.training import Optimiser, Training, train
+
     writable_folder(folder)
     digits = load_images("mnist5k")
     training = Training(iterations=iterations, seed=seed, picture_every=iterations, checkpoint_every=iterations)
@@ -66,24 +83,29 @@ def run(folder: Path, *, iterations: int, seed: int) -> None:
     print("evaluating both for the report")
     paths = [folder / "runs" / objective for objective in OBJECTIVES]
     for path in paths:
-        evaluate_run(path, EVALUATION, splits=digits)
+        evaluate_run(path, from_mapping(EvaluationOptions, EVALUATION), splits=digits)
     report = write_report(paths, folder / "report", title="VAE on digits, with l2 and with SSIM", baseline="l2")
     print(f"picture, table and runs are in {folder}/, the report is {report}")
 
 
-@torch.no_grad()
 def judge(model: VAE, images: Images) -> dict[str, float]:
     """Means over `images`: quality of reconstructions, and the loss terms."""
+    import torch
+
+    from ssimgen import ms_ssim, ssim
+    from ssimgen.evaluation import psnr
+
     sums: dict[str, float] = {}
     torch.manual_seed(0)  # the noise of the loss terms
     for i in range(0, len(images), 250):
         batch = images.select(slice(i, i + 250))
-        x, y = batch.images, model.reconstruct(batch.images)
+        with torch.no_grad():
+            x, y, terms = batch.images, model.reconstruct(batch.images), model.terms(batch)
         values = {
             "PSNR (dB)": psnr(y, x, data_range=1.0).mean(),
             "SSIM": ssim(y, x, data_range=1.0).mean(),
             "MS-SSIM": ms_ssim(y, x, data_range=1.0).mean(),
-            **{f"loss term: {name}": term for name, term in model.terms(batch).items()},
+            **{f"loss term: {name}": term for name, term in terms.items()},
         }
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value.item() * len(x)
@@ -92,6 +114,8 @@ def judge(model: VAE, images: Images) -> dict[str, float]:
 
 def _clear(path: Path) -> None:
     """Remove the run of an earlier demonstration, and nothing that is not a run."""
+    from ssimgen.runs import RunFolder
+
     if RunFolder(path).config.exists():
         shutil.rmtree(path)
 
@@ -113,7 +137,10 @@ def _write_table(folder: Path, rows: Mapping[str, Mapping[str, float]]) -> None:
 
 def _draw(path: Path, originals: Tensor, models: Mapping[str, VAE], seed: int) -> None:
     """Above: originals and reconstructions, a row each; below: samples, side by side."""
+    import torch
     from matplotlib.figure import Figure
+
+    from ssimgen import pictures
 
     rows = {"originals": originals} | {f"reconstructed, {name}": m.reconstruct(originals) for name, m in models.items()}
     samples = {name: model.sample(50, torch.Generator().manual_seed(seed)) for name, model in models.items()}

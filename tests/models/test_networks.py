@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssimgen.networks import Network, SidesError, decoder, encoder, perceptron, score_map
+from ssimgen.models.networks import Network, SidesError, decoder, encoder, perceptron, score_map
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 48, 32)]
 NETWORKS = [

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 
 from ssimgen._memory import available_memory
+from ssimgen.batches import Shape
 from ssimgen.models.steps import Model
-from ssimgen.networks import Shape
 
 M = TypeVar("M", bound=Model)
 

@@ -4,7 +4,7 @@ config.json          model, options, data with its hash, versions
 metrics.jsonl        one JSON object a line: iteration, seconds, learning rate, loss terms, results of hooks
 samples/             grids of samples from a fixed noise, one PNG a time
 reconstructions/     fixed images, each row followed by its reconstructions
-checkpoints/         the latest few, see :mod:`ssimgen.training.checkpoints`
+checkpoints/         the latest few, see :mod:`ssimgen.runs.checkpoints`
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ssimgen import _options
 from ssimgen._files import remove_temporaries, synchronise, writable_folder, write_atomically
 from ssimgen._reading import CONFIG, METRICS, read_config, whole_lines
 from ssimgen.models import MODELS, Model
-from ssimgen.training import checkpoints
-from ssimgen.training.checkpoints import Checkpoint, CheckpointError
-from ssimgen.training.making import make_model
-from ssimgen.training.options import Hardware, Optimiser, Training
+from ssimgen.models.making import make_model
+from ssimgen.models.options import Hardware, Optimiser, Training
+from ssimgen.runs import checkpoints
+from ssimgen.runs.checkpoints import Checkpoint, CheckpointError
 
 
 class _Config(typing.TypedDict):

@@ -12,20 +12,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssimgen import run_evaluation, ssim
+from ssimgen import ssim
 from ssimgen.cli import main
+from ssimgen.commands.evaluate import print_table
 from ssimgen.data import Source, Splits, load_images
 from ssimgen.evaluation import FeatureNetwork, evaluate_samples
 from ssimgen.models import CGMMN, GMMN, VAE, CGMMNConfig, GMMNConfig, Model, VAEConfig
+from ssimgen.models.networks import Network
 from ssimgen.models.vae import kl_to_standard_normal
-from ssimgen.networks import Network
 from ssimgen.report import write_report
-from ssimgen.run_evaluation import (
+from ssimgen.runs import evaluation
+from ssimgen.runs.evaluation import (
     RATE,
     EvaluationOptions,
     classes_of,
     evaluate_run,
-    print_table,
     rate_row,
     remembering,
 )
@@ -219,7 +220,7 @@ def test_other_images_are_refused(vae_run: Path, folder: Path, tmp_path: Path) -
 def test_of_a_large_set_only_so_many_training_images_are_searched(
     vae_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_evaluation, "_SEARCHED", 100 * 4 * 144)  # 100 images of 12 x 12 px
+    monkeypatch.setattr(evaluation, "_SEARCHED", 100 * 4 * 144)  # 100 images of 12 x 12 px
     rows = rows_of(evaluate_run(vae_run, OPTIONS, network=PIXELS), "samples")
     assert rows["structural distance to the nearest training image"]["note"] == "of 100 of the 120 training images"
     monkeypatch.undo()

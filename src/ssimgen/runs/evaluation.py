@@ -1,6 +1,6 @@
 """The evaluation of a trained run: scores beside those of real images, and pictures of successes and failures.
 
-    from ssimgen.run_evaluation import evaluate_run
+    from ssimgen.runs.evaluation import evaluate_run
     evaluate_run(Path("runs/vae"))
 
 writes into the folder of the run
@@ -18,7 +18,6 @@ import hashlib
 import inspect
 import json
 import math
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -27,8 +26,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from ssimgen import _options, pictures
@@ -49,9 +46,8 @@ from ssimgen.evaluation import (
 )
 from ssimgen.evaluation.tables import LEAST, NEAREST
 from ssimgen.models import VAE, Autoencoder, Model
+from ssimgen.runs.folder import RunFolder, load_model, versions
 from ssimgen.similarity import ssim
-from ssimgen.training import RunFolder, load_model
-from ssimgen.training.runs import versions
 from ssimgen.windows import Window
 
 RATE = "KL, nats"
@@ -329,39 +325,6 @@ def rate_row(model: Model, images: Images, options: EvaluationOptions) -> Row | 
     rates = torch.cat([model.rate(part) for part in images.select(slice(None)).images.split(_BATCH)])
     value, low, high = dataclasses.astuple(options.bootstrap().mean(rates))
     return Row(RATE, value, low, high, None, None, None, len(images), "lower", "held-out images")
-
-
-def print_table(path: Path, result: dict[str, Any]) -> None:
-    """Print an evaluation."""
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 150)
-    table = Table(title=f"{path}, after {result['iteration']:,} iterations; features: {result['network']}")
-    table.add_column("metric")
-    for heading in ("value", "95% interval", "real images", "95% interval", "best", "n"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    kind = None
-    for row in result["rows"]:
-        if row["kind"] != kind:
-            kind = row["kind"]
-            table.add_section()
-        ours = _cells(row["value"], row["low"], row["high"])
-        real = _cells(row["reference"], row["reference_low"], row["reference_high"])
-        best = "as real" if row["better"] == "reference" else row["better"]
-        table.add_row(row["metric"].removesuffix(f" ({result['network']})"), *ours, *real, best, str(row["n"]))
-    console.print(table)
-    for row in result["rows"]:
-        if row["value"] is None and row["note"]:
-            console.print(f"{row['metric']}: no score, as {row['note']}", soft_wrap=True)
-
-
-def print_json(path: Path, result: dict[str, Any]) -> None:
-    """Print an evaluation as one JSON object on a line."""
-    print(json.dumps({"run": str(path), **result}))
-
-
-def _cells(value: float | None, low: float | None, high: float | None) -> list[str]:
-    """A value and its interval; nothing for what there is not."""
-    interval = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
-    return ["" if value is None else f"{value:.4g}", interval]
 
 
 def _some(images: Images, options: EvaluationOptions) -> Images:

@@ -7,9 +7,9 @@ import torch
 
 from command_line import run
 from ssimgen.data import Source, load_images
-from ssimgen.models import MODELS, VAE, VAEConfig
-from ssimgen.networks import Network
-from ssimgen.training import Training, load_model, make_model, making, train
+from ssimgen.models import MODELS, VAE, VAEConfig, making
+from ssimgen.models.networks import Network
+from ssimgen.training import Training, load_model, make_model, train
 
 CONFIG = VAEConfig(0.1, latent=2, network=Network("mlp", hidden=(8,)))
 SHAPE = (1, 28, 28)

@@ -1,0 +1,1 @@
+"""The commands of `ssimgen`, one file a command: options, work, and what is shown of it."""

@@ -1,0 +1,168 @@
+"""The command `ssimgen train`, whose options are made from the configuration of the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+from tyro.conf import arg
+
+from ssimgen._options import check, suggestion
+from ssimgen._usage import parse
+from ssimgen.commands.common import ended, note
+
+if TYPE_CHECKING:
+    from ssimgen.training import Optimiser, Training
+
+
+def train(words: list[str]) -> int:
+    """Train a model; `ssimgen train` lists them."""
+    from ssimgen.models import MODELS, usual_training
+
+    if not words or words[0] in ("-h", "--help"):
+        lines = [f"  {name:<12}{(model.__doc__ or '').splitlines()[0]}" for name, (model, _) in MODELS.items()]
+        print("\n".join(["usage: ssimgen train MODEL [OPTIONS]", "", "models:", *lines]))
+        print("\nssimgen train MODEL --help shows the options of a model.")
+        return 0
+    name, *rest = words
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}{suggestion(name, MODELS)}; ssimgen train lists them")
+    options = _train_options(name, *usual_training(name))
+    filed = _filed_words(name, rest)
+    chosen: Any = parse(options, [*filed, *rest], f"ssimgen train {name}")
+    return ended(partial(_train, name, chosen), f"go on with: ssimgen train {name} -o {chosen.output} --resume")
+
+
+def _train_options(name: str, training: Training, optimiser: Optimiser) -> type:
+    """The options of `ssimgen train NAME`: those of the model, and what all models share."""
+    from ssimgen.data import Source
+    from ssimgen.models import MODELS
+    from ssimgen.training import Hardware
+
+    model, config = MODELS[name]
+    flat = arg(name="")  # --lr, not --optimiser.lr
+    fields: list[tuple[str, Any, Any]] = [
+        ("output", Annotated[Path, arg(aliases=("-o",), help="folder of the run")], dataclasses.MISSING),
+        ("model", Annotated[config, flat], dataclasses.MISSING),
+        ("source", Annotated[Source, flat], Source()),
+        ("training", Annotated[type(training), flat], training),
+        ("optimiser", Annotated[type(optimiser), flat], optimiser),
+        ("hardware", Annotated[Hardware, flat], Hardware()),
+        ("evaluate_every", Annotated[int, arg(help=_EVALUATE_EVERY)], 0),
+        ("resume", Annotated[bool, arg(help="go on with the run in the folder, with its options")], False),
+        ("config", Annotated[Path | None, arg(help="TOML or JSON file of options, by the names they have here")], None),
+    ]
+    record = dataclasses.make_dataclass(
+        "TrainOptions",
+        [(n, hint) if default is dataclasses.MISSING else (n, hint, default) for n, hint, default in fields],
+        frozen=True,
+    )
+    record.__doc__ = model.__doc__
+    return record
+
+
+_EVALUATE_EVERY = "iterations between scores of held-out images and samples in metrics.jsonl, quick ones; 0: none"
+
+
+def _train(name: str, chosen: Any) -> None:
+    from ssimgen.data import load_images
+    from ssimgen.models import MODELS
+    from ssimgen.training import RunFolder, evaluation_hook, make_model
+    from ssimgen.training import train as run
+
+    if chosen.evaluate_every < 0:
+        raise ValueError(f"evaluate_every must be at least 1 iteration, or 0 for never, got {chosen.evaluate_every}")
+    splits = load_images(chosen.source, report=note)
+    finished = chosen.resume and RunFolder(chosen.output).latest_iteration() == chosen.training.iterations
+    run(
+        make_model(MODELS[name][0], chosen.model, splits.train.shape, chosen.training.seed),
+        splits.train,
+        chosen.output,
+        training=chosen.training,
+        optimiser=chosen.optimiser,
+        hardware=chosen.hardware,
+        held_out=splits.held_out,
+        hooks=[evaluation_hook(chosen.evaluate_every, splits.held_out)] if chosen.evaluate_every else [],
+        resume=chosen.resume,
+        notes={"source": dataclasses.asdict(chosen.source), "evaluate_every": chosen.evaluate_every},
+    )
+    if finished:
+        print(f"{chosen.output} is already finished: more --iterations than {chosen.training.iterations} go on with it")
+
+
+def _filed_words(name: str, words: list[str]) -> list[str]:
+    """The options of `--config FILE`, or of the run to be resumed, as words for the command line.
+
+    They come before those that were typed, which therefore win; names and values are checked as if typed.
+    """
+    from ssimgen.training import RunFolder
+
+    @dataclasses.dataclass
+    class Early:
+        output: Annotated[Path | None, arg(aliases=("-o",))] = None
+        config: Path | None = None
+        resume: bool = False
+
+    typed = [word for word in words if word not in ("-h", "--help")]
+    early, _ = parse(Early, typed, f"ssimgen train {name}", return_unknown_args=True)
+    options = _read_options(name, early.config) if early.config is not None else {}
+    output = early.output or options.get("output")
+    filed: list[str] = []
+    if output is not None and (early.resume or options.get("resume")):
+        before = RunFolder(Path(output)).read_config()
+        if before.get("model") != name:
+            raise ValueError(
+                f"{output} holds a run of {before.get('model')}, not of {name}: "
+                f"go on with ssimgen train {before.get('model')} -o {output} --resume"
+            )
+        for section in ("config", "source", "training", "optimiser", "hardware"):
+            filed += _as_words(before.get(section, {}))
+        filed += _as_words({"evaluate_every": before.get("evaluate_every", 0)})
+    return filed + _as_words(options)
+
+
+def _read_options(name: str, path: Path) -> dict[str, Any]:
+    """The options in a file for `ssimgen train NAME`, each name and type checked."""
+    from ssimgen._reading import read_options
+    from ssimgen.data import Source
+    from ssimgen.models import MODELS
+    from ssimgen.training import Hardware, Optimiser, Training
+
+    hints: dict[str, Any] = {"output": Path, "resume": bool, "evaluate_every": int}
+    for record in (MODELS[name][1], Source, Training, Optimiser, Hardware):
+        hints |= get_type_hints(record)
+    options = _by_name(read_options(path))
+    try:
+        check(hints, options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return options
+
+
+def _by_name(options: Mapping[str, Any]) -> dict[str, Any]:
+    """{"log-every": 5, "network.kind": "mlp"} as {"log_every": 5, "network": {"kind": "mlp"}}."""
+    named: dict[str, Any] = {}
+    for key, value in options.items():
+        first, _, rest = key.replace("-", "_").partition(".")
+        value = {rest: value} if rest else value
+        before = named.get(first, {})
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        named[first] = {**before, **_by_name(value)} if both else value
+    return named
+
+
+def _as_words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """{"lr": 0.1, "network": {"hidden": [5, 5]}} as --lr 0.1 --network.hidden 5 5."""
+    words: list[str] = []
+    for key, value in options.items():
+        name = prefix + key
+        if isinstance(value, Mapping):
+            words += _as_words(value, f"{name}.")
+        elif isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--{prefix}no-{key}")
+        else:
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return words

@@ -1,0 +1,19 @@
+"""The folder of a run: what training leaves in it, and what an evaluation adds.
+
+folder.py        configuration, log and pictures; the trained model
+checkpoints.py   all that a run needs to go on, in one file
+evaluation.py    scores of the trained model beside real images
+"""
+
+from ssimgen.runs.checkpoints import Checkpoint, CheckpointError
+from ssimgen.runs.evaluation import EvaluationOptions, evaluate_run
+from ssimgen.runs.folder import RunFolder, load_model
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "EvaluationOptions",
+    "RunFolder",
+    "evaluate_run",
+    "load_model",
+]
