@@ -22,6 +22,12 @@ MODULES = [
     "ssimgen.streaming",
     "ssimgen.distributed",
     "ssimgen.pictures",
+    "ssimgen.objectives.structure",
+    "ssimgen.objectives.reconstruction",
+    "ssimgen.objectives.adversarial",
+    "ssimgen.objectives.moment_matching",
+    "ssimgen.evaluation",
+    "ssimgen.evaluation.sets",
 ]
 
 

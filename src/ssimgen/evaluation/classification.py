@@ -38,6 +38,15 @@ def train_classifier(
     Raises:
         TypeError, ValueError: images that are not finite or beyond their data_range; labels that do not fit the
             images, are negative, or of a single class.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import train_classifier
+        >>> labels = torch.arange(20) % 2
+        >>> images = labels.view(20, 1, 1, 1) * torch.ones(1, 16, 16)  # black and white
+        >>> classifier = train_classifier(images, labels, data_range=1.0, epochs=1)
+        >>> classifier(images).shape
+        torch.Size([20, 2])
     """
     unit = in_unit_range("images", images, data_range).float()
     check_labels("labels", labels, unit)
@@ -72,6 +81,14 @@ def class_accuracy(
 
     Raises:
         ValueError: labels that do not fit the images, or a classifier that does not return one finite row an image.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import class_accuracy
+        >>> images = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 16, 16)
+        >>> brightness = lambda batch: torch.stack([0.5 - batch.mean((1, 2, 3)), batch.mean((1, 2, 3)) - 0.5], 1)
+        >>> class_accuracy(brightness, images, torch.tensor([0, 0]))
+        tensor([1., 0.])
     """
     check_labels("labels", labels, images)
     scores = torch.cat([classifier(batch) for batch in images.split(_BATCH)])
@@ -92,6 +109,13 @@ def at_chance(right: Float[Tensor, " n"], labels: Int[Tensor, " n"], level: floa
     Args:
         right: 1 for each held-out image that it puts into its class, else 0, from :func:`class_accuracy`.
         labels: the classes of these images.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import at_chance
+        >>> labels = torch.arange(20) % 2
+        >>> at_chance(torch.ones(20), labels) == "", at_chance(torch.ones(20) * (labels == 0), labels) == ""
+        (True, False)
     """
     from scipy.stats import binomtest
 

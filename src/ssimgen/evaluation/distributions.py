@@ -33,6 +33,12 @@ def frechet_distance(
 
     Raises:
         TypeError, ValueError: features that are not finite, of unequal dtypes or widths, or fewer than two points.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import frechet_distance
+        >>> round(frechet_distance(torch.tensor([[0.0], [1.0]]), torch.tensor([[4.0], [5.0]])).value, 3)
+        16.0
     """
     x, y = arguments.feature_sets(x, y, ("x", "y"), 2, "a covariance")
     n, m = len(x), len(y)
@@ -63,6 +69,12 @@ def kernel_distance(
 
     Raises:
         TypeError, ValueError: as :func:`frechet_distance`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import kernel_distance
+        >>> round(kernel_distance(torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]])).value, 3)
+        297.5
     """
     x, y = arguments.feature_sets(x, y, ("x", "y"), 2, "an unbiased estimate")
     return bootstrap.mmd2(_cubic_kernel(x, x), _cubic_kernel(x, y), _cubic_kernel(y, y))

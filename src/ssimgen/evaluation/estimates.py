@@ -17,7 +17,18 @@ _BLOCK = 50  # draws made at a time, to bound memory
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the ends of its bootstrap interval."""
+    """A value and its bootstrap interval, from :class:`Bootstrap`.
+
+    Attributes:
+        value: of the sample.
+        low, high: the ends of the interval.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import Bootstrap
+        >>> Bootstrap().mean(torch.ones(10))
+        Estimate(value=1.0, low=1.0, high=1.0)
+    """
 
     value: float
     low: float
@@ -38,6 +49,13 @@ class Bootstrap:
 
     Raises:
         ValueError: resamples below 1, or a level that is not between 0 and 1.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import Bootstrap
+        >>> mean = Bootstrap(resamples=200, level=0.9).mean(torch.arange(10.0))
+        >>> mean.value, mean.low < mean.value < mean.high
+        (4.5, True)
     """
 
     resamples: int = 1000

@@ -23,6 +23,13 @@ class FeatureNetwork:
         embed: images (B, C, H, W), float32 in [0, 1], to features (B, F). Resizing, repeating grey as colour and
             normalisation are its own affair. A `torch.nn.Module` must be in evaluation mode.
         batch: images passed to `embed` at a time.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import FeatureNetwork
+        >>> network = FeatureNetwork("mean colour", lambda images: images.mean((2, 3)))
+        >>> network(torch.rand(5, 3, 16, 16)).shape
+        torch.Size([5, 3])
     """
 
     name: str
@@ -73,6 +80,12 @@ def efficientnet_lite0(resolution: int = 96) -> FeatureNetwork:
     Raises:
         ValueError: a resolution that is not a positive multiple of 32.
         ModuleNotFoundError: the optional dependencies "eval" are not installed.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import efficientnet_lite0
+        >>> efficientnet_lite0(resolution=32)(torch.rand(2, 1, 28, 28)).shape
+        torch.Size([2, 1280])
     """
     if resolution < 32 or resolution % 32:
         raise ValueError(f"resolution must be a multiple of 32 px, the network's total stride, got {resolution!r}")

@@ -44,6 +44,13 @@ def sharpness(images: Float[Tensor, "n C H W"], *, data_range: DataRange) -> Flo
 
     Raises:
         TypeError, ValueError: images that are not finite, beyond their data_range, or smaller than 3 x 3 px.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import sharpness
+        >>> checks = (torch.arange(16)[:, None] + torch.arange(16)) % 2.0
+        >>> sharpness(torch.stack([checks, checks / 2])[:, None], data_range=1.0)
+        tensor([16.,  4.])
     """
     unit = in_unit_range("images", images, data_range)
     height, width = unit.shape[-2:]
@@ -56,7 +63,18 @@ def sharpness(images: Float[Tensor, "n C H W"], *, data_range: DataRange) -> Flo
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """The nearest training image of each image: how far it is, and which."""
+    """The nearest training image of each image, as :func:`nearest` finds it.
+
+    Attributes:
+        distance: how far it is, (n,).
+        index: which it is, (n,).
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import Nearest
+        >>> Nearest(torch.tensor([0.0, 0.3]), torch.tensor([7, 2])).index
+        tensor([7, 2])
+    """
 
     distance: Float[Tensor, " n"]
     index: Int[Tensor, " n"]
@@ -76,6 +94,13 @@ def nearest(
 
     Raises:
         TypeError, ValueError: images that are not finite, of unequal shapes, or smaller than the window.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import nearest
+        >>> train = torch.rand(5, 1, 16, 16)
+        >>> nearest(train[[3, 1]], train, data_range=1.0).index
+        tensor([3, 1])
     """
     arguments.finite("images", images)
     arguments.finite("train", train)

@@ -35,13 +35,37 @@ def precision(
 
     Raises:
         TypeError, ValueError: features that are not finite, of unequal dtypes or widths, or k or fewer images.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import precision
+        >>> real, generated = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([[1.5], [9.0], [10.0]])
+        >>> precision(real, generated, neighbours=1)
+        tensor([1., 0., 0.])
     """
     real, generated = _features(real, generated, neighbours)
     return torch.cat([inside.any(1) for inside in _inside(real, generated, neighbours)]).to(real.dtype)
 
 
 def recall(real: Float[Tensor, "n F"], generated: Float[Tensor, "m F"], *, neighbours: int = 3) -> Float[Tensor, " n"]:
-    """1 for each real image within the ball of a generated one, else 0: precision with the roles exchanged."""
+    """1 for each real image within the ball of a generated one, else 0 (Kynkaanniemi et al. 2019, Eqs. 1 and 2).
+
+    A ball reaches to the k-th nearest other generated image. The mean tells how much of the real images is there.
+
+    Args:
+        real, generated: features of one dtype, (n, F) and (m, F).
+        neighbours: k, 3 in their paper.
+
+    Raises:
+        TypeError, ValueError: features that are not finite, of unequal dtypes or widths, or k or fewer images.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import recall
+        >>> real, generated = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([[1.5], [9.0], [10.0]])
+        >>> recall(real, generated, neighbours=1)
+        tensor([1., 1., 1., 1.])
+    """
     real, generated = _features(real, generated, neighbours)
     return torch.cat([inside.any(1) for inside in _inside(generated, real, neighbours)]).to(real.dtype)
 
@@ -49,8 +73,22 @@ def recall(real: Float[Tensor, "n F"], generated: Float[Tensor, "m F"], *, neigh
 def density(real: Float[Tensor, "n F"], generated: Float[Tensor, "m F"], *, neighbours: int = 5) -> Float[Tensor, " m"]:
     """For each generated image, the number of balls of real images that hold it, over k (Naeem et al. 2020).
 
-    The mean is 1 in expectation for samples from the real distribution, and can exceed it. Arguments and errors as
-    :func:`precision`; k is 5 in their paper.
+    A ball reaches to the k-th nearest other real image. The mean is 1 in expectation for samples from the real
+    distribution, and can exceed it.
+
+    Args:
+        real, generated: features of one dtype, (n, F) and (m, F).
+        neighbours: k, 5 in their paper.
+
+    Raises:
+        TypeError, ValueError: features that are not finite, of unequal dtypes or widths, or k or fewer images.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import density
+        >>> real, generated = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([[1.5], [9.0], [10.0]])
+        >>> density(real, generated, neighbours=1)
+        tensor([2., 0., 0.])
     """
     real, generated = _features(real, generated, neighbours)
     counts = [inside.sum(1) for inside in _inside(real, generated, neighbours)]
@@ -62,8 +100,22 @@ def coverage(
 ) -> Float[Tensor, " n"]:
     """1 for each real image whose ball holds a generated one, else 0 (Naeem et al. 2020).
 
-    For samples from the real distribution the mean is 1 - (n-1)...(n-k) / ((n+m-1)...(n+m-k)) in expectation, about
-    1 - 2^-k for n = m. Arguments and errors as :func:`precision`; k is 5 in their paper.
+    A ball reaches to the k-th nearest other real image. For samples from the real distribution the mean is
+    1 - (n-1)...(n-k) / ((n+m-1)...(n+m-k)) in expectation, about 1 - 2^-k for n = m.
+
+    Args:
+        real, generated: features of one dtype, (n, F) and (m, F).
+        neighbours: k, 5 in their paper.
+
+    Raises:
+        TypeError, ValueError: features that are not finite, of unequal dtypes or widths, or k or fewer images.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import coverage
+        >>> real, generated = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([[1.5], [9.0], [10.0]])
+        >>> coverage(real, generated, neighbours=1)
+        tensor([0., 1., 1., 0.])
     """
     real, generated = _features(real, generated, neighbours)
     covered = torch.zeros(len(real), dtype=torch.bool, device=real.device)

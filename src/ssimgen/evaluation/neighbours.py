@@ -18,7 +18,14 @@ _BATCH = 256  # images in memory at a time
 
 @dataclass(frozen=True, eq=False)
 class Neighbour:
-    """An image of the set, its distance to the query, and their SSIM."""
+    """An image of the set, its distance to the query, and their SSIM.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation.neighbours import Neighbour
+        >>> Neighbour("faces/1.png", torch.rand(1, 16, 16), distance=0.1, ssim=0.99).name
+        'faces/1.png'
+    """
 
     name: str
     image: Float[Tensor, "C H W"]
@@ -47,6 +54,16 @@ def neighbours(
     Raises:
         ValueError: a number below 1, an empty choice, or an image whose size or channels are not those of the query,
             by name.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.data import Gallery
+        >>> from ssimgen.evaluation.neighbours import neighbours
+        >>> from ssimgen.metrics import StructuralDistance
+        >>> images = torch.rand(5, 1, 16, 16)
+        >>> gallery = Gallery("memory", "abcde", lambda i: images[i])
+        >>> [found.name for found in neighbours(images[2], gallery, StructuralDistance(data_range=1.0), number=1)]
+        ['c']
     """
     if number < 1:
         raise ValueError(f"number must be at least 1, got {number}")

@@ -40,6 +40,12 @@ def parzen_log_likelihood(
 
     Raises:
         TypeError, ValueError: images that are not finite or of unequal shapes, or a sigma that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import parzen_log_likelihood
+        >>> parzen_log_likelihood(torch.zeros(1, 1), torch.zeros(1, 1), sigma=1.0).round(decimals=3)  # -log(2 pi) / 2
+        tensor([-0.9190], dtype=torch.float64)
     """
     images, samples = arguments.samples(images, samples, ("images", "samples"))
     (mean,) = _log_likelihoods(images, samples, (sigma,))
@@ -51,7 +57,21 @@ def parzen_bandwidth(
 ) -> float:
     """The sigma of the grid under which the validation images have the greatest mean log-likelihood.
 
-    Arguments and errors as :func:`parzen_log_likelihood`. If it is at an end of the grid, extend the grid.
+    If it is at an end of the grid, extend the grid.
+
+    Args:
+        validation: real images, none of those that will be scored.
+        samples: of the model, the centres of the windows.
+        sigmas: the grid, in the units of the pixels; by default that of Li, Swersky, Zemel (2015).
+
+    Raises:
+        TypeError, ValueError: images that are not finite or of unequal shapes, no sigma, or one that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import parzen_bandwidth
+        >>> parzen_bandwidth(torch.tensor([[0.0]]), torch.tensor([[0.2]]))
+        0.2
     """
     validation, samples = arguments.samples(validation, samples, ("validation", "samples"))
     if not sigmas:

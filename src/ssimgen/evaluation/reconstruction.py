@@ -21,6 +21,13 @@ def psnr(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], *, data_range
 
     Raises:
         TypeError, ValueError: as :func:`ssimgen.ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import psnr
+        >>> x = torch.zeros(1, 1, 16, 16)
+        >>> round(psnr(x, x + 0.1, data_range=1.0).item(), 3)
+        20.0
     """
     x, y = arguments.image_pairs(x, y)
     _, length = lo_and_length(data_range)
@@ -35,6 +42,12 @@ def feature_distance(x: Float[Tensor, "B F"], y: Float[Tensor, "B F"]) -> Float[
 
     Raises:
         TypeError, ValueError: features that are not finite, of unequal shapes or dtypes.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import feature_distance
+        >>> feature_distance(torch.zeros(1, 4), torch.ones(1, 4))
+        tensor([1.])
     """
     x, y = arguments.feature_sets(x, y, ("x", "y"), 1, "a distance")
     if len(x) != len(y):

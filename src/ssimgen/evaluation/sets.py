@@ -24,6 +24,8 @@ from ssimgen.kernels import SSIM, DistanceInduced
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 from ssimgen.windows import Window
 
+__all__ = ["KERNELS", "KernelName", "Respect", "SetComparison", "compare_sets"]
+
 KernelName = Literal["components", "structural", "energy", "ssim", "pixels"]
 KERNELS: Mapping[KernelName, str] = {
     "components": "Gaussian on luminance, contrast and structure",
@@ -38,13 +40,21 @@ _ROUNDING = 1e-9  # of squared distances in float32; one grey level more in one 
 
 @dataclass(frozen=True, eq=False)
 class Respect:
-    """The test in one respect.
+    """The test of two sets in one respect.
 
     Attributes:
         name: "luminance", "contrast", "structure" or "pixels".
         result: None where no test is possible, because most images are equal in this respect.
         adjusted: its p-value adjusted for the number of respects (Holm 1979).
         means: of luminance, or of contrast (the standard deviation of patches), in x and in y.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation.sets import compare_sets
+        >>> x = torch.rand(20, 1, 16, 16) / 2
+        >>> luminance = compare_sets(x, x + 0.5, permutations=99).respects[0]
+        >>> luminance.name, luminance.adjusted, round(luminance.means[1] - luminance.means[0], 3)
+        ('luminance', 0.04, 0.5)
     """
 
     name: str
@@ -55,7 +65,21 @@ class Respect:
 
 @dataclass(frozen=True, eq=False)
 class SetComparison:
-    """What :func:`compare_sets` found: the kernel in words, the test with it, and the test in each respect."""
+    """What :func:`compare_sets` found.
+
+    Attributes:
+        kernel: the kernel of the test, in words.
+        test: the test with it.
+        respects: the test in each respect.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation.sets import compare_sets
+        >>> x = torch.rand(20, 1, 16, 16)
+        >>> found = compare_sets(x, x / 4, kernel="ssim", permutations=99)
+        >>> found.kernel, found.test.rejected
+        ('SSIM', True)
+    """
 
     kernel: str
     test: TwoSampleResult
@@ -100,6 +124,14 @@ def compare_sets(
     Raises:
         ValueError: as :func:`ssimgen.discrepancy.permutation_test`; images smaller than the window; a kernel whose
             bandwidth would be 0, because most images are equal.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation.sets import compare_sets
+        >>> x, y = torch.rand(2, 20, 1, 16, 16)
+        >>> found = compare_sets(x, y / 4, permutations=99)
+        >>> found.test.p_value, [respect.name for respect in found.respects]
+        (0.01, ['luminance', 'contrast', 'structure', 'pixels'])
     """
     choice("kernel", kernel, KERNELS)
     check_level(len(x), len(y), permutations, level)

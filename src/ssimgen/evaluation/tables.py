@@ -53,6 +53,14 @@ class Row:
         n: how many of the model's images the value is of.
         better: "higher", "lower", or "reference" if the best value is that of real images.
         note: what else the value depends on.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import FeatureNetwork, evaluate_reconstructions
+        >>> images, network = torch.rand(20, 1, 16, 16), FeatureNetwork("pixels", lambda z: z.flatten(1))
+        >>> row = evaluate_reconstructions(images, images / 2, data_range=1.0, network=network)[0]
+        >>> row.n, row.better
+        (20, 'higher')
     """
 
     metric: str
@@ -68,7 +76,15 @@ class Row:
 
 
 class ClassLabels(NamedTuple):
-    """Class numbers, from 0, of the images of an evaluation; those of samples are what the model was asked for."""
+    """Class numbers, from 0, of the images of an evaluation; those of samples are what the model was asked for.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import ClassLabels
+        >>> labels = ClassLabels(*(torch.arange(n) % 2 for n in (20, 40, 30)))  # samples, train, held_out
+        >>> len(labels.train)
+        40
+    """
 
     samples: Int[Tensor, " n"]
     train: Int[Tensor, " m"]
@@ -87,6 +103,12 @@ class SampleOptions:
         window: of SSIM and the structural distance.
         bootstrap: of all intervals; its seed fixes every random choice of the evaluation.
         parzen: estimate the log-likelihood by Parzen windows too.
+
+    Example:
+        >>> from ssimgen.evaluation import Bootstrap, SampleOptions
+        >>> quick = SampleOptions(images=500, permutations=199, bootstrap=Bootstrap(resamples=200))
+        >>> quick.tested
+        1000
     """
 
     images: int = 5000
@@ -157,6 +179,15 @@ def evaluate_samples(
         TypeError, ValueError: before anything is computed, for images that are not finite, beyond their data_range, of
             unequal shapes, smaller than the window or fewer than 20 of a set, and for labels that do not fit.
         ModuleNotFoundError: EfficientNet-Lite0 is wanted but not installed.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import Bootstrap, FeatureNetwork, SampleOptions, evaluate_samples
+        >>> images, network = torch.rand(3, 20, 1, 16, 16), FeatureNetwork("pixels", lambda z: z.flatten(1))
+        >>> options = SampleOptions(permutations=19, bootstrap=Bootstrap(resamples=20))
+        >>> rows = evaluate_samples(*images, data_range=1.0, network=network, options=options)
+        >>> rows[0].better, rows[0].n
+        ('lower', 20)
     """
     everything = _Sets(
         _prepared("samples", samples, data_range),
@@ -216,6 +247,14 @@ def evaluate_reconstructions(
 
     Raises:
         TypeError, ValueError, ModuleNotFoundError: as :func:`evaluate_samples`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import FeatureNetwork, evaluate_reconstructions
+        >>> images, network = torch.rand(20, 1, 16, 16), FeatureNetwork("pixels", lambda z: z.flatten(1))
+        >>> rows = evaluate_reconstructions(images, images / 2, data_range=1.0, network=network)
+        >>> [row.better for row in rows]
+        ['higher', 'higher', 'higher', 'lower', 'reference']
     """
     arguments.samples(images, reconstructions, ("images", "reconstructions"))
     unit, rebuilt = _prepared("images", images, data_range), _prepared("reconstructions", reconstructions, data_range)

@@ -41,13 +41,37 @@ Game = Literal["non-saturating", "minimax"]
 
 
 def told_apart(real: Float[Tensor, "B 1 *map"], fake: Float[Tensor, "b 1 *map"]) -> dict[str, Tensor]:
-    """The discriminator's losses -E log sigmoid(D(x)) and -E log(1 - sigmoid(D(G))) (Goodfellow et al. 2014, Eq. 1)."""
+    """The discriminator's losses -E log sigmoid(D(x)) and -E log(1 - sigmoid(D(G))) (Goodfellow et al. 2014, Eq. 1).
+
+    Args:
+        real, fake: scores D of real and of generated images before any sigmoid, (B, 1) or, one a patch, (B, 1, h, w).
+
+    Returns:
+        "real" and "fake", each a mean over scores, in nats, >= 0; log 2 where the discriminator cannot tell.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.adversarial import told_apart
+        >>> told_apart(real=torch.full((8, 1), 20.0), fake=torch.zeros(8, 1))["fake"]
+        tensor(0.6931)
+    """
     return {"real": F.softplus(-real).mean(), "fake": F.softplus(fake).mean()}
 
 
 def fooling(fake: Float[Tensor, "b 1 *map"], game: Game) -> Float[Tensor, ""]:
-    """The generator's loss: "minimax" E log(1 - sigmoid(D(G))), or "non-saturating" -E log sigmoid(D(G)), whose
-    gradient does not fade where the discriminator is sure (Goodfellow et al. 2014, section 3)."""
+    """The generator's loss, a mean over scores in nats (Goodfellow et al. 2014, section 3).
+
+    Args:
+        fake: scores D of generated images before any sigmoid, (B, 1) or, one a patch, (B, 1, h, w).
+        game: "minimax", E log(1 - sigmoid(D(G))) <= 0, or "non-saturating", -E log sigmoid(D(G)) >= 0, whose gradient
+            does not fade where the discriminator is sure.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.adversarial import fooling
+        >>> fooling(torch.zeros(8, 1), "non-saturating"), fooling(torch.zeros(8, 1), "minimax")
+        (tensor(0.6931), tensor(-0.6931))
+    """
     return F.softplus(-fake).mean() if game == "non-saturating" else -F.softplus(fake).mean()
 
 
@@ -64,6 +88,18 @@ class Perceptual:
         error: how two images are compared: an objective of autoencoders, such as "ssim", of any form, or
             "ms_ssim" (Kancharla, Channappayya 2018); "energy" takes "ssim" and "l2".
         structure: window, form and constants of the structural ones.
+
+    Raises:
+        ValueError: an unknown kind or error, a negative weight, or "energy" with an error that is no metric.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.adversarial import Perceptual
+        >>> generated, real = torch.rand(2, 8, 1, 16, 16)
+        >>> Perceptual("paired", error="l1")(generated, real).shape
+        torch.Size([])
+        >>> Perceptual("energy").metric().form
+        'sum'
     """
 
     kind: Literal["none", "literal", "paired", "energy"] = "none"
@@ -114,6 +150,22 @@ def energy_distance_within_classes(
 
     A class of one image tells nothing and counts 0. The part of the real images among themselves does not move the
     generator, but makes 0 the mean at equal distributions.
+
+    Args:
+        metric: D, as `StructuralDistance(data_range=1.0)`.
+        real, generated: images, equally many.
+        labels: the classes of both, image by image.
+
+    Raises:
+        ValueError: as :func:`ssimgen.discrepancy.energy_distance`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.metrics import Euclidean
+        >>> from ssimgen.objectives.adversarial import energy_distance_within_classes
+        >>> real = torch.tensor([0.0, 1.0, 5.0, 6.0]).view(4, 1, 1, 1)
+        >>> energy_distance_within_classes(Euclidean(), real, real + 4, labels=torch.tensor([0, 0, 1, 1]))
+        tensor(6.)
     """
     if labels is None:
         labels = torch.zeros(len(real), dtype=torch.long, device=real.device)
@@ -147,6 +199,16 @@ class LabelDistance:
     Attributes:
         kind: "l2" or "structural".
         structure: window, norm and constants; k1 and k2 are in units of the scores. A single score has only k1.
+
+    Raises:
+        ValueError: an unknown kind; when called, maps of scores smaller than the window.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.adversarial import LabelDistance
+        >>> scores = torch.tensor([[0.0], [3.0]])
+        >>> LabelDistance("l2")(scores, label=1.0), LabelDistance("structural")(scores, label=1.0).round(decimals=3)
+        (tensor(1.2500), tensor(0.4320))
     """
 
     kind: Literal["l2", "structural"] = "l2"
@@ -179,10 +241,34 @@ class LabelDistance:
 def moved_balance(
     balance: Float[Tensor, ""], real: Float[Tensor, ""], fake: Float[Tensor, ""], gamma: float, rate: float
 ) -> Float[Tensor, ""]:
-    """k + rate (gamma L(x) - L(G)), kept in [0, 1] (Berthelot, Schumm, Metz 2017, Eq. 5)."""
+    """The balance of BEGAN after an iteration, k + rate (gamma L(x) - L(G)), in [0, 1] (Berthelot et al. 2017, Eq. 5).
+
+    Args:
+        balance: k.
+        real, fake: energies L(x) and L(G), means over images.
+        gamma: the wanted ratio L(G) / L(x).
+        rate: how fast k moves.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.adversarial import moved_balance
+        >>> moved_balance(torch.tensor(0.5), real=torch.tensor(1.0), fake=torch.tensor(0.25), gamma=0.5, rate=1.0)
+        tensor(0.7500)
+    """
     return (balance + rate * (gamma * real - fake)).clamp(0, 1).detach()
 
 
 def convergence(real: Float[Tensor, ""], fake: Float[Tensor, ""], gamma: float) -> Float[Tensor, ""]:
-    """L(x) + |gamma L(x) - L(G)|, which falls as training goes well (Berthelot, Schumm, Metz 2017, section 3.4.1)."""
+    """BEGAN's measure L(x) + |gamma L(x) - L(G)|, which falls as training goes well (Berthelot et al. 2017, 3.4.1).
+
+    Args:
+        real, fake: energies L(x) and L(G), means over images.
+        gamma: the wanted ratio L(G) / L(x).
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.adversarial import convergence
+        >>> convergence(real=torch.tensor(1.0), fake=torch.tensor(0.25), gamma=0.5)
+        tensor(1.2500)
+    """
     return (real + (gamma * real - fake).abs()).detach()

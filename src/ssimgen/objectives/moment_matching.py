@@ -38,6 +38,8 @@ from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 from ssimgen.objectives.structure import Structure
 from ssimgen.similarity import root
 
+__all__ = ["LI_2015", "BlockDistance", "FittedKernel", "MomentMatching", "PairKernel", "uniform"]
+
 
 @dataclass(frozen=True)
 class PairKernel:
@@ -52,6 +54,16 @@ class PairKernel:
         structure: window, form and constants of the structural distance.
         scales: multiples of the window of `structure` (side, sigma and stride), over whose kernels is summed, as far as
             they fit the images; 1.0 is that window alone. docs/gmmn-trials.md tells what several do.
+
+    Raises:
+        ValueError: an unknown kind or metric, bandwidths or scales that are not positive numbers, or a window that is
+            out of range at one of the scales.
+
+    Example:
+        >>> from ssimgen.objectives.moment_matching import PairKernel
+        >>> kernel = PairKernel("energy", "ssim", scales=(0.5, 1.0, 1.75))
+        >>> [metric.window.size for metric in kernel.image_metrics((1, 12, 12))]  # the window of 14 px does not fit
+        [4, 8]
     """
 
     kind: Literal["gaussian", "energy"] = "gaussian"
@@ -113,6 +125,16 @@ class BlockDistance(Metric):
 
     and D^2 by `form` as for images. It has no meaning as the structure of an image, since codes have no places; it
     is a distance all the same, and Hilbertian as every structural one.
+
+    Raises:
+        ValueError: an unknown form, or a k1 or k2 that is not a positive number.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.moment_matching import BlockDistance
+        >>> codes = torch.rand(4, 32)
+        >>> BlockDistance(form="product")(codes).shape
+        torch.Size([4, 4])
     """
 
     form: Form = "sum"
@@ -148,6 +170,15 @@ class FittedKernel(nn.Module):
     """A :class:`PairKernel` on given metrics, with the units of its bandwidths, which the first training batch sets.
 
     They are kept in a buffer, so that a run that is resumed goes on with the same kernel.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.moment_matching import FittedKernel, PairKernel
+        >>> options = PairKernel(metric="l2")
+        >>> real, kernel = torch.rand(8, 1, 16, 16), FittedKernel(options, options.image_metrics((1, 16, 16)))
+        >>> kernel.fit(real)
+        >>> kernel.mmd2(real / 4, real, unbiased=True) > 0
+        tensor(True)
     """
 
     units: Float[Tensor, " k"]
@@ -214,6 +245,14 @@ class MomentMatching(nn.Module):
 
     Raises:
         ValueError: `root` with `unbiased`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.moment_matching import MomentMatching, PairKernel
+        >>> options = PairKernel("energy")
+        >>> matching = MomentMatching(options, options.image_metrics((1, 16, 16)), unbiased=False, root=True)
+        >>> generated, real = torch.rand(2, 8, 1, 16, 16)
+        >>> matching(generated.requires_grad_(), real).backward()
     """
 
     def __init__(self, options: PairKernel, metrics: tuple[Metric, ...], *, unbiased: bool, root: bool) -> None:
@@ -238,7 +277,14 @@ def check_statistic(unbiased: bool, root: bool) -> None:
 
 
 def uniform(normal: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Standard normal noise made uniform on [-1, 1], by its distribution function: 2 Phi(z) - 1 = erf(z / sqrt 2)."""
+    """Standard normal noise made uniform on [-1, 1], by its distribution function: 2 Phi(z) - 1 = erf(z / sqrt 2).
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.moment_matching import uniform
+        >>> uniform(torch.tensor([[-9.0, 0.0, 9.0]]))
+        tensor([[-1.,  0.,  1.]])
+    """
     return torch.erf(normal / math.sqrt(2))
 
 

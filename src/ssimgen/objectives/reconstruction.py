@@ -45,6 +45,18 @@ class Reconstruction:
         name: l2, l1, bce, ssim, ms_ssim or mix.
         structure: window, form and constants of the structural ones; the others ignore it.
         alpha: weight of 1 - MS-SSIM in `mix`, the rest being l1's.
+
+    Raises:
+        ValueError: an unknown name, or an alpha outside [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.reconstruction import Reconstruction
+        >>> images = torch.full((4, 1, 16, 16), 0.5)
+        >>> Reconstruction("l1")(images + 0.25, images)
+        tensor([0.2500, 0.2500, 0.2500, 0.2500])
+        >>> Reconstruction("mix")(images, images)
+        tensor([0., 0., 0., 0.])
     """
 
     name: Objective = "ssim"

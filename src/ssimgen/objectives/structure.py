@@ -30,6 +30,17 @@ class Structure:
         k1: stability constant of luminance, in units of the range of the pixels.
         k2: stability constant of contrast and structure. The gradient fades where patches differ by much more
             than k1 and k2; larger values see further.
+
+    Raises:
+        ValueError: an unknown form, norm or window, or numbers out of range, as :class:`ssimgen.Window`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.structure import Structure
+        >>> blocks = Structure(form="sum", window="uniform", size=8, stride=8)
+        >>> images = torch.rand(4, 1, 16, 16)
+        >>> blocks.squared_distance(images, images)
+        tensor([0., 0., 0., 0.])
     """
 
     form: Form = "product"
