@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 MODULES = [
+    "ssimgen",
     "ssimgen.windows",
     "ssimgen.pairwise",
     "ssimgen.presets",
@@ -28,6 +29,11 @@ MODULES = [
     "ssimgen.objectives.moment_matching",
     "ssimgen.evaluation",
     "ssimgen.evaluation.sets",
+    "ssimgen.evaluation.neighbours",
+    "ssimgen.models",
+    "ssimgen.models.networks",
+    "ssimgen.models.interpolation",
+    "ssimgen.data",
 ]
 
 

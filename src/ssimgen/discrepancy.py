@@ -63,8 +63,7 @@ def mmd2(
         >>> from ssimgen.discrepancy import mmd2
         >>> from ssimgen.kernels import Gaussian
         >>> from ssimgen.metrics import Euclidean
-        >>> kernel = Gaussian(Euclidean(), bandwidths=(1.0,))
-        >>> x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[4.0], [5.0]])
+        >>> kernel, x, y = Gaussian(Euclidean(), (1.0,)), torch.tensor([[0.0], [1.0]]), torch.tensor([[4.0], [5.0]])
         >>> round(mmd2(kernel(x), kernel(x, y), kernel(y)).item(), 3)
         1.207
     """
@@ -272,10 +271,10 @@ class TwoSampleResult:
         >>> import torch
         >>> from ssimgen.discrepancy import two_sample_test
         >>> from ssimgen.kernels import SSIM
-        >>> x = torch.rand(20, 1, 16, 16)
-        >>> result = two_sample_test(x, x / 4, SSIM(data_range=1.0), permutations=99)
-        >>> result.rejected, result.p_value
-        (True, 0.01)
+        >>> x, y = torch.rand(2, 20, 1, 16, 16)
+        >>> result = two_sample_test(x, y / 4, SSIM(data_range=1.0), permutations=99)
+        >>> result.rejected, result.paired, result.shared
+        (True, False, 0)
     """
 
     statistic: float

@@ -138,14 +138,15 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     ============  ==========================  ======================================
     form          k(x, y), mean over patches  |phi(x) - phi(y)|^2
     ============  ==========================  ======================================
-    "product"     SSIM = s1 s2                2 D^2 of the same form, with norm="rms"
-    "sum"         s1 + s2                     the same
-    "centred"     s2                          the same
-    "uncentred"   1 - d^2                     the same
+    "product"     SSIM = s1 s2                2 D^2 of form "product"
+    "sum"         s1 + s2                     2 D^2 of form "sum"
+    "centred"     s2                          2 D^2 of form "centred"
+    "uncentred"   1 - d^2                     2 D^2 of form "uncentred"
     ============  ==========================  ======================================
 
-    For all images with values in `data_range`, |phi(x) . phi(y) - k(x, y)| <= `error_bound_` <= `tolerance`. So
-    linear models are SSIM kernel machines, distances between mean features are MMD with the SSIM kernel
+    D is :func:`ssimgen.distance` with norm "rms". For all images with values in `data_range`,
+    |phi(x) . phi(y) - k(x, y)| <= `error_bound_` <= `tolerance` (docs/kernels.md, F6). So linear models
+    are SSIM kernel machines, distances between mean features are MMD with the SSIM kernel
     (:class:`ssimgen.discrepancy.MeanEmbedding`), and D^2 of a Euclidean nearest neighbour is within 4 `error_bound_` of
     the least.
 

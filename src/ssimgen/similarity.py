@@ -52,6 +52,13 @@ def ssim(
         TypeError: x or y is not a floating-point tensor, or window is no Window.
         ValueError: shapes or devices that differ, no pixel, images smaller than the window, or a data_range,
             k1 or k2 that is not a positive number.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import ssim
+        >>> x = torch.linspace(0, 1, 256).view(1, 1, 16, 16)
+        >>> round(ssim(x, x / 2, data_range=1.0).item(), 3)
+        0.652
     """
     x, y, patch = _prepare(x, y, data_range, window, k1, k2, "product")
     return 1 - engine.squared_mean(x, y, patch).mean(1)
@@ -66,9 +73,27 @@ def ssim_map(
     k1: float = 0.01,
     k2: float = 0.03,
 ) -> Float[Tensor, "B C h w"]:
-    """SSIM of every window position and channel; arguments and errors as :func:`ssim`.
+    """SSIM of every window position and channel, of image pairs: the map whose mean is :func:`ssim`.
 
     Windows lie wholly inside the image: h = (H - size) // stride + 1, and w likewise.
+
+    Args:
+        x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
+        data_range: l, for values in [0, l], or (lo, hi).
+        window, k1, k2: which patches are compared, and the stability constants, as :func:`ssim`.
+
+    Returns:
+        The maps (B, C, h, w), with values in [-1, 1], never above; NaN where a window holds a NaN pixel.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import ssim_map
+        >>> x, y = torch.rand(2, 4, 3, 32, 32)
+        >>> ssim_map(x, y, data_range=1.0).shape  # with the default window of 11 px
+        torch.Size([4, 3, 22, 22])
     """
     x, y, patch = _prepare(x, y, data_range, window, k1, k2, "product")
     return 1 - engine.squared_map(x, y, patch)
@@ -104,16 +129,28 @@ def distance(
     added to an image.
 
     Args:
-        x, y, data_range, window, k1, k2: as :func:`ssim`.
+        x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
+        data_range: l, for values in [0, l], or (lo, hi).
+        form: d^2 of a patch, as in the table.
         norm: "rms", the root mean of d^2, which does not grow with the image; "frobenius", the root of its sum
             (the paper's).
         squared: return D^2, which is smooth where x = y and the natural term of a loss.
+        window, k1, k2: which patches are compared, and the stability constants, as :func:`ssim`.
 
     Returns:
-        One distance a pair, >= 0. Where D is 0 its gradient is 0, a subgradient.
+        One distance a pair, >= 0. With "rms" and images in their range, D^2 is at most 3 for form "sum", 2 for
+        "product" and "centred", 1 for "uncentred". Where D is 0 its gradient is 0, a subgradient.
 
     Raises:
         TypeError, ValueError: as :func:`ssim`, and for an unknown form or norm.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import distance
+        >>> x, y, z = torch.rand(3, 1, 1, 16, 16)
+        >>> d_xy, d_yz, d_xz = (distance(a, b, data_range=1.0) for a, b in ((x, y), (y, z), (x, z)))
+        >>> (d_xz <= d_xy + d_yz).item()
+        True
     """
     arguments.choice("norm", norm, NORMS)
     x, y, patch = _prepare(x, y, data_range, window, k1, k2, form)
@@ -151,7 +188,9 @@ def ms_ssim(
     a single scale is plain SSIM, and anti-correlated images keep the gradient that they have in SSIM.
 
     Args:
-        x, y, data_range, window, k1, k2: as :func:`ssim`.
+        x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
+        data_range: l, for values in [0, l], or (lo, hi).
+        window, k1, k2: which patches are compared, and the stability constants, as :func:`ssim`.
         weights: positive exponents w_1 ... w_M from fine to coarse. None takes as many of Wang's five scales as
             fit the images (with 11 px: 1 below 22 px, 2 at 28 and 32 px, 3 at 64 px, 5 from 176 px), divided
             by their sum.
@@ -161,6 +200,13 @@ def ms_ssim(
 
     Raises:
         TypeError, ValueError: as :func:`ssim`, and for weights that are not positive or do not fit the images.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import ms_ssim
+        >>> x = torch.linspace(0, 1, 1024).view(1, 1, 32, 32)
+        >>> round(ms_ssim(x, x / 2, data_range=1.0).item(), 3)  # two scales fit
+        0.676
     """
     return 1 - ms_complement(x, y, data_range=data_range, window=window, weights=weights, k1=k1, k2=k2)
 

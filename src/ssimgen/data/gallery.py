@@ -23,6 +23,14 @@ class Gallery:
         source: where they come from, in words.
         names: of the images, in their order: paths in a folder, or numbers in a file.
         read: the image of an index, in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.data import Gallery
+        >>> pictures = torch.rand(3, 1, 16, 16)
+        >>> gallery = Gallery("memory", ["a.png", "b.png", "c.png"], lambda i: pictures[i])
+        >>> len(gallery), gallery.images([0, 2]).shape
+        (3, torch.Size([2, 1, 16, 16]))
     """
 
     source: str

@@ -25,6 +25,15 @@ class Images:
         labels: one class number an image, or None.
         source: where the images come from, in words.
         on_disk: the pixels are bytes in a temporary file, mapped into memory; so are those of a subset.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.data import Images
+        >>> images = Images(torch.full((10, 1, 16, 16), 255, dtype=torch.uint8), torch.arange(10) % 3, "white")
+        >>> images.classes, images.shape, images.first(2).images.max()
+        (3, (1, 16, 16), tensor(1.))
+        >>> next(images.batches(4, seed=0)).labels.shape
+        torch.Size([4])
     """
 
     pixels: UInt8[Tensor, "N C H W"] | Float[Tensor, "N C H W"]

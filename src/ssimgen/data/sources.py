@@ -47,6 +47,14 @@ class Source:
         limit: at most so many training and so many held-out images, the same random ones every time; None: all.
         memory: gigabytes that the decoded pictures of a folder or a Hugging Face data set may take in memory; larger
             sets lie in a temporary file, where TMPDIR says. None: a quarter of the machine's memory.
+
+    Raises:
+        ValueError: an option out of range, by its name.
+
+    Example:
+        >>> from ssimgen.data import Source
+        >>> Source("faces/", size=64, grey=True).fit
+        Fit(size=64, grey=True)
     """
 
     data: str = "mnist5k"
@@ -76,18 +84,44 @@ class Source:
 
 
 class Splits(NamedTuple):
-    """Images to train on, and others to judge by."""
+    """Images to train on, and others to judge by.
+
+    Attributes:
+        train: for training.
+        held_out: never trained on; of the source's own split where it has one.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.data import Images, Splits
+        >>> images = Images(torch.rand(8, 1, 16, 16), None, "noise")
+        >>> splits = Splits(images.subset(torch.arange(6), "a"), images.subset(torch.arange(6, 8), "b"))
+        >>> len(splits.train), len(splits.held_out)
+        (6, 2)
+    """
 
     train: Images
     held_out: Images
 
 
 def load_images(source: Source | str | Path, report: Callable[[str], None] = print, **options: Any) -> Splits:
-    """The images of a source; `report` is told of pictures that were left out or changed.
+    """The images of a source, split into training and held-out ones.
 
-    `options` are those of :class:`Source`: `load_images("faces", size=32)` is `load_images(Source("faces", size=32))`.
+    Args:
+        source: a :class:`Source`, or its `data` alone: "mnist5k", "photos", a path, or "hf:" and an id.
+        report: told of pictures that were left out or changed.
+        options: those of :class:`Source`: `load_images("faces", size=32)` is `load_images(Source("faces", size=32))`.
 
-    Raises ValueError or OSError, naming the file and what is wrong with it; TypeError for an unknown option.
+    Raises:
+        ValueError, OSError: naming the file and what is wrong with it.
+        TypeError: an unknown option.
+
+    Example:
+        >>> import numpy as np
+        >>> from ssimgen.data import load_images
+        >>> np.save("images.npy", np.zeros((10, 1, 16, 16), np.uint8))
+        >>> train, held_out = load_images("images.npy", held_out=0.3)
+        >>> len(train), len(held_out), train.shape
+        (7, 3, (1, 16, 16))
     """
     source = _source(source, options)
     parts = _read(source, report)
@@ -96,9 +130,25 @@ def load_images(source: Source | str | Path, report: Callable[[str], None] = pri
 
 
 def open_gallery(source: Source | str | Path, report: Callable[[str], None] = print, **options: Any) -> Gallery:
-    """The images of a source by name, all in one, read when asked for; a damaged picture is then an error.
+    """The images of a source by name, all in one, read when asked for.
 
-    Arguments and errors as :func:`load_images`.
+    Args:
+        source: a :class:`Source`, or its `data` alone: "mnist5k", "photos", a path, or "hf:" and an id.
+        report: told of pictures that were changed; a damaged one is an error.
+        options: those of :class:`Source`.
+
+    Raises:
+        ValueError, OSError: naming the file and what is wrong with it.
+        TypeError: an unknown option.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from ssimgen import pictures
+        >>> from ssimgen.data import open_gallery
+        >>> pictures.write(Path("a.png"), torch.rand(1, 16, 16))
+        >>> open_gallery(".").names
+        ['a.png']
     """
     source = _source(source, options)
     folder = Path(source.data).expanduser()
@@ -108,7 +158,25 @@ def open_gallery(source: Source | str | Path, report: Callable[[str], None] = pr
 
 
 def read_picture(path: Path, source: Source, report: Callable[[str], None] = print) -> Float[Tensor, "C H W"]:
-    """One picture in [0, 1], made to fit as those of the source are; `report` is told if it is transparent anywhere."""
+    """One picture in [0, 1], (C, H, W), made to fit as those of the source are.
+
+    Args:
+        path: of the picture.
+        source: its size, grey and background say how.
+        report: told if the picture is transparent anywhere.
+
+    Raises:
+        ValueError, OSError: as :func:`ssimgen.pictures.read`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from ssimgen import pictures
+        >>> from ssimgen.data import Source, read_picture
+        >>> pictures.write(Path("a.png"), torch.rand(3, 20, 30))
+        >>> read_picture(Path("a.png"), Source(size=16, grey=True)).shape
+        torch.Size([1, 16, 16])
+    """
     return _reader(source, report)(path)
 
 

@@ -68,7 +68,7 @@ def kernel_distance(
         bootstrap: of the interval (:meth:`Bootstrap.mmd2`).
 
     Raises:
-        TypeError, ValueError: as :func:`frechet_distance`.
+        TypeError, ValueError: features that are not finite, of unequal dtypes or widths, or fewer than two points.
 
     Example:
         >>> import torch

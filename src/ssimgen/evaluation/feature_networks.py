@@ -24,6 +24,9 @@ class FeatureNetwork:
             normalisation are its own affair. A `torch.nn.Module` must be in evaluation mode.
         batch: images passed to `embed` at a time.
 
+    Raises:
+        ValueError: a batch below 1, or a network in training mode.
+
     Example:
         >>> import torch
         >>> from ssimgen.evaluation import FeatureNetwork

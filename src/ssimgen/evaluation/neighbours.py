@@ -18,7 +18,13 @@ _BATCH = 256  # images in memory at a time
 
 @dataclass(frozen=True, eq=False)
 class Neighbour:
-    """An image of the set, its distance to the query, and their SSIM.
+    """An image of the set that is near to the query.
+
+    Attributes:
+        name: of the image in the set.
+        image: with values in [0, 1].
+        distance: of the two, in the metric of the search.
+        ssim: of the two.
 
     Example:
         >>> import torch

@@ -51,9 +51,9 @@ class Respect:
     Example:
         >>> import torch
         >>> from ssimgen.evaluation.sets import compare_sets
-        >>> x = torch.rand(20, 1, 16, 16) / 2
-        >>> luminance = compare_sets(x, x + 0.5, permutations=99).respects[0]
-        >>> luminance.name, luminance.adjusted, round(luminance.means[1] - luminance.means[0], 3)
+        >>> x, y = torch.rand(2, 20, 1, 16, 16) / 2
+        >>> luminance = compare_sets(x, y + 0.5, permutations=99).respects[0]
+        >>> luminance.name, luminance.adjusted, round(luminance.means[1] - luminance.means[0], 1)
         ('luminance', 0.04, 0.5)
     """
 
@@ -75,8 +75,8 @@ class SetComparison:
     Example:
         >>> import torch
         >>> from ssimgen.evaluation.sets import compare_sets
-        >>> x = torch.rand(20, 1, 16, 16)
-        >>> found = compare_sets(x, x / 4, kernel="ssim", permutations=99)
+        >>> x, y = torch.rand(2, 20, 1, 16, 16)
+        >>> found = compare_sets(x, y / 4, kernel="ssim", permutations=99)
         >>> found.kernel, found.test.rejected
         ('SSIM', True)
     """
@@ -116,7 +116,8 @@ def compare_sets(
 
     Args:
         x, y: the sets.
-        kernel, form: what is compared, see above.
+        kernel: what is compared, as in the table.
+        form: of the structural distance, as :func:`ssimgen.distance`.
         window, k1, k2: as :func:`ssimgen.ssim`.
         permutations, seed, level: as :func:`ssimgen.discrepancy.two_sample_test`.
         track: passes on what it iterates over, for a progress bar.

@@ -49,7 +49,8 @@ class Row:
         metric: its name, with the network or kernel it depends on.
         value, low, high: the estimate and the ends of its bootstrap interval; p-values have none. Without a value there
             is no score, and `note` says why.
-        reference, reference_low, reference_high: the same for real images in the place of the model's, or None.
+        reference, reference_low, reference_high: estimate and interval for real images in the place of the model's, or
+            None.
         n: how many of the model's images the value is of.
         better: "higher", "lower", or "reference" if the best value is that of real images.
         note: what else the value depends on.
@@ -76,7 +77,11 @@ class Row:
 
 
 class ClassLabels(NamedTuple):
-    """Class numbers, from 0, of the images of an evaluation; those of samples are what the model was asked for.
+    """Class numbers, from 0, of the images of an evaluation.
+
+    Attributes:
+        samples: what the model was asked for.
+        train, held_out: what the real images show.
 
     Example:
         >>> import torch
@@ -103,6 +108,9 @@ class SampleOptions:
         window: of SSIM and the structural distance.
         bootstrap: of all intervals; its seed fixes every random choice of the evaluation.
         parzen: estimate the log-likelihood by Parzen windows too.
+
+    Raises:
+        ValueError: fewer than 20 images, or a number that is no whole one.
 
     Example:
         >>> from ssimgen.evaluation import Bootstrap, SampleOptions
@@ -241,12 +249,15 @@ def evaluate_reconstructions(
         reconstructions: of each of them, in the same order.
         data_range: of all images.
         train: what the model was trained on; None leaves the reference out.
-        network, report: as :func:`evaluate_samples`.
+        network: of the feature distance; EfficientNet-Lite0 where None (needs the optional dependencies "eval").
+        report: called with each row as soon as it is there.
         window: of SSIM, MS-SSIM and the structural distance.
         bootstrap: of all intervals.
 
     Raises:
-        TypeError, ValueError, ModuleNotFoundError: as :func:`evaluate_samples`.
+        TypeError, ValueError: before anything is computed, for images that are not finite, beyond their data_range, of
+            unequal shapes, smaller than the window or fewer than 20, and for unequally many reconstructions.
+        ModuleNotFoundError: EfficientNet-Lite0 is wanted but not installed.
 
     Example:
         >>> import torch

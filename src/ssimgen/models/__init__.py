@@ -76,6 +76,15 @@ MODELS: dict[str, tuple[type[Model], type]] = {
 
 
 def check_model(name: str, config: Any, shape: Shape) -> None:
-    """Raise ValueError if a model of MODELS cannot be made for images of this shape; at once, and without memory."""
+    """Raise ValueError if a model of MODELS cannot be made for images of this shape; at once, and without memory.
+
+    Example:
+        >>> from ssimgen.models import VAEConfig, check_model
+        >>> check_model("vae", VAEConfig(tau=6.5e-3), (1, 28, 28))
+        >>> check_model("vae", VAEConfig(tau=6.5e-3), (1, 30, 30))
+        Traceback (most recent call last):
+            ...
+        ssimgen.models.networks.SidesError: convolutional networks halve the image until no side ...
+    """
     with torch.device("meta"):
         MODELS[name][0](config, shape)

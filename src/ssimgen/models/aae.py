@@ -42,6 +42,14 @@ class AAEConfig:
         alpha: weight of 1 - MS-SSIM in "mix", the rest being l1's.
         network: encoder and decoder.
         adversary: perceptron on codes; with classes, it has one output for each.
+
+    Raises:
+        ValueError: an option that is unknown or out of range, by its name.
+
+    Example:
+        >>> from ssimgen.models import AAEConfig
+        >>> AAEConfig(objective="mix", alpha=0.5).reconstruction().alpha
+        0.5
     """
 
     latent: int = 8
@@ -65,7 +73,15 @@ class AAEConfig:
 
 
 class AAE(LatentAutoencoder):
-    """Adversarial autoencoder, with any reconstruction error, conditional with --num-classes."""
+    """Adversarial autoencoder, with any reconstruction error, conditional with --num-classes.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models import AAE, AAEConfig
+        >>> aae = AAE(AAEConfig(num_classes=10), (1, 16, 16))
+        >>> aae.sample(2, labels=torch.tensor([3, 3])).shape
+        torch.Size([2, 1, 16, 16])
+    """
 
     name = "aae"
     averaged = ("encoder", "decoder")

@@ -42,6 +42,14 @@ class BEGANConfig:
         rate: how fast k moves; theirs is 0.001.
         network: generator. Batch statistics make its images alike (docs/models.md).
         discriminator: encoder and decoder of the discriminator.
+
+    Raises:
+        ValueError: an option that is unknown or out of range, by its name.
+
+    Example:
+        >>> from ssimgen.models import BEGANConfig
+        >>> BEGANConfig(energy="l1", gamma=0.5).gamma
+        0.5
     """
 
     latent: int = 32
@@ -64,7 +72,15 @@ class BEGANConfig:
 
 
 class BEGAN(LatentModel):
-    """Boundary-equilibrium adversarial network: an autoencoder as discriminator, with a structural energy if asked."""
+    """Boundary-equilibrium adversarial network: an autoencoder as discriminator, with a structural energy if asked.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models import BEGAN, BEGANConfig
+        >>> began = BEGAN(BEGANConfig(), (1, 16, 16))
+        >>> began.energy(torch.rand(4, 1, 16, 16)).shape, began.balance
+        (torch.Size([]), tensor(0.))
+    """
 
     name = "began"
     averaged = ("generator",)
@@ -91,7 +107,7 @@ class BEGAN(LatentModel):
         return self.error(self.discriminator(images), images).mean()
 
     def discriminator_terms(self, batch: Batch) -> dict[str, Tensor]:
-        """L(x) and -k L(G(z)); k then moves. "k" and "convergence" are only logged."""
+        """L(x) of real images and -k L(G(z)) of generated ones; k then moves. "k", "convergence" are only logged."""
         generated = self.draw(self.noise(len(batch.images), self.latent)).detach()
         real, fake, k = self.energy(batch.images), self.energy(generated), self.balance.clone()
         if self.training:  # of the energies of all devices, so that all have one k
@@ -100,7 +116,7 @@ class BEGAN(LatentModel):
         return {"real": real, "fake": -k * fake, "k": k, "convergence": convergence(real, fake, self.config.gamma)}
 
     def generator_terms(self, batch: Batch) -> dict[str, Tensor]:
-        """L(G(z))."""
+        """L(G(z)), the mean energy of generated images: how well the discriminator reconstructs them."""
         return {"energy": self.energy(self.draw(self.noise(len(batch.images), self.latent)))}
 
     def steps(self) -> list[Step]:

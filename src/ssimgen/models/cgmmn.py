@@ -49,6 +49,14 @@ class CGMMNConfig:
         root: minimise CMMD instead of CMMD^2.
         network: generator, and encoder of upper halves.
         features: numbers that an upper half is encoded in.
+
+    Raises:
+        ValueError: an option that is unknown or out of range, by its name.
+
+    Example:
+        >>> from ssimgen.models import CGMMNConfig
+        >>> CGMMNConfig(condition="upper_half").regularisation
+        0.001
     """
 
     condition: Literal["labels", "upper_half"] = "labels"
@@ -71,7 +79,15 @@ class CGMMNConfig:
 
 
 class CGMMN(LatentModel):
-    """Conditional moment matching: draws images of a class, or lower halves that fit upper halves."""
+    """Conditional moment matching: draws images of a class, or lower halves that fit upper halves.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models import CGMMN, CGMMNConfig
+        >>> cgmmn = CGMMN(CGMMNConfig(num_classes=3), (1, 16, 16))
+        >>> cgmmn.sample(2, labels=torch.tensor([0, 2])).shape
+        torch.Size([2, 1, 16, 16])
+    """
 
     name = "cgmmn"
     averaged = ("encoder", "generator")

@@ -47,6 +47,14 @@ class CodeGMMNConfig:
         structure: window, form and constants of a structural reconstruction error.
         network: encoder and decoder. Without a norm a convolutional one stays for long at the mean image.
         generator: perceptron from noise to code, its hidden layers named in that order.
+
+    Raises:
+        ValueError: an option that is unknown or out of range, by its name.
+
+    Example:
+        >>> from ssimgen.models import CodeGMMNConfig
+        >>> CodeGMMNConfig(compare="images", pretraining=0.7).pretraining
+        0.7
     """
 
     code: int = 32
@@ -77,7 +85,14 @@ class CodeGMMNConfig:
 
 
 class CodeGMMN(LatentModel, Autoencoder):
-    """Moment matching in code space: trains an autoencoder, then a generator of its codes."""
+    """Moment matching in code space: trains an autoencoder, then a generator of its codes.
+
+    Example:
+        >>> from ssimgen.models import CodeGMMN, CodeGMMNConfig
+        >>> model = CodeGMMN(CodeGMMNConfig(), (1, 16, 16))
+        >>> [(step.name, step.span) for step in model.steps()]
+        [('autoencoder', (0, 0.5)), ('generator', (0.5, 1))]
+    """
 
     name = "code-gmmn"
     averaged = ("encoder", "decoder", "generator")

@@ -23,5 +23,12 @@ DEFAULTS: dict[str, tuple[Training, Optimiser]] = {
 
 
 def usual_training(model: str) -> tuple[Training, Optimiser]:
-    """Length and optimiser of a model, in `ssimgen train` and in studies alike."""
+    """Length and optimiser of a model, in `ssimgen train` and in studies alike.
+
+    Example:
+        >>> from ssimgen.models import usual_training
+        >>> training, optimiser = usual_training("gmmn")
+        >>> training.batch, optimiser.schedule
+        (256, 'cosine')
+    """
     return DEFAULTS.get(model, (Training(), Optimiser()))

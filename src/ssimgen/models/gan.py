@@ -38,6 +38,15 @@ class GANConfig:
         perceptual: term of the generator that compares images by their structure.
         network: generator.
         discriminator: discriminator; with classes, it has one output for each.
+
+    Raises:
+        ValueError: an option that is unknown or out of range, by its name.
+
+    Example:
+        >>> from ssimgen.models import GANConfig
+        >>> from ssimgen.objectives.adversarial import Perceptual
+        >>> GANConfig(perceptual=Perceptual("energy", weight=0.1)).game
+        'non-saturating'
     """
 
     latent: int = 32
@@ -56,7 +65,14 @@ class GANConfig:
 
 
 class GAN(LatentModel):
-    """Generative adversarial network, conditional with --num-classes, with a structural term if asked."""
+    """Generative adversarial network, conditional with --num-classes, with a structural term if asked.
+
+    Example:
+        >>> from ssimgen.models import GAN, GANConfig
+        >>> gan = GAN(GANConfig(), (1, 16, 16))
+        >>> gan.sample(4).shape, [step.name for step in gan.steps()]
+        (torch.Size([4, 1, 16, 16]), ['discriminator', 'generator'])
+    """
 
     name = "gan"
     averaged = ("generator",)

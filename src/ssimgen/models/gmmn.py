@@ -35,6 +35,15 @@ class GMMNConfig:
         unbiased: the U-statistic of MMD^2 instead of the V-statistic.
         root: minimise MMD instead of MMD^2.
         network: generator; the hidden layers of an "mlp" are named from the image to the noise.
+
+    Raises:
+        ValueError: an option that is unknown or out of range, by its name.
+
+    Example:
+        >>> from ssimgen.models import GMMNConfig
+        >>> from ssimgen.objectives.moment_matching import LI_2015
+        >>> GMMNConfig(kernel=LI_2015).kernel.metric
+        'l2'
     """
 
     latent: int = 10
@@ -50,7 +59,16 @@ class GMMNConfig:
 
 
 class GMMN(LatentModel):
-    """Generative moment matching network: minimises the kernel discrepancy of its images from real ones."""
+    """Generative moment matching network: minimises the kernel discrepancy of its images from real ones.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.batches import Batch
+        >>> from ssimgen.models import GMMN, GMMNConfig
+        >>> gmmn = GMMN(GMMNConfig(), (1, 16, 16))
+        >>> gmmn.terms(Batch(torch.rand(8, 1, 16, 16)))["mmd"].item() > 0
+        True
+    """
 
     name = "gmmn"
     averaged = ("generator",)

@@ -26,6 +26,18 @@ def between(
 
     Raises:
         ValueError: fewer than two points.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models.interpolation import between
+        >>> between(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 3).round(decimals=3)
+        tensor([[[1.0000, 0.0000],
+                 [0.7070, 0.7070],
+                 [0.0000, 1.0000]]])
+        >>> between(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 3, "linear")
+        tensor([[[1.0000, 0.0000],
+                 [0.5000, 0.5000],
+                 [0.0000, 1.0000]]])
     """
     choice("path", path, ("spherical", "linear"))
     if count < 2:

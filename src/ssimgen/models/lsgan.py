@@ -43,6 +43,15 @@ class LSGANConfig:
         scores: "image", one score an image, or "patches", a map of scores, by a convolutional discriminator.
         network: generator.
         discriminator: discriminator; with classes, it has one output for each.
+
+    Raises:
+        ValueError: an option that is unknown or out of range, by its name.
+
+    Example:
+        >>> from ssimgen.models import LSGANConfig
+        >>> from ssimgen.objectives.adversarial import LabelDistance
+        >>> LSGANConfig(distance=LabelDistance("structural"), scores="patches").labels
+        '0,1,1'
     """
 
     latent: int = 32
@@ -63,7 +72,15 @@ class LSGANConfig:
 
 
 class LSGAN(LatentModel):
-    """Least-squares adversarial network, with squared or structural distances of scores from labels."""
+    """Least-squares adversarial network, with squared or structural distances of scores from labels.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models import LSGAN, LSGANConfig
+        >>> lsgan = LSGAN(LSGANConfig(scores="patches"), (1, 16, 16))
+        >>> lsgan.scores(torch.rand(4, 1, 16, 16)).shape
+        torch.Size([4, 1, 8, 8])
+    """
 
     name = "lsgan"
     averaged = ("generator",)
@@ -87,7 +104,7 @@ class LSGAN(LatentModel):
         return of_class(self.discriminator(images), labels)
 
     def discriminator_terms(self, batch: Batch) -> dict[str, Tensor]:
-        """The distances of the scores of real images from b, and of generated ones of the same classes from a."""
+        """Mean distances of the scores of real images from the label b, and of as many generated ones from a."""
         a, b, _ = CODES[self.config.labels]
         labels, distance = labels_of(batch, self.num_classes), self.config.distance
         generated = self.draw(self.noise(len(batch.images), self.latent), labels).detach()
@@ -97,7 +114,7 @@ class LSGAN(LatentModel):
         }
 
     def generator_terms(self, batch: Batch) -> dict[str, Tensor]:
-        """The distance of the scores of generated images from c."""
+        """The mean distance of the scores of generated images from the label c."""
         _, _, c = CODES[self.config.labels]
         labels = labels_of(batch, self.num_classes)
         generated = self.draw(self.noise(len(batch.images), self.latent), labels)

@@ -32,6 +32,13 @@ def make_model(
 
     Raises:
         ValueError: options that do not fit the images, or a network that does not fit into memory.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models import VAE, VAEConfig, make_model
+        >>> first, second = (make_model(VAE, VAEConfig(tau=6.5e-3), (1, 16, 16), seed=1) for _ in range(2))
+        >>> torch.equal(first.encoder[0].weight, second.encoder[0].weight)
+        True
     """
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):

@@ -25,7 +25,16 @@ _COARSEST = 8  # convolutional networks halve the image until no side is longer 
 
 
 class SidesError(ValueError):
-    """What is wrong with the sides of images, and a `size` to which they can be scaled and cropped."""
+    """What is wrong with the sides of images, and a `size` to which they can be scaled and cropped.
+
+    Example:
+        >>> from ssimgen.models.networks import Network, SidesError, encoder
+        >>> try:
+        ...     encoder(Network(), (1, 30, 30), outputs=8)
+        ... except SidesError as error:
+        ...     print(error.size)
+        28
+    """
 
     def __init__(self, problem: str, size: int) -> None:
         super().__init__(f"{problem}: pass size={size} to scale and crop the images, or take a network of kind mlp")
@@ -44,6 +53,15 @@ class Network:
         norm: "none", "batch" or "group" (groups of about 8 channels, an "mlp" takes layer normalisation).
             Batch statistics tie the images of a batch together and differ between devices; "group" does neither.
         dropout: probability of dropping a hidden unit (of an "mlp") or channel (of a "conv").
+
+    Raises:
+        ValueError: an option that is unknown or out of range, by its name.
+
+    Example:
+        >>> from ssimgen.models.networks import Network, encoder
+        >>> network = Network("mlp", hidden=(64,), norm="group")
+        >>> [type(layer).__name__ for layer in encoder(network, (1, 16, 16), outputs=8)]
+        ['Flatten', 'Linear', 'GroupNorm', 'ReLU', 'Linear']
     """
 
     kind: Literal["mlp", "conv"] = "conv"
@@ -71,7 +89,17 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def encoder(network: Network, shape: Shape, outputs: int) -> nn.Sequential:
-    """(B, C, H, W) -> (B, outputs), without a final activation."""
+    """(B, C, H, W) -> (B, outputs), without a final activation; also a discriminator, with outputs = 1.
+
+    Raises:
+        SidesError: a convolutional network, and sides that cannot be halved to 8 px or less.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models.networks import Network, encoder
+        >>> encoder(Network(width=8), (1, 16, 16), outputs=8)(torch.rand(2, 1, 16, 16)).shape
+        torch.Size([2, 8])
+    """
     channels, height, width = shape
     if network.kind == "mlp":
         return nn.Sequential(
@@ -89,7 +117,17 @@ def encoder(network: Network, shape: Shape, outputs: int) -> nn.Sequential:
 
 
 def decoder(network: Network, inputs: int, shape: Shape) -> nn.Sequential:
-    """(B, inputs) -> (B, C, H, W) in [0, 1]."""
+    """(B, inputs) -> (B, C, H, W) in [0, 1], by a final sigmoid; also a generator.
+
+    Raises:
+        SidesError: a convolutional network, and sides that cannot be halved to 8 px or less.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models.networks import Network, decoder
+        >>> decoder(Network(width=8), 4, (3, 16, 16))(torch.rand(2, 4)).shape
+        torch.Size([2, 3, 16, 16])
+    """
     channels, height, width = shape
     if network.kind == "mlp":
         hidden = network.hidden[::-1]
@@ -114,12 +152,30 @@ def decoder(network: Network, inputs: int, shape: Shape) -> nn.Sequential:
 
 
 def perceptron(network: Network, inputs: int, outputs: int) -> nn.Sequential:
-    """(B, inputs) -> (B, outputs): the hidden layers of `network` whatever its kind, for vectors."""
+    """(B, inputs) -> (B, outputs): the hidden layers of `network` whatever its kind, for vectors.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models.networks import Network, perceptron
+        >>> perceptron(Network("mlp", hidden=(64, 64)), 4, 1)(torch.rand(2, 4)).shape
+        torch.Size([2, 1])
+    """
     return nn.Sequential(*_dense(network, (inputs, *network.hidden)), nn.Linear(_last(network.hidden, inputs), outputs))
 
 
 def score_map(network: Network, shape: Shape, outputs: int = 1) -> nn.Sequential:
-    """(B, C, H, W) -> (B, outputs, h, w), scores for each patch of the image; convolutional only."""
+    """(B, C, H, W) -> (B, outputs, h, w), a score for each patch of the image; convolutional only.
+
+    Raises:
+        ValueError: a network of another kind.
+        SidesError: sides that cannot be halved to 8 px or less.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models.networks import Network, score_map
+        >>> score_map(Network(width=8), (1, 16, 16))(torch.rand(2, 1, 16, 16)).shape
+        torch.Size([2, 1, 8, 8])
+    """
     if network.kind != "conv":
         raise ValueError("a map of scores needs a convolutional network: set kind='conv'")
     depth, _, _ = _halvings(shape)

@@ -30,6 +30,14 @@ class Step:
         span: the part of the run, in fractions of it, during which the step is taken: (0, 0.5) is the first half.
             The learning-rate schedule runs over the span.
         lr_scale: multiplies the learning rate of the run.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models import Step
+        >>> network = torch.nn.Linear(1, 1)
+        >>> step = Step("generator", (network,), lambda batch: {"l2": batch.images.square().mean()}, {"l2": 2.0})
+        >>> step.every, step.weights["l2"]
+        (1, 2.0)
     """
 
     name: str
@@ -47,6 +55,15 @@ class Model(nn.Module, ABC):
     `config` and `shape` are stored: with the weights, they are all it takes to make the model again.
     Whatever state training changes besides parameters belongs into buffers; change it in `terms` only
     when `self.training` is set.
+
+    Raises:
+        ValueError: when made, options that do not fit images of this shape.
+
+    Example:
+        >>> from ssimgen.models import GAN, GANConfig, Model
+        >>> model: Model = GAN(GANConfig(), (1, 16, 16))
+        >>> model.sample(4).shape, model.shape
+        (torch.Size([4, 1, 16, 16]), (1, 16, 16))
     """
 
     name: ClassVar[str]
@@ -85,7 +102,13 @@ class Model(nn.Module, ABC):
 
 
 class Autoencoder(Model):
-    """A model that also encodes images and decodes them again."""
+    """A model that also encodes images and decodes them again.
+
+    Example:
+        >>> from ssimgen.models import MODELS, Autoencoder
+        >>> [name for name, (model, _) in MODELS.items() if issubclass(model, Autoencoder)]
+        ['vae', 'aae', 'code-gmmn']
+    """
 
     @abstractmethod
     def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
@@ -98,6 +121,15 @@ class LatentModel(Model):
     Attributes:
         latent: dimensions of z.
         num_classes: how many classes it draws; 0 if it is not conditional.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models import GAN, GANConfig
+        >>> gan = GAN(GANConfig(latent=2, num_classes=3), (1, 16, 16))
+        >>> gan.draw(torch.zeros(1, 2), labels=torch.tensor([1])).shape
+        torch.Size([1, 1, 16, 16])
+        >>> gan.chosen(5)
+        tensor([0, 1, 2, 0, 1])
     """
 
     def __init__(self, config: object, shape: Shape, latent: int, num_classes: int = 0) -> None:
@@ -129,7 +161,15 @@ class LatentModel(Model):
 
 
 class LatentAutoencoder(LatentModel, Autoencoder):
-    """A model that draws images from the very codes that it encodes images in."""
+    """A model that draws images from the very codes that it encodes images in.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models import VAE, VAEConfig
+        >>> vae, images = VAE(VAEConfig(tau=6.5e-3), (1, 16, 16)), torch.rand(2, 1, 16, 16)
+        >>> torch.equal(vae.draw(vae.code(images)), vae.reconstruct(images))
+        True
+    """
 
     @abstractmethod
     def code(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B d"]:

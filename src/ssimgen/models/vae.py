@@ -51,6 +51,14 @@ class VAEConfig:
         structure: window, form and constants of the structural objectives; the others ignore it.
         alpha: weight of 1 - MS-SSIM in "mix", the rest being l1's.
         network: encoder and decoder.
+
+    Raises:
+        ValueError: an option that is unknown or out of range, by its name.
+
+    Example:
+        >>> from ssimgen.models import VAEConfig
+        >>> VAEConfig(tau=6.5e-3, objective="ssim").reconstruction().name
+        'ssim'
     """
 
     tau: float
@@ -73,7 +81,15 @@ class VAEConfig:
 
 
 class VAE(LatentAutoencoder):
-    """Variational autoencoder: minimises KL + reconstruction / tau; images are (B, C, H, W) in [0, 1]."""
+    """Variational autoencoder: minimises KL + reconstruction / tau; images are (B, C, H, W) in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.models import VAE, VAEConfig
+        >>> vae = VAE(VAEConfig(tau=6.5e-3), (1, 16, 16))
+        >>> vae.reconstruct(torch.rand(2, 1, 16, 16)).shape, vae.sample(4).shape
+        (torch.Size([2, 1, 16, 16]), torch.Size([4, 1, 16, 16]))
+    """
 
     name = "vae"
     averaged = ("encoder", "decoder")

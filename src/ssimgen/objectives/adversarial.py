@@ -124,7 +124,7 @@ class Perceptual:
         real: Float[Tensor, "B C H W"],
         labels: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The term, of images in [0, 1]; with labels, those of both the real and the generated images."""
+        """The value of the term, 0-d, for images in [0, 1]; `labels` are the classes of both, image by image."""
         if self.kind != "energy":
             return Reconstruction(self.error, self.structure)(generated, real).mean()
         generated, real = gathered(generated), gathered(real)  # all devices' images: it is not a mean over images
