@@ -103,7 +103,9 @@ def test_help_of_a_command_states_defaults(words: list[str], capsys: pytest.Capt
 @pytest.mark.parametrize("words", [[name] for name in COMMANDS if name != "train"] + [["train", m] for m in MODELS])
 def test_help_has_no_marks_of_docstrings(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*words, "--help") == 0
-    assert ":`" not in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert ":`" not in text
+    assert ">>>" not in text
 
 
 def test_help_does_not_wait_for_pytorch() -> None:

@@ -59,7 +59,7 @@ class SSIMLoss(nn.Module):
         self.reduction = choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The loss of x against y, both (B, C, H, W)."""
+        """The loss of x against y, both (B, C, H, W): 0-d, or (B,) with the reduction "none"."""
         value = distance(
             x,
             y,
@@ -110,7 +110,7 @@ class MSSSIMLoss(nn.Module):
         self.reduction = choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The loss of x against y, both (B, C, H, W)."""
+        """The loss of x against y, both (B, C, H, W): 0-d, or (B,) with the reduction "none"."""
         value = ms_complement(
             x, y, data_range=self.data_range, window=self.window, weights=self.weights, k1=self.k1, k2=self.k2
         )
@@ -160,7 +160,7 @@ class StructuralDistanceLoss(nn.Module):
         self.reduction = choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The loss of x against y, both (B, C, H, W)."""
+        """The loss of x against y, both (B, C, H, W): 0-d, or (B,) with the reduction "none"."""
         value = distance(
             x,
             y,
@@ -203,7 +203,7 @@ class MMDLoss(nn.Module):
         self.kernel, self.unbiased, self.root = kernel, unbiased, root
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The loss of the sample x against y, (n, ...) and (m, ...)."""
+        """The loss of the sample x against y, (n, ...) and (m, ...): 0-d."""
         value = mmd2(self.kernel(x), self.kernel(x, y), self.kernel(y), unbiased=self.unbiased)
         return root(value) if self.root else value
 
@@ -234,5 +234,5 @@ class EnergyLoss(nn.Module):
         self.metric, self.unbiased = metric, unbiased
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The loss of the sample x against y, (n, ...) and (m, ...)."""
+        """The loss of the sample x against y, (n, ...) and (m, ...): 0-d."""
         return energy_distance(self.metric(x), self.metric(x, y), self.metric(y), unbiased=self.unbiased)

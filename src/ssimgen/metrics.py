@@ -76,7 +76,7 @@ class Euclidean(Metric):
         return True
 
     def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
-        """|x_i|^2 + |y_j|^2 - 2 x_i . y_j about the mean of x, so that a common offset costs no digits."""
+        """D^2 of all pairs, |x_i|^2 + |y_j|^2 - 2 x_i . y_j about the mean of x: a common offset costs no digits."""
         if y is None:
             x = arguments.sample("x", x)
         else:
@@ -133,7 +133,7 @@ class StructuralDistance(Metric):
         return True
 
     def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
-        """D^2 of all pairs."""
+        """D^2 of all pairs, as :func:`ssimgen.pairwise.distance` with squared=True."""
         return pairwise.distance(
             x,
             y,

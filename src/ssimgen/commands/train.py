@@ -60,7 +60,7 @@ def _train_options(name: str, training: Training, optimiser: Optimiser) -> type:
         [(n, hint) if default is dataclasses.MISSING else (n, hint, default) for n, hint, default in fields],
         frozen=True,
     )
-    record.__doc__ = model.__doc__
+    record.__doc__ = (model.__doc__ or "").splitlines()[0]  # the rest is for programmers
     return record
 
 

@@ -49,7 +49,8 @@ class Gallery:
     def images(self, indices: Sequence[int]) -> Float[Tensor, "n C H W"]:
         """Some of the images; all in colour if one of them is.
 
-        Raises ValueError, naming the files, for a picture that is damaged and for images of different sizes.
+        Raises:
+            ValueError: a damaged picture, or images of different sizes, by their names.
         """
         with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock
             images = list(pool.map(self.read, indices))

@@ -70,7 +70,8 @@ class Bootstrap:
     def mean(self, values: Float[Tensor, " n"]) -> Estimate:
         """The mean of one value an image.
 
-        Raises ValueError for anything but a vector of one value or more.
+        Raises:
+            ValueError: anything but a vector of one value or more.
         """
         if not isinstance(values, Tensor) or values.ndim != 1 or not len(values):
             got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__

@@ -68,12 +68,15 @@ class AAEConfig:
         self.reconstruction()
 
     def reconstruction(self) -> Reconstruction:
-        """The reconstruction error that is described."""
+        """The reconstruction error that `objective`, `structure` and `alpha` describe."""
         return Reconstruction(self.objective, self.structure, self.alpha)
 
 
 class AAE(LatentAutoencoder):
     """Adversarial autoencoder, with any reconstruction error, conditional with --num-classes.
+
+    An encoder E and a decoder minimise the reconstruction error; an adversary A learns to tell codes E(x) from draws of
+    N(0, I), and E to fool it, with the loss -E log A(E(x)) (Makhzani et al. 2015).
 
     Example:
         >>> import torch

@@ -74,6 +74,9 @@ class BEGANConfig:
 class BEGAN(LatentModel):
     """Boundary-equilibrium adversarial network: an autoencoder as discriminator, with a structural energy if asked.
 
+    With L(v) the error of the discriminator's reconstruction of v, D minimises L(x) - k L(G(z)), and G L(G(z)); k moves
+    by rate (gamma L(x) - L(G(z))), in [0, 1] (Berthelot, Schumm, Metz 2017).
+
     Example:
         >>> import torch
         >>> from ssimgen.models import BEGAN, BEGANConfig

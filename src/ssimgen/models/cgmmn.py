@@ -81,6 +81,9 @@ class CGMMNConfig:
 class CGMMN(LatentModel):
     """Conditional moment matching: draws images of a class, or lower halves that fit upper halves.
 
+    Minimises the conditional discrepancy of (condition, drawn image) from (condition, real image),
+    :func:`ssimgen.discrepancy.cmmd2` (Ren, Zhu, Li, Luo 2016).
+
     Example:
         >>> import torch
         >>> from ssimgen.models import CGMMN, CGMMNConfig

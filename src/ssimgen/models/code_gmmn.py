@@ -87,6 +87,9 @@ class CodeGMMNConfig:
 class CodeGMMN(LatentModel, Autoencoder):
     """Moment matching in code space: trains an autoencoder, then a generator of its codes.
 
+    The autoencoder has codes in [0, 1]^d and then rests; MMD is that of generated and real codes, or of the images that
+    both are decoded to (Li, Swersky, Zemel 2015, section 3.2).
+
     Example:
         >>> from ssimgen.models import CodeGMMN, CodeGMMNConfig
         >>> model = CodeGMMN(CodeGMMNConfig(), (1, 16, 16))

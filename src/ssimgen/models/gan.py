@@ -67,6 +67,9 @@ class GANConfig:
 class GAN(LatentModel):
     """Generative adversarial network, conditional with --num-classes, with a structural term if asked.
 
+    D minimises -E log D(x) - E log(1 - D(G(z))), and G -E log D(G(z)) or, in the "minimax" game, E log(1 - D(G(z)))
+    (Goodfellow et al. 2014), plus the perceptual term (Ghojogh, Karray, Crowley 2020, Eq. 5), weighted.
+
     Example:
         >>> from ssimgen.models import GAN, GANConfig
         >>> gan = GAN(GANConfig(), (1, 16, 16))

@@ -61,6 +61,9 @@ class GMMNConfig:
 class GMMN(LatentModel):
     """Generative moment matching network: minimises the kernel discrepancy of its images from real ones.
 
+    The generator G minimises MMD(G(z), x), with z uniform on [-1, 1]^d (Li, Swersky, Zemel 2015), of a mixture of
+    Gaussians or of the SSIM kernel (Ghojogh, Karray, Crowley 2020, section 3).
+
     Example:
         >>> import torch
         >>> from ssimgen.batches import Batch

@@ -74,6 +74,9 @@ class LSGANConfig:
 class LSGAN(LatentModel):
     """Least-squares adversarial network, with squared or structural distances of scores from labels.
 
+    D minimises E d(D(x), b) + E d(D(G(z)), a), and G minimises E d(D(G(z)), c), with d the squared distance (Mao et al.
+    2017) or the structural one (Ghojogh, Karray, Crowley 2020, section 2).
+
     Example:
         >>> import torch
         >>> from ssimgen.models import LSGAN, LSGANConfig

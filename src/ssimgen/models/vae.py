@@ -76,12 +76,15 @@ class VAEConfig:
         self.reconstruction()
 
     def reconstruction(self) -> Reconstruction:
-        """The reconstruction error that is described."""
+        """The reconstruction error that `objective`, `structure` and `alpha` describe."""
         return Reconstruction(self.objective, self.structure, self.alpha)
 
 
 class VAE(LatentAutoencoder):
     """Variational autoencoder: minimises KL + reconstruction / tau; images are (B, C, H, W) in [0, 1].
+
+    Minimises KL(q(z|x) || N(0, I)) + D^2(x, x^) / tau, with q(z|x) = N(mean(x), diag exp(log_variance(x))) and D^2 the
+    reconstruction error (Kingma, Welling 2014; Ghojogh, Karray, Crowley 2020, Eq. 4).
 
     Example:
         >>> import torch
@@ -102,7 +105,7 @@ class VAE(LatentAutoencoder):
         self.decoder = networks.decoder(config.network, config.latent, shape)
 
     def encode(self, images: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]]:
-        """Mean and log-variance of q(z|x)."""
+        """Mean and log-variance of q(z|x) = N(mean, diag exp(log_variance)), for each image x."""
         mean, log_variance = self.encoder(images).float().chunk(2, dim=1)
         return mean, log_variance
 

@@ -133,7 +133,7 @@ class Perceptual:
             return energy_distance_within_classes(self.metric(), real.float(), generated.float(), within)
 
     def metric(self) -> Metric:
-        """The distance whose energy distance is taken."""
+        """D of the kind "energy": structural or, where the error is "l2", Euclidean."""
         s = self.structure
         if self.error == "l2":
             return Euclidean()

@@ -199,7 +199,7 @@ class FittedKernel(nn.Module):
             self.units.copy_(torch.tensor([median_distance(metric, real) for metric in self.metrics]))
 
     def kernel(self, base: Float[Tensor, "1 ..."]) -> Kernel:
-        """The kernel; "energy" is (D(x, b) + D(y, b) - D(x, y)) / 2 with the base point b.
+        """The kernel k of the kind; "energy" is (D(x, b) + D(y, b) - D(x, y)) / 2 with the base point b.
 
         Raises:
             ValueError: relative bandwidths before the first training batch.
@@ -209,7 +209,7 @@ class FittedKernel(nn.Module):
         return self._gaussians()
 
     def mmd2(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, unbiased: bool) -> Float[Tensor, ""]:
-        """Squared MMD; with "energy" the energy distance, which is twice that of the kernel, whatever the base point.
+        """Squared MMD of two samples; with "energy" the energy distance, twice that of the kernel with any base point.
 
         Raises:
             ValueError: samples of one point with `unbiased`, or as :meth:`kernel`.
@@ -262,7 +262,7 @@ class MomentMatching(nn.Module):
         self.unbiased, self.root = unbiased, root
 
     def forward(self, generated: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."]) -> Float[Tensor, ""]:
-        """The discrepancy of two samples, of all devices."""
+        """The discrepancy of two samples, 0-d, in float32; pass those of all devices."""
         with torch.autocast(real.device.type, enabled=False):  # a small difference of large sums: full precision
             generated, real = generated.float(), real.float()
             self.fitted.fit(real)

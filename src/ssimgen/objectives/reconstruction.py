@@ -69,7 +69,7 @@ class Reconstruction:
             raise ValueError(f"alpha must be a fraction in [0, 1], got {self.alpha}")
 
     def __call__(self, y: Float[Tensor, "B C H W"], x: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
-        """One error an image, of y as a reconstruction of x."""
+        """The error of y as a reconstruction of x, one an image, in float32."""
         with torch.autocast(x.device.type, enabled=False):  # errors are small differences: full precision
             return OBJECTIVES[self.name](self, y.float(), x.float())
 

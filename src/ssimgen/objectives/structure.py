@@ -61,7 +61,7 @@ class Structure:
         self.make_window()
 
     def make_window(self) -> Window:
-        """The window that is described."""
+        """The window that `window`, `size`, `sigma`, `stride` and `unbiased` describe."""
         if self.window == "gaussian":
             return Window.gaussian(self.size, self.sigma, self.stride)
         return Window.uniform(self.size, self.stride, self.unbiased)
