@@ -108,6 +108,14 @@ def test_help_has_no_marks_of_docstrings(words: list[str], capsys: pytest.Captur
     assert ">>>" not in text
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_help_describes_a_model_in_one_paragraph(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", model, "--help") == 0
+    usage, _, options = capsys.readouterr().out.split("-h, --help")[0].split("\n\n")
+    assert usage.startswith("usage: ")
+    assert "options" in options
+
+
 def test_help_does_not_wait_for_pytorch() -> None:
     """Nor does that of a command: --help of all imports all of them."""
     code = "import sys; from ssimgen.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
