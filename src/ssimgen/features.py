@@ -54,8 +54,8 @@ class ExponentialSum:
         >>> from ssimgen.features import ExponentialSum
         >>> reciprocal = ExponentialSum.reciprocal(low=0.01, high=2.0, tolerance=0.01)
         >>> z = np.array([0.01, 0.5, 2.0])
-        >>> np.allclose(reciprocal(z), 1 / z, rtol=0.01), len(reciprocal.rates)
-        (True, 5)
+        >>> np.allclose(reciprocal(z), 1 / z, rtol=reciprocal.error)
+        True
     """
 
     rates: Array
