@@ -208,6 +208,21 @@ def test_options_come_from_a_file_and_the_command_line_wins(tiny: Path, tmp_path
     assert config["config"]["structure"]["k2"] == 0.1
 
 
+def test_a_file_and_the_command_line_make_one_set_of_options(tiny: Path, tmp_path: Path) -> None:
+    """Each alone may lack what is asked for or be no good; with --resume the run's own options are below both."""
+    file, folder = tmp_path / "options.toml", tmp_path / "run"
+    file.write_text(f'data = "{tiny}"\nlatent = 0\nstructure.unbiased = true\nnetwork.norm = "group"\n')
+    words = ["train", "vae", "-o", folder, "--config", file, "--structure.window", "uniform"]
+    assert run(*words, "--tau", "0.1", "--structure.size", "7", *SMALL) == 0
+    file.write_text('log-every = 1\n[network]\nnorm = "group"\n')
+    assert run("train", "vae", "-o", folder, "--config", file, "--resume", "--iterations", "8") == 0
+    config = json.loads((folder / "config.json").read_text())
+    assert config["config"]["structure"]["unbiased"] is True
+    assert (config["config"]["structure"]["window"], config["config"]["structure"]["size"]) == ("uniform", 7)
+    assert (config["config"]["network"]["norm"], config["config"]["network"]["hidden"]) == ("group", [8])
+    assert (config["training"]["log_every"], config["training"]["iterations"]) == (1, 8)
+
+
 def test_bad_option_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "options.toml"
     file.write_text("tau 0.5")
@@ -216,6 +231,9 @@ def test_bad_option_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     file.write_text("tau = 0.5\nlatnet = 3")
     assert run("train", "vae", "-o", tmp_path / "x", "--config", file) == 2
     assert "options.toml: unknown option latnet: did you mean 'latent'?" in complaint(capsys)
+    file.write_text("lr = 'fast'")
+    assert run("train", "vae", "-o", tmp_path / "x", "--config", file) == 2
+    assert "options.toml: option lr must be float, got 'fast'" in complaint(capsys)
     assert run("train", "vae", "-o", tmp_path / "x", "--config", tmp_path / "no.toml") == 2
     assert "no.toml" in complaint(capsys)
     assert not (tmp_path / "x").exists()

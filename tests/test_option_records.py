@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from ssimgen._options import from_mapping
+from ssimgen._options import draft, from_mapping, merged
 from ssimgen.models import MODELS, GMMNConfig, VAEConfig
 from ssimgen.models.networks import Network
 from ssimgen.objectives.structure import Structure
@@ -50,6 +50,30 @@ def test_nested_records_keep_what_the_default_of_their_field_has() -> None:
     made = from_mapping(Outermost, {"outer": {"flag": True, "inner": {"sizes": [8]}}})
     assert made.outer == Outer(2.0, True, 5, inner=Inner("b", (8,)))
     assert from_mapping(GMMNConfig, {"network": {"width": 8}}).network == Network(width=8, norm="batch")
+
+
+def test_a_draft_is_checked_by_type_alone() -> None:
+    @dataclass(frozen=True)
+    class Strict:
+        low: int
+        high: int
+        inner: Inner = field(default_factory=Inner)
+
+        def __post_init__(self) -> None:
+            assert self.low < self.high
+
+    made = draft(Strict, {"low": 5, "inner": {"sizes": [3]}}, missing=None)
+    assert (type(made), made.low, made.high, made.inner) == (Strict, 5, None, Inner(sizes=(3,)))
+    assert draft(Strict, {}, default=Strict(1, 2, Inner("b")), missing=None) == Strict(1, 2, Inner("b"))
+    with pytest.raises(ValueError, match=r"option inner\.sizes must be int, got 'x'"):
+        draft(Strict, {"inner": {"sizes": ["x"]}}, missing=None)
+
+
+def test_tables_are_laid_over_each_other() -> None:
+    under, over = {"a": 1, "b": {"c": 2, "d": {"e": 3}}}, {"b": {"d": {"f": 4}, "g": 5}, "h": {}}
+    assert merged(under, over) == {"a": 1, "b": {"c": 2, "d": {"e": 3, "f": 4}, "g": 5}, "h": {}}
+    assert merged({"a": {"b": 1}}, {"a": 2}) == {"a": 2}
+    assert under == {"a": 1, "b": {"c": 2, "d": {"e": 3}}}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,6 +12,7 @@ from ssimgen._numbers import as_number as as_number  # for callers: `arguments.a
 from ssimgen._numbers import is_positive as is_positive
 from ssimgen._numbers import plain as plain
 from ssimgen._numbers import positive_numbers as positive_numbers
+from ssimgen._options import suggestion
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 CHANNELS = (1, 3, 4)  # lengths that remedies take for an axis of channels
@@ -165,7 +165,6 @@ def choice(name: str, value: str, allowed: Iterable[str]) -> str:
     """`value`, which must be one of `allowed`."""
     names = list(allowed)
     if value not in names:
-        close = difflib.get_close_matches(str(value), names, n=1)
-        hint = f": did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, names))}, got {value!r}{hint}")
+        allowed_names = ", ".join(map(repr, names))
+        raise ValueError(f"{name} must be one of {allowed_names}, got {value!r}{suggestion(str(value), names)}")
     return value

@@ -6,8 +6,9 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -22,18 +23,44 @@ def from_mapping(record: type[T], values: Mapping[str, Any], where: str = "", de
 
     Raises ValueError, naming the key, for an unknown or a missing one, and for a value of another type.
     """
+    filled = _filled(record, values, where, default, from_mapping)
+    for name, value in filled.items():
+        if value is dataclasses.MISSING:
+            raise ValueError(f"option {where}{name} is missing and has no default")
+    return record(**filled)
+
+
+def draft(record: type[T], values: Mapping[str, Any], where: str = "", default: T | None = None, *, missing: Any) -> T:
+    """As :func:`from_mapping`, but of a record still to be completed and checked; `missing` is what has no value yet.
+
+    That is what a parser of command lines takes for defaults.
+    """
+    unchecked = object.__new__(record)
+    for name, value in _filled(record, values, where, default, partial(draft, missing=missing)).items():
+        object.__setattr__(unchecked, name, missing if value is dataclasses.MISSING else value)
+    return unchecked
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`under`, with what `over` says instead, table by table."""
+    both = dict(under)
+    for key, value in over.items():
+        below = both.get(key)
+        both[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def _filled(
+    record: type[T], values: Mapping[str, Any], where: str, default: T | None, make: Callable[..., Any]
+) -> dict[str, Any]:
+    """Every field of a record, of `values` or by default, MISSING without either; `make` makes the records in it."""
     fields = {field.name: field for field in dataclasses.fields(record)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(record)
     for key in values:
         if key not in fields:
             raise ValueError(f"unknown option {where}{key}{suggestion(key, fields)}")
-    defaults = {name: _default(field) if default is None else getattr(default, name) for name, field in fields.items()}
-    for name in fields:
-        if defaults[name] is dataclasses.MISSING and name not in values:
-            raise ValueError(f"option {where}{name} is missing and has no default")
-    return record(
-        **defaults | {key: _value(hints[key], value, where + key, defaults[key]) for key, value in values.items()}
-    )
+    filled = {name: _default(field) if default is None else getattr(default, name) for name, field in fields.items()}
+    return filled | {key: _value(hints[key], value, where + key, filled[key], make) for key, value in values.items()}
 
 
 def check(hints: Mapping[str, Any], values: Mapping[str, Any], where: str = "") -> None:
@@ -59,15 +86,22 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f": did you mean {close[0]!r}?" if close else ""
 
 
+def short(value: Any) -> str:
+    """A value of an option in a name."""
+    if isinstance(value, (list, tuple)):
+        return "-".join(map(short, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _default(field: dataclasses.Field[Any]) -> Any:
     """MISSING if there is none."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def _value(hint: Any, value: Any, where: str, default: Any = None) -> Any:
+def _value(hint: Any, value: Any, where: str, default: Any = None, make: Callable[..., Any] = from_mapping) -> Any:
     """`value` as the type `hint`, which is one of those that options have; of a record, on top of its default."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
-        return from_mapping(hint, value, f"{where}.", default if isinstance(default, hint) else None)
+        return make(hint, value, f"{where}.", default if isinstance(default, hint) else None)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal and value in arguments:
         return value

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
+from tyro import MISSING
 from tyro.conf import arg
 
-from ssimgen._options import check, suggestion
+from ssimgen._options import check, draft, merged, suggestion
 from ssimgen._usage import parse
 from ssimgen.commands.common import ended, note
 
@@ -31,8 +32,8 @@ def train(words: list[str]) -> int:
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}{suggestion(name, MODELS)}; ssimgen train lists them")
     options = _train_options(name, *usual_training(name))
-    filed = _filed_words(name, rest)
-    chosen: Any = parse(options, [*filed, *rest], f"ssimgen train {name}")
+    filed = _by_record(options, _filed(name, rest, _hints(options)))
+    chosen: Any = parse(options, rest, f"ssimgen train {name}", default=draft(options, filed, missing=MISSING))
     return ended(partial(_train, name, chosen), f"go on with: ssimgen train {name} -o {chosen.output} --resume")
 
 
@@ -93,12 +94,30 @@ def _train(name: str, chosen: Any) -> None:
         print(f"{chosen.output} is already finished: more --iterations than {chosen.training.iterations} go on with it")
 
 
-def _filed_words(name: str, words: list[str]) -> list[str]:
-    """The options of `--config FILE`, or of the run to be resumed, as words for the command line.
+def _hints(options: type) -> dict[str, Any]:
+    """The type of every option that a file may hold, by its name there."""
+    hints: dict[str, Any] = {}
+    for name, hint in get_type_hints(options).items():
+        hints |= get_type_hints(hint) if dataclasses.is_dataclass(hint) else {name: hint}
+    del hints["config"]
+    return hints
 
-    They come before those that were typed, which therefore win; names and values are checked as if typed.
-    """
-    from ssimgen.training import RunFolder
+
+def _by_record(options: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """{"resume": True, "lr": 0.1} as {"resume": True, "optimiser": {"lr": 0.1}}."""
+    nested: dict[str, Any] = {}
+    for name, hint in get_type_hints(options).items():
+        if dataclasses.is_dataclass(hint):
+            nested[name] = {
+                field.name: values[field.name] for field in dataclasses.fields(hint) if field.name in values
+            }
+        elif name in values:
+            nested[name] = values[name]
+    return nested
+
+
+def _filed(name: str, words: list[str], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `--config FILE` and, below them, of the run to be resumed, by name; all are of their types."""
 
     @dataclasses.dataclass
     class Early:
@@ -108,33 +127,36 @@ def _filed_words(name: str, words: list[str]) -> list[str]:
 
     typed = [word for word in words if word not in ("-h", "--help")]
     early, _ = parse(Early, typed, f"ssimgen train {name}", return_unknown_args=True)
-    options = _read_options(name, early.config) if early.config is not None else {}
+    options = _read_options(early.config, hints) if early.config is not None else {}
     output = early.output or options.get("output")
-    filed: list[str] = []
-    if output is not None and (early.resume or options.get("resume")):
-        before = RunFolder(Path(output)).read_config()
-        if before.get("model") != name:
-            raise ValueError(
-                f"{output} holds a run of {before.get('model')}, not of {name}: "
-                f"go on with ssimgen train {before.get('model')} -o {output} --resume"
-            )
-        for section in ("config", "source", "training", "optimiser", "hardware"):
-            filed += _as_words(before.get(section, {}))
-        filed += _as_words({"evaluate_every": before.get("evaluate_every", 0)})
-    return filed + _as_words(options)
+    if output is None or not (early.resume or options.get("resume")):
+        return options
+    return merged(_options_of_run(Path(output), name, hints), options)
 
 
-def _read_options(name: str, path: Path) -> dict[str, Any]:
-    """The options in a file for `ssimgen train NAME`, each name and type checked."""
+def _read_options(path: Path, hints: Mapping[str, Any]) -> dict[str, Any]:
     from ssimgen._reading import read_options
-    from ssimgen.data import Source
-    from ssimgen.models import MODELS
-    from ssimgen.training import Hardware, Optimiser, Training
 
-    hints: dict[str, Any] = {"output": Path, "resume": bool, "evaluate_every": int}
-    for record in (MODELS[name][1], Source, Training, Optimiser, Hardware):
-        hints |= get_type_hints(record)
-    options = _by_name(read_options(path))
+    return _checked(_by_name(read_options(path)), hints, path)
+
+
+def _options_of_run(folder: Path, name: str, hints: Mapping[str, Any]) -> dict[str, Any]:
+    from ssimgen.runs import RunFolder
+
+    before = RunFolder(folder).read_config()
+    if before.get("model") != name:
+        raise ValueError(
+            f"{folder} holds a run of {before.get('model')}, not of {name}: "
+            f"go on with ssimgen train {before.get('model')} -o {folder} --resume"
+        )
+    options = {"evaluate_every": before.get("evaluate_every", 0)}
+    for section in ("config", "source", "training", "optimiser", "hardware"):
+        options |= before.get(section, {})
+    return _checked(options, hints, RunFolder(folder).config)
+
+
+def _checked(options: dict[str, Any], hints: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Options, each of which there is, with a value of its type."""
     try:
         check(hints, options)
     except ValueError as error:
@@ -148,21 +170,5 @@ def _by_name(options: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in options.items():
         first, _, rest = key.replace("-", "_").partition(".")
         value = {rest: value} if rest else value
-        before = named.get(first, {})
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        named[first] = {**before, **_by_name(value)} if both else value
+        named = merged(named, {first: _by_name(value) if isinstance(value, Mapping) else value})
     return named
-
-
-def _as_words(options: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """{"lr": 0.1, "network": {"hidden": [5, 5]}} as --lr 0.1 --network.hidden 5 5."""
-    words: list[str] = []
-    for key, value in options.items():
-        name = prefix + key
-        if isinstance(value, Mapping):
-            words += _as_words(value, f"{name}.")
-        elif isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--{prefix}no-{key}")
-        else:
-            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    return words

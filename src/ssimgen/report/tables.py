@@ -6,6 +6,7 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ssimgen._options import short
 from ssimgen.report import statistics
 from ssimgen.report.folders import RATE, Run
 from ssimgen.trained_on import trained_on
@@ -287,10 +288,3 @@ def _grouped(records: Iterable[Record], keys: Sequence[str]) -> list[tuple[Any, 
     for record in records:
         groups.setdefault(tuple(record[key] for key in keys), []).append(record)
     return list(groups.items())
-
-
-def short(value: Any) -> str:
-    """A value of an option in a name."""
-    if isinstance(value, (list, tuple)):
-        return "-".join(map(short, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssimgen._options import from_mapping, suggestion
+from ssimgen._options import from_mapping, merged, short, suggestion
 from ssimgen._reading import read_options
 from ssimgen.data import Source
 from ssimgen.models import MODELS, usual_training
@@ -57,7 +57,7 @@ class PlannedRun:
     @property
     def arm(self) -> str:
         """Variant and point: what runs that differ only by their seed share."""
-        return " ".join([self.variant, *(f"{key}={_short(value)}" for key, value in self.point.items())])
+        return " ".join([self.variant, *(f"{key}={short(value)}" for key, value in self.point.items())])
 
     @property
     def folder(self) -> Path:
@@ -190,7 +190,7 @@ def _runs_of_group(file: _File, name: str, group: _Group, sources: Mapping[str, 
                 optimiser = {**dataclasses.asdict(usual[1]), **file.optimiser, **group.optimiser, **variant.optimiser}
                 for point in _points({**group.sweep, **variant.sweep}, place):
                     try:
-                        options = _merged(_merged(group.options, variant.options), _nested(point))
+                        options = merged(merged(group.options, variant.options), _nested(point))
                         config: Any = from_mapping(MODELS[model][1], options, "")
                         yield PlannedRun(
                             data,
@@ -278,15 +278,6 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`under`, with what `over` says instead, table by table."""
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
 def _nested(point: Mapping[str, Any]) -> dict[str, Any]:
     """{"structure.k2": 0.1} as {"structure": {"k2": 0.1}}."""
     nested: dict[str, Any] = {}
@@ -301,9 +292,3 @@ def _nested(point: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"a sweep has {key} and what is within it: name one of them")
         place[last] = value
     return nested
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "-".join(_short(v) for v in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
