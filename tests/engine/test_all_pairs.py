@@ -134,6 +134,14 @@ def test_second_derivatives_at_equal_images() -> None:
         assert torch.autograd.gradgradcheck(lambda x, r=run: r(x, images(1), patch_distance()), (x,), fast_mode=True)
 
 
+@pytest.fixture(params=["pair by pair", "in float64"])
+def _anew(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How pairs beyond float32 are computed anew: pair by pair, which is for few of them, and in float64."""
+    if request.param == "in float64":
+        monkeypatch.setattr(all_pairs, "_FEW_PAIRS", 0)
+
+
+@pytest.mark.usefixtures("_anew")
 def test_equal_images_are_at_distance_zero_and_nearly_equal_ones_close(digits: Tensor) -> None:
     x, patch = digits[:20, :, 7:20, 8:20].float(), patch_distance()
     noise = 1e-4 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
@@ -145,6 +153,7 @@ def test_equal_images_are_at_distance_zero_and_nearly_equal_ones_close(digits: T
     torch.testing.assert_close(found.double().sqrt(), exact.sqrt(), rtol=1e-4, atol=0)
 
 
+@pytest.mark.usefixtures("_anew")
 def test_accuracy_in_float32(digits: Tensor) -> None:
     """On digits, and on bright, flat and black images, SSIM is within 1e-6, its gradient within 1e-4."""
     flat = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)[:, None, None, None].expand(3, 1, 28, 28)
@@ -307,6 +316,7 @@ def test_who_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen == ["fused", "fused", "fused", "eager", "eager", "eager", "eager"]
 
 
+@pytest.mark.usefixtures("_anew")
 def test_compiled_kernels_take_over_where_images_are_nearly_equal() -> None:
     """A difference of matrix products is then the rounding error of its terms."""
     x = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))

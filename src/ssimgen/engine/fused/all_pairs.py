@@ -10,7 +10,8 @@ engine: a backward pass that must itself be differentiable differentiates it.
 Statistics of an image tell how exact its pairs will be in its number format (see `kernels.image_kernels`). Pairs with
 images for which that is not enough (flat areas in several tones, pixels far outside of the range, NaN) are computed
 anew in float64, and where that is not enough, one by one. So are those of images that are nearly equal to others, whose
-distance would be the rounding error of large terms.
+distance would be the rounding error of large terms. A few pairs are computed one by one at once: float64 would have to
+be compiled first.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ _ROWS = 10  # so many rows of positions, that their sums fit the registers of a 
 _TASKS_PER_THREAD = 4
 _UNIT_C2 = 9e-4  # images are scaled to this c2, so that no product of denominators leaves the range of float32
 _BLOCK_PAIRS, _BLOCK_PIXELS = 2**20, 2**21  # that are computed anew at once
+_FEW_PAIRS = 2**10  # that are not worth a format of their own
 
 
 class _Limits(NamedTuple):
@@ -162,31 +164,37 @@ def _blocks(x: Tensor, beyond: _Beyond) -> Iterator[tuple[Tensor, Tensor | None]
 
 
 def _wider_values(x: Tensor, y: Tensor | None, patch: PatchDistance) -> Tensor:
-    """Mean d^2 of all pairs, in float64, or from float64 pair by pair."""
-    if x.dtype == torch.float32:
+    """Mean d^2 of all pairs, in float64, or from there and where there are few, pair by pair."""
+    if _has_wider(x, y):
         return _values(x.double(), None if y is None else y.double(), patch).square
     return _pair_by_pair(x, y, patch)
+
+
+def _has_wider(x: Tensor, y: Tensor | None) -> bool:
+    return x.dtype == torch.float32 and len(x) * len(x if y is None else y) > _FEW_PAIRS
 
 
 def _pair_by_pair(x: Tensor, y: Tensor | None, patch: PatchDistance) -> Tensor:
     """Mean d^2 of all pairs by the kernels of pairs, which are exact for all images; differentiable once."""
     second = x if y is None else y
+    some = max(1, _BLOCK_PIXELS // second.numel())
     rows = []
-    for image in x:
-        images = image.expand_as(second)
-        rows.append(pairs.squared_mean(images, second, patch).mean(1))
-    return torch.stack(rows)
+    for images in x.split(some):
+        pair = len(images), len(second), *x.shape[1:]
+        first, other = images[:, None].expand(pair).flatten(0, 1), second.expand(pair).flatten(0, 1)
+        rows.append(pairs.squared_mean(first, other, patch).mean(1).view(pair[:2]))
+    return torch.cat(rows)
 
 
 def _wider_gradients(
     x: Tensor, y: Tensor | None, patch: PatchDistance, upstream: Tensor, to_x: bool, to_y: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of sum(upstream * d^2), in float64, or from float64 pair by pair."""
-    if x.dtype == torch.float32:
-        wide_y = None if y is None else y.double()
-        steep = _values(x.double(), wide_y, patch).steep
-        return _gradients(x.double(), wide_y, patch, upstream.double(), to_x, to_y, steep)
-    return _gradients_by(_pair_by_pair, x, y, patch, upstream, to_x, to_y)
+    """Gradients of sum(upstream * d^2), in float64, or from there and where there are few, pair by pair."""
+    if not _has_wider(x, y):
+        return _gradients_by(_pair_by_pair, x, y, patch, upstream, to_x, to_y)
+    wide_y = None if y is None else y.double()
+    steep = _values(x.double(), wide_y, patch).steep
+    return _gradients(x.double(), wide_y, patch, upstream.double(), to_x, to_y, steep)
 
 
 def _gradients_by(
@@ -219,7 +227,10 @@ def _gradients(
     if not in_x.any() and (in_y is None or not in_y.any()):
         return _trusted_gradients(x, y, patch, upstream, to_x, to_y)
     wide = in_x[:, None] | (in_x if in_y is None else in_y)
-    to_first, to_second = _trusted_gradients(x, y, patch, upstream.masked_fill(wide, 0), to_x, to_y, beyond)
+    if wide.all():
+        to_first, to_second = (_zeros(z) if z is not None and needed else None for z, needed in ((x, to_x), (y, to_y)))
+    else:
+        to_first, to_second = _trusted_gradients(x, y, patch, upstream.masked_fill(wide, 0), to_x, to_y, beyond)
     for rows, columns in _blocks(x, beyond):
         if columns is None:
             g_rows, _ = _wider_gradients(x[rows], None, patch, upstream[rows[:, None], rows], to_x, False)
