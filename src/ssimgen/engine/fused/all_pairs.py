@@ -10,8 +10,7 @@ engine: a backward pass that must itself be differentiable differentiates it.
 Statistics of an image tell how exact its pairs will be in its number format (see `kernels.image_kernels`). Pairs with
 images for which that is not enough (flat areas in several tones, pixels far outside of the range, NaN) are computed
 anew in float64, and where that is not enough, one by one. So are those of images that are nearly equal to others, whose
-distance would be the rounding error of large terms. A few pairs are computed one by one at once: float64 would have to
-be compiled first.
+distance would be the rounding error of large terms. Where they are few, they are computed one by one at once.
 """
 
 from __future__ import annotations
@@ -176,7 +175,7 @@ def _has_wider(x: Tensor, y: Tensor | None) -> bool:
 
 def _pair_by_pair(x: Tensor, y: Tensor | None, patch: PatchDistance) -> Tensor:
     """Mean d^2 of all pairs by the kernels of pairs, which are exact for all images; differentiable once."""
-    second = x if y is None else y
+    x, second = x.double(), (x if y is None else y).double()  # in which sums of gradients may cancel
     some = max(1, _BLOCK_PIXELS // second.numel())
     rows = []
     for images in x.split(some):
