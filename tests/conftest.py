@@ -9,8 +9,9 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from ssimgen import _range_check
+from ssimgen import _range_check, engine
 from ssimgen.data import load_images
+from ssimgen.engine import eager
 
 settings.register_profile("reproducible", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("reproducible")
@@ -26,6 +27,14 @@ def _range_checked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test as if in a process of its own, where the warning of images out of their range was not given yet."""
     monkeypatch.setattr(_range_check, "_calls", 0)
     monkeypatch.setattr(_range_check, "_warned", False)
+
+
+@pytest.fixture(params=["default", "eager"])
+def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine that the library chooses, then the PyTorch engine."""
+    if request.param == "eager":
+        monkeypatch.setattr(engine, "squared_map", eager.squared_map)
+        monkeypatch.setattr(engine, "squared_mean", eager.squared_mean)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ssimgen._interruption import noted
+
 WITH = """
 import os, signal, sys
 from ssimgen import _interruption
@@ -116,3 +118,31 @@ def test_a_terminal_that_closes_ends_a_command_with_its_code() -> None:
 def test_the_command_is_a_module_too() -> None:
     done = subprocess.run([sys.executable, "-m", "ssimgen", "--version"], check=True, capture_output=True, text=True)
     assert done.stdout.strip()[0].isdigit()
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    """As below nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with noted() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_second_signal_is_handled_as_before() -> None:
+    """And those that no longer count after the first one are back when all is over."""
+    came: list[int] = []
+    before = {s: signal.signal(s, lambda signum, _: came.append(signum)) for s in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with noted() as received:
+            for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+                os.kill(os.getpid(), signum)
+            assert (received, came) == ([signal.SIGTERM], [signal.SIGTERM])
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert came == [signal.SIGTERM, signal.SIGHUP]
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

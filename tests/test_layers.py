@@ -14,6 +14,7 @@ LAYERS = [
     [
         "_autocast",
         "_files",
+        "_holm",
         "_interruption",
         "_memory",
         "_numbers",

@@ -123,9 +123,17 @@ def _batch_remedy(name: str, x: Tensor) -> str:
     return f"add the missing axis, {name}[:, None] for grey images"
 
 
+def finite_samples(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[Tensor, Tensor]:
+    """As :func:`samples`, of finite values."""
+    a, b = samples(x, y, names)
+    for name, points in zip(names, (a, b), strict=True):
+        finite(name, points)
+    return a, b
+
+
 def feature_sets(x: Tensor, y: Tensor, names: tuple[str, str], least: int, purpose: str) -> tuple[Tensor, Tensor]:
     """Two samples of finite feature vectors (n, F), each of as many points as `purpose` needs."""
-    x, y = samples(x, y, names)
+    x, y = finite_samples(x, y, names)
     for name, features in zip(names, (x, y), strict=True):
         if features.ndim != 2:
             raise ValueError(
@@ -133,7 +141,6 @@ def feature_sets(x: Tensor, y: Tensor, names: tuple[str, str], least: int, purpo
                 f"pass {name}.flatten(1), or the output of a feature network"
             )
         at_least(name, features, least, purpose)
-        finite(name, features)
     return x, y
 
 

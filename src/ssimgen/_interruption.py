@@ -1,6 +1,6 @@
 """Signals that ask a command to stop: one line and exit code 128 + n, whatever it is doing at the time.
 
-Training and studies have handlers of their own, which write checkpoints first. For the rest of a command these raise
+Training and studies note them (:func:`noted`), and write checkpoints first. For the rest of a command handlers raise
 :class:`Stopped`, so that what is open is closed. Where Python would lose that exception, among the initialisations of
 imported libraries and in callbacks from C, nothing is open and the process ends at once.
 """
@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -41,10 +43,42 @@ def install() -> None:
         unraisable(report)
 
     sys.unraisablehook = lost
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
+    for asked in _asking_to_stop():
+        if signal.getsignal(asked) is not signal.SIG_IGN:
+            signal.signal(asked, stop)
+
+
+@contextmanager
+def noted() -> Iterator[list[int]]:
+    """A list to which the first SIGINT, SIGTERM or SIGHUP is added; a second one ends the process as usual.
+
+    Those that the process was told to ignore, as by nohup, it ignores. A terminal that closes sends SIGHUP more than
+    once: after the first signal it no longer counts.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may set handlers
+        return
+    before = {s: handler for s in _asking_to_stop() if (handler := signal.getsignal(s)) is not signal.SIG_IGN}
+
+    def note(signum: int, _: object) -> None:
+        received.append(signum)
+        leave_dead_terminal()
+        for s, handler in before.items():
+            signal.signal(s, signal.SIG_IGN if s == getattr(signal, "SIGHUP", None) else handler)
+
+    for s in before:
+        signal.signal(s, note)
+    try:
+        yield received
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+def _asking_to_stop() -> list[signal.Signals]:
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
 
 
 def leave_dead_terminal() -> None:

@@ -339,12 +339,10 @@ def two_sample_test(
         >>> two_sample_test(torch.rand(20, 1, 16, 16), torch.rand(20, 1, 16, 16) / 4, kernel, permutations=99).p_value
         0.01
     """
-    x, y = arguments.samples(x, y)
+    x, y = arguments.finite_samples(x, y)
     n, m = len(x), len(y)
     if min(n, m) < 2:
         raise ValueError(f"a two-sample test needs at least two points a sample, got {n} and {m}")
-    arguments.finite("x", x)
-    arguments.finite("y", y)
     check_level(n, m, permutations, level)
     with torch.no_grad():
         pooled = torch.cat([x, y])

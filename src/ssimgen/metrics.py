@@ -16,6 +16,7 @@ from ssimgen import pairwise
 from ssimgen._autocast import no_autocast
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, checked_options
 from ssimgen.engine import Form
+from ssimgen.engine.eager_all_pairs import symmetric
 from ssimgen.similarity import root
 from ssimgen.windows import Window
 
@@ -94,7 +95,7 @@ class Euclidean(Metric):
 def against_itself(square: Float[Tensor, "n n"], x: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
     """Computed D^2 of x and x made exactly symmetric, with the diagonal 0, or NaN for what is not finite."""
     own = torch.where(x.isfinite().flatten(1).all(1), 0.0, math.nan).to(square)
-    return torch.diagonal_scatter((square + square.T).div_(2), own)
+    return symmetric(square, own)
 
 
 @final

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
-from ssimgen._memory import available_memory
+from ssimgen._memory import check_fits
 from ssimgen._range_check import notice_range
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches
 from ssimgen.engine import Advance, Form, PatchDistance
@@ -143,13 +143,8 @@ def check_room(x: Tensor, y: Tensor, matrices: int = 1, remedy: str = _BLOCKWISE
     needed = matrices * len(x) * len(y) * x.element_size()
     if needed < _LARGE or x.device.type != "cpu":
         return
-    room = available_memory()
-    if room is not None and needed > room:
-        raise ValueError(
-            f"the matrix of all pairs of {len(x)} and {len(y)} images takes {needed / 2**30:.1f} GiB"
-            f"{'' if matrices == 1 else ' with what it is computed from'}, but "
-            f"{room / 2**30:.1f} GiB of memory are free: {remedy}"
-        )
+    what = f"the matrix of all pairs of {len(x)} and {len(y)} images"
+    check_fits(needed, what if matrices == 1 else f"{what}, with what it is computed from,", remedy)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from ssimgen import Window
 from ssimgen.components import PARTS, Component
 from ssimgen.data import load_images
 from ssimgen.discrepancy import two_sample_test
-from ssimgen.evaluation.sets import KERNELS, KernelName, SetComparison, compare_sets, holm
+from ssimgen.evaluation.sets import KERNELS, KernelName, SetComparison, compare_sets
 from ssimgen.kernels import SSIM, DistanceInduced, Gaussian, Kernel
 from ssimgen.metrics import Euclidean, StructuralDistance
 
@@ -141,14 +141,6 @@ def test_sets_equal_in_a_respect(generator: torch.Generator) -> None:
     assert "luminance" in found(comparison)
     with pytest.raises(ValueError, match=r"most images are equal in what the kernel compares.*energy or ssim"):
         compared(x, y)
-
-
-def test_holm_adjusts_step_by_step() -> None:
-    """4 x 0.01, 3 x 0.02 = 0.06, then 2 x 0.025 = 0.05 is raised to 0.06 to keep the order; never above 1."""
-    adjusted = holm({"b": 0.02, "a": 0.01, "d": 0.6, "c": 0.025})
-    assert adjusted == pytest.approx({"a": 0.04, "b": 0.06, "c": 0.06, "d": 0.6})
-    assert holm({"a": 0.7, "b": 0.8}) == {"a": 1.0, "b": 1.0}
-    assert holm({}) == {}
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------

@@ -38,16 +38,18 @@ from mutants import Mutant, mutants
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "ssimgen"
 
+_SIMILARITY = ("test_similarity.py", "test_similarity_properties.py")
 _PAIRS, _ALL_PAIRS = "engine/test_fused_pairs.py", "engine/test_all_pairs.py"
 # Of each module, stages of arguments of pytest: the later stages are for what survives the earlier ones.
 TESTS: dict[str, list[list[str]]] = {
-    "similarity": [["test_similarity.py"], ["test_losses.py", "test_pairwise.py"]],
-    "_request": [["test_similarity.py"], ["test_arguments.py", "test_pairwise.py"]],
-    "_scales": [["test_similarity.py"], ["test_losses.py", "test_presets.py"]],
+    "similarity": [[*_SIMILARITY], ["test_scales.py", "test_losses.py", "test_pairwise.py"]],
+    "_request": [[*_SIMILARITY], ["test_arguments.py", "test_pairwise.py"]],
+    "_scales": [["test_scales.py"], ["test_losses.py", "test_presets.py"]],
     "pairwise": [["test_pairwise.py"]],
     "kernels": [["test_kernels.py"], ["test_discrepancy.py", "test_features.py"]],
     "discrepancy": [["test_discrepancy.py"], ["test_losses_of_samples.py", "test_streaming.py", "test_kernels.py"]],
-    "report/statistics": [["report/test_statistics.py"], ["test_components.py"]],
+    "report/statistics": [["report/test_statistics.py"]],
+    "_holm": [["test_holm.py"]],
     "objectives/structure": [["objectives"]],
     "objectives/reconstruction": [["objectives/test_reconstruction.py"]],
     "objectives/adversarial": [["objectives/test_adversarial.py"]],
@@ -58,7 +60,7 @@ TESTS: dict[str, list[list[str]]] = {
     "evaluation/classification": [["evaluation/test_classification.py"]],
     "commands/compare": [["test_cli.py", "-k", "compare"]],
     "engine/eager": [
-        ["test_similarity.py"],
+        [*_SIMILARITY],
         ["engine/test_dispatch.py", "fuzz/test_fuzz.py", "-k", "dispatch or random_calls"],
     ],
     "engine/eager_all_pairs": [[_ALL_PAIRS], ["test_pairwise.py"]],

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ssimgen.report.statistics import Difference, Mean, at_rate, common_rates, holm, mean, paired
+from ssimgen.report.statistics import Difference, Mean, at_rate, common_rates, mean, paired
 
 
 def test_the_interval_is_students() -> None:
@@ -44,13 +44,6 @@ def test_pairs_are_compared_seed_by_seed() -> None:
 )
 def test_borders_of_pairs(values: dict[int, float], expected: Difference | None) -> None:
     assert paired(values, {0: 1.0, 1: 2.0}) == expected
-
-
-def test_holm_by_hand() -> None:
-    # sorted 0.01, 0.02, 0.04, times 3, 2, 1: 0.03, 0.04, 0.04
-    assert holm([0.04, None, 0.01, 0.02]) == [pytest.approx(0.04), None, pytest.approx(0.03), pytest.approx(0.04)]
-    assert holm([0.6, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def test_values_at_a_rate_lie_on_the_line() -> None:

@@ -316,18 +316,6 @@ def test_the_workers_of_a_killed_study_are_waited_for(tmp_path: Path) -> None:
     assert 0.4 < time.monotonic() - started < 5
 
 
-def test_an_ignored_hangup_stays_ignored() -> None:
-    """As below nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with execution._signals() as received:
-            os.kill(os.getpid(), signal.SIGHUP)
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert received == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

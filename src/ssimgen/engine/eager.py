@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ssimgen.engine.spec import PatchDistance
+from ssimgen.engine.spec import PatchDistance, joined
 from ssimgen.engine.visibility import is_plain, seen_by_others
 from ssimgen.windows import Window
 
@@ -54,7 +54,7 @@ def squared_map(
     if patch.form == "centred":
         return b.to(dtype)
     a = 2 * m_d**2 / (m_s**2 + m_d**2 + 2 * c1)
-    return (a + b if patch.form == "sum" else a + b - a * b).to(dtype)
+    return joined(patch.form, a, b).to(dtype)
 
 
 def squared_mean(

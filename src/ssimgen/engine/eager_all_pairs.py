@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ssimgen._autocast import no_autocast
 from ssimgen.engine.eager import widened
-from ssimgen.engine.spec import Advance, PatchDistance
+from ssimgen.engine.spec import Advance, PatchDistance, joined
 from ssimgen.windows import Window
 
 BLOCK = 2**20  # pairs times positions that are in memory at once, in about eight copies
@@ -51,8 +51,7 @@ def squared_all_pairs(
             share = 2 if y is None and i != j else 1
             advance(share * square.numel() / (len(x) * len(second)))
         if y is None and i == j:
-            others_than_itself = 1 - torch.eye(len(square), dtype=square.dtype, device=x.device)
-            square = (square + square.T) / 2 * others_than_itself  # 0 on the diagonal, and NaN for images with NaN
+            square = symmetric(square, 0 * square.detach().diagonal())  # NaN for images with NaN
         return square.to(dtype)
 
     blocks: list[list[Tensor]] = []
@@ -61,6 +60,11 @@ def squared_all_pairs(
             blocks.append([])
             blocks[i].extend(block(i, j) for j in range(len(others)))
         return torch.cat([torch.cat(row, 1) for row in blocks])
+
+
+def symmetric(square: Float[Tensor, "n n"], diagonal: Float[Tensor, " n"]) -> Float[Tensor, "n n"]:
+    """Values of x against itself made exactly symmetric, with the diagonal that they must have, without gradient."""
+    return torch.diagonal_scatter((square + square.T).div_(2), diagonal)
 
 
 def _mean_over_positions(x: Tensor, y: Tensor, patch: PatchDistance, down: int) -> Tensor:
@@ -102,7 +106,7 @@ def _sum_over_positions(
         beta = patch.window.beta
         return ((numerator + beta * m) / (denominator + beta * e)).sum(0)
     a, b = m / (e + patch.c1), numerator / denominator
-    return (a + b if patch.form == "sum" else a + b - a * b).sum(0)
+    return joined(patch.form, a, b).sum(0)
 
 
 def _patches(x: Float[Tensor, "n C H W"], window: Window) -> tuple[Float[Tensor, "P n"], Float[Tensor, "P n q"]]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 from ssimgen.windows import Window
 
 Form = Literal["product", "sum", "centred", "uncentred"]
@@ -28,3 +30,8 @@ class PatchDistance:
     c1: float
     c2: float
     lo: float  # the least pixel value; subtracted before anything else
+
+
+def joined(form: Form, a: Tensor, b: Tensor) -> Tensor:
+    """d^2 of a form with luminance, "product" or "sum", from the complements."""
+    return a + b if form == "sum" else a + b - a * b

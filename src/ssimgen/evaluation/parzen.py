@@ -47,7 +47,7 @@ def parzen_log_likelihood(
         >>> parzen_log_likelihood(torch.zeros(1, 1), torch.zeros(1, 1), sigma=1.0).round(decimals=3)  # -log(2 pi) / 2
         tensor([-0.9190], dtype=torch.float64)
     """
-    images, samples = arguments.samples(images, samples, ("images", "samples"))
+    images, samples = arguments.finite_samples(images, samples, ("images", "samples"))
     (mean,) = _log_likelihoods(images, samples, (sigma,))
     return mean
 
@@ -73,7 +73,7 @@ def parzen_bandwidth(
         >>> parzen_bandwidth(torch.tensor([[0.0]]), torch.tensor([[0.2]]))
         0.2
     """
-    validation, samples = arguments.samples(validation, samples, ("validation", "samples"))
+    validation, samples = arguments.finite_samples(validation, samples, ("validation", "samples"))
     if not sigmas:
         raise ValueError("sigmas must hold at least one bandwidth, got none")
     means = [values.mean() for values in _log_likelihoods(validation, samples, sigmas)]
@@ -82,8 +82,6 @@ def parzen_bandwidth(
 
 def _log_likelihoods(images: Tensor, samples: Tensor, sigmas: Sequence[float]) -> list[Float[Tensor, " n"]]:
     """One vector of log-likelihoods for each sigma."""
-    for name, points in (("images", images), ("samples", samples)):
-        arguments.finite(name, points)
     for sigma in sigmas:
         if not arguments.is_positive(sigma):
             raise ValueError(f"sigma must be a positive number in the units of the pixels, got {sigma!r}")

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen._arguments import choice
+from ssimgen._holm import holm
 from ssimgen._request import DEFAULT_WINDOW, patch_distance
 from ssimgen.components import PARTS, Component, deviations, means
 from ssimgen.discrepancy import TwoSampleResult, check_level, permutation_test, shared_points
@@ -144,22 +145,13 @@ def compare_sets(
         squares = {name: metrics[name].squared(pooled) for name in track(metrics)}
         whole = test(_gram(kernel, squares, pooled, StructuralDistance(form=form, **options)))
         results = {name: test(gaussian_gram(square)) for name, square in squares.items() if _median(square)}
-    adjusted = holm({name: result.p_value for name, result in results.items()})
+    adjusted = dict(zip(results, holm([result.p_value for result in results.values()]), strict=True))
     in_x, in_y = (_averages(z, window, k1, k2) for z in (x, y))
     respects = tuple(
         Respect(name, results.get(name), adjusted.get(name), (in_x[name], in_y[name]) if name in in_x else None)
         for name in metrics
     )
     return SetComparison(KERNELS[kernel].format(form=form), replace(whole, shared=shared_points(x, y)), respects)
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """p-values adjusted so that the chance of any p <= t among the true hypotheses is at most t (Holm 1979)."""
-    adjusted, greatest = {}, 0.0
-    for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
-        greatest = max(greatest, min(1.0, (len(p_values) - rank) * p_values[name]))
-        adjusted[name] = greatest
-    return adjusted
 
 
 def _gram(kernel: KernelName, squares: Mapping[str, Tensor], pooled: Tensor, metric: StructuralDistance) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ssimgen._memory import available_memory
+from ssimgen._memory import check_fits
 from ssimgen.batches import Shape
 from ssimgen.models.steps import Model
 
@@ -45,12 +45,8 @@ def make_model(
             weights = sum(p.numel() * p.element_size() for p in make(config, shape).parameters())
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # sizes beyond 64 bits
         raise ValueError(f"a network of this size cannot be made ({_first_line(error)}): {_REMEDY}") from error
-    room, needed = available_memory(), weights * (_COPIES if training else 1)
-    if room is not None and needed > room:
-        raise ValueError(
-            f"the weights of this network take {weights / 2**30:.1f} GiB, {needed / 2**30:.1f} GiB "
-            f"{'in training' if training else 'in all'}, but {room / 2**30:.1f} GiB of memory are free: {_REMEDY}"
-        )
+    network = f"{'training ' if training else ''}a network of {weights / 1e9:.3g} GB of weights"
+    check_fits(weights * (_COPIES if training else 1), network, _REMEDY)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make(config, shape)

@@ -33,6 +33,7 @@ from ssimgen import _arguments as arguments
 from ssimgen._request import FORMS, stability_constants
 from ssimgen.discrepancy import energy_distance, mmd2
 from ssimgen.engine import Form
+from ssimgen.engine.spec import joined
 from ssimgen.kernels import GMMN_BANDWIDTHS, DistanceInduced, Gaussian, Kernel, median_distance
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 from ssimgen.objectives.structure import Structure
@@ -163,7 +164,7 @@ class BlockDistance(Metric):
         if self.form == "centred":
             return b
         a = (mu_x[:, None] - mu_y).square() / (mu_x.square()[:, None] + mu_y.square() + c1)
-        return a + b if self.form == "sum" else a + b - a * b
+        return joined(self.form, a, b)
 
 
 class FittedKernel(nn.Module):

@@ -72,17 +72,6 @@ def paired(
     return Difference(found.value, found.low, found.high, p_value, found.n)
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values of several tests at once (Holm 1979): the i-th smallest of m, times m - i + 1, made to rise."""
-    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    greatest = 0.0
-    for rank, (p, i) in enumerate(order):
-        greatest = max(greatest, min(1.0, p * (len(order) - rank)))
-        adjusted[i] = greatest
-    return adjusted
-
-
 def at_rate(curve: Curve, rate: float) -> float | None:
     """The value of a curve at a rate, on the straight line between its neighbours; None beyond its ends.
 

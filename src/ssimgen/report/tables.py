@@ -6,6 +6,7 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ssimgen._holm import holm
 from ssimgen._options import short
 from ssimgen.report import statistics
 from ssimgen.report.folders import RATE, Run
@@ -230,7 +231,7 @@ def rank_key(cell: Record | None) -> tuple[bool, float]:
 def _judged(block: list[Record]) -> list[Record]:
     """P-values adjusted for the comparisons of the block, and what they say: nothing while a seed is missing."""
     seeds = max((row["seeds"] for row in block), default=0)
-    for row, p in zip(block, statistics.holm([row["p_value"] for row in block]), strict=True):
+    for row, p in zip(block, holm([row["p_value"] for row in block]), strict=True):
         row["p_adjusted"] = p
         row["verdict"] = _verdict(row, seeds)
     return block

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -21,6 +21,7 @@ import filelock
 import torch
 
 from ssimgen._files import writable_folder
+from ssimgen._interruption import noted
 from ssimgen._reading import read_config, read_evaluation
 from ssimgen.batches import Shape
 from ssimgen.data import Source, Splits, load_images
@@ -95,7 +96,7 @@ def run_study(
             report(outcomes[-1])
         else:
             waiting.append(run)
-    with _signals() as received:
+    with noted() as received:
         parallel = min(parallel, len(waiting))
         for outcome in _carried_out(waiting, output, plan.evaluation, parallel, deadline, received):
             outcomes.append(outcome)
@@ -278,29 +279,6 @@ def _death(code: int | None) -> str:
         name = signal.Signals(-code).name
         return f"its process was ended by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
     return f"its process ended with code {code}"
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """A list to which signals that ask to stop are added; a second one of a kind ends the process as usual.
-
-    One that is ignored, as SIGHUP below nohup, stays so.
-    """
-    received: list[int] = []
-    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {s: signal.getsignal(s) for s in known if signal.getsignal(s) is not signal.SIG_IGN}
-
-    def note(signum: int, _: object) -> None:
-        received.append(signum)
-        signal.signal(signum, before[signum])
-
-    for s in before:
-        signal.signal(s, note)
-    try:
-        yield received
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
 
 
 class _Stop(BaseException):
