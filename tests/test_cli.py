@@ -223,6 +223,15 @@ def test_a_file_and_the_command_line_make_one_set_of_options(tiny: Path, tmp_pat
     assert (config["training"]["log_every"], config["training"]["iterations"]) == (1, 8)
 
 
+def test_help_shows_what_a_file_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text("lr = 0.123\n[network]\nwidth = 77\n")
+    assert run("train", "vae", "--config", file, "--help") == 0
+    text = capsys.readouterr().out
+    assert "0.123)" in text
+    assert "77)" in text
+
+
 def test_bad_option_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "options.toml"
     file.write_text("tau 0.5")
