@@ -23,7 +23,7 @@ LAYERS = [
         "batches",
         "streaming",
     ],
-    ["trained_on"],
+    ["scores"],
     ["_reading", "_usage", "windows", "distributed", "pictures"],
     ["data", "report"],
     ["_arguments", "engine"],

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from ssimgen import scores
 from ssimgen.commands.common import command, progress_bar
 
 
@@ -79,7 +80,7 @@ def print_table(path: Path, result: dict[str, Any]) -> None:
         ours = _cells(row["value"], row["low"], row["high"])
         real = _cells(row["reference"], row["reference_low"], row["reference_high"])
         best = "as real" if row["better"] == "reference" else row["better"]
-        table.add_row(row["metric"].removesuffix(f" ({result['network']})"), *ours, *real, best, str(row["n"]))
+        table.add_row(scores.read(row["metric"]).short(result["network"]), *ours, *real, best, str(row["n"]))
     console.print(table)
     for row in result["rows"]:
         if row["value"] is None and row["note"]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ssimgen import scores
 from ssimgen.report.tables import Record, rank_key
-
-RANKED_BY = {"reconstruction": "feature distance", "samples": "Frechet distance"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def comparisons(rows: Sequence[Record], label: Callable[[Record], str]) -> list[
     """
     found: dict[tuple[str, float | None], list[Record]] = {}
     for row in rows:
-        if not row["metric"].startswith("p-value"):
+        if scores.read(row["metric"]).metric.ranked:
             found.setdefault((row["group"], row.get("rate")), []).append(row)
     tables = [_table(group, rate, block, label) for (group, rate), block in found.items()]
     return [table for table in tables if any(not line.baseline for line in table.lines)]
@@ -74,8 +73,8 @@ def _is_baseline(row: Record) -> bool:
 
 def _place(columns: Sequence[tuple[str, str]]) -> int:
     """The column that judges best: a neutral one, of reconstructions if there are any."""
-    for kind, name in RANKED_BY.items():
+    for kind, key in scores.RANKED_BY.items():
         for i, (of_kind, metric) in enumerate(columns):
-            if of_kind == kind and metric.startswith(name):
+            if of_kind == kind and scores.read(metric).key == key:
                 return i
     return 0

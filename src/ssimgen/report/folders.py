@@ -14,7 +14,6 @@ from PIL import Image
 
 from ssimgen._reading import read_config, read_evaluation, read_metrics
 
-RATE = "KL, nats"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _NO_MATTER = ("seed", "log_every", "picture_every", "checkpoint_every", "keep", "tensorboard")
 

@@ -15,14 +15,15 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from ssimgen import scores
 from ssimgen._files import writable_folder, write_atomically
 from ssimgen.report import tables
 from ssimgen.report.charts import Point, Series, line_chart, swatch
-from ssimgen.report.comparison import RANKED_BY, Comparison, comparisons
+from ssimgen.report.comparison import Comparison, comparisons
 from ssimgen.report.embedding import embed
-from ssimgen.report.folders import RATE, Run, read_runs
-from ssimgen.report.glossary import meanings
+from ssimgen.report.folders import Run, read_runs
 from ssimgen.report.tables import Record, rank_key
+from ssimgen.scores import RANKED_BY, Score
 
 _NONE = "-"
 _MOST_PICTURES = 40  # variants with pictures
@@ -45,7 +46,7 @@ _GALLERIES = {  # pictures of a run folder: heading, what they show, and for tho
         "samples and nearest training images of",
     ),
 }
-_CURVES = ("PSNR, dB", "SSIM", "MS-SSIM", "feature distance")
+_RATE = Score(scores.RATE).label
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,11 @@ def page(
             seeds=sorted({run.seed for run in runs}),
             arms=arms,
             many_groups=len(groups) > 1,
-            rankings=[r for r in (_ranking(kind, summary, arms, first) for kind in RANKED_BY) if r],
+            rankings=[r for r in (_ranking(kind, summary, arms) for kind in RANKED_BY) if r],
             withheld=_withheld(records),
-            meanings=meanings(dict.fromkeys(r["metric"] for r in sorted(summary, key=lambda r: r["kind"] != "rate"))),
+            meanings=scores.meanings(
+                scores.read(r["metric"]) for r in sorted(summary, key=lambda r: r["kind"] != "rate")
+            ),
             matched=_by_group(at_rate),
             apart=_apart(records, at_rate),
             compared=comparisons(summary, lambda row: row["arm"]),
@@ -205,15 +208,15 @@ def _groups(arms: Sequence[Arm]) -> list[Group]:
 # --- ranked tables ----------------------------------------------------------------------------------------------
 
 
-def _ranking(kind: str, summary: Sequence[Record], arms: Sequence[Arm], first: Run) -> dict[str, Any] | None:
+def _ranking(kind: str, summary: Sequence[Record], arms: Sequence[Arm]) -> dict[str, Any] | None:
     """A table of one kind of metrics: arms by rows, best first, and a row of real images."""
-    rows = [row for row in summary if row["kind"] in (kind, "rate") and not row["metric"].startswith("p-value")]
+    rows = [row for row in summary if row["kind"] in (kind, "rate") and scores.read(row["metric"]).metric.ranked]
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     if not any(row["kind"] == kind for row in rows):
         return None
-    if RATE in metrics:
-        metrics.remove(RATE)
-        metrics = [RATE, *metrics] if kind == "reconstruction" else metrics
+    if _RATE in metrics:
+        metrics.remove(_RATE)
+        metrics = [_RATE, *metrics] if kind == "reconstruction" else metrics
     cells = {(row["group"], row["variant"], row["point"], row["metric"]): row for row in rows}
     columns = []
     for metric in metrics:
@@ -221,13 +224,12 @@ def _ranking(kind: str, summary: Sequence[Record], arms: Sequence[Arm], first: R
         columns.append(
             {
                 "metric": metric,
-                "short": metric.replace(f" ({first.evaluation['network']})", "").replace("^2", "²"),
-                "better": of_metric[0]["better"] if metric != RATE else "",
-                "best": _best(of_metric) if metric != RATE else None,
+                "better": of_metric[0]["better"] if metric != _RATE else "",
+                "best": _best(of_metric) if metric != _RATE else None,
                 "reference": next((row["reference"] for row in of_metric if row["reference"] is not None), None),
             }
         )
-    by = next((m for m in metrics if m.startswith(RANKED_BY[kind])), metrics[-1])
+    by = next((m for m in metrics if scores.read(m).key == RANKED_BY[kind]), metrics[-1])
     lines: list[dict[str, Any]] = []
     for arm in arms:
         line = [cells.get((arm.group, arm.variant, arm.point, metric)) for metric in metrics]
@@ -235,7 +237,7 @@ def _ranking(kind: str, summary: Sequence[Record], arms: Sequence[Arm], first: R
             lines.append({"label": arm.label, "seeds": len(arm.runs), "cells": line, "baseline": arm.baseline})
     place = metrics.index(by)
     lines.sort(key=lambda line: rank_key(line["cells"][place]))
-    return {"kind": kind, "columns": columns, "lines": lines, "by": place, "rated": RATE in metrics}
+    return {"kind": kind, "columns": columns, "lines": lines, "by": place, "rated": _RATE in metrics}
 
 
 def _withheld(records: Sequence[Record]) -> list[tuple[str, str]]:
@@ -282,10 +284,10 @@ def _apart(records: Sequence[Record], found: Sequence[Comparison]) -> dict[str, 
 def _rate_charts(group: Group, summary: Sequence[Record], first: Run) -> dict[str, Any]:
     """Quality against KL, a chart a metric: means over seeds, with their intervals."""
     rows = [r for r in summary if r["group"] == group.name]
-    rate = {(r["variant"], r["point"]): r["value"] for r in rows if r["metric"] == RATE}
+    rate = {(r["variant"], r["point"]): r["value"] for r in rows if r["metric"] == _RATE}
     charts = []
     for metric in dict.fromkeys(
-        r["metric"] for r in rows if r["metric"].startswith(_CURVES) and r["kind"] == "reconstruction"
+        r["metric"] for r in rows if r["kind"] == "reconstruction" and r["better"] != "reference"
     ):
         points: dict[str, list[Point]] = {}
         for r in rows:
@@ -294,10 +296,10 @@ def _rate_charts(group: Group, summary: Sequence[Record], first: Run) -> dict[st
                 points.setdefault(r["variant"], []).append(Point(rate[key], r["value"], r["low"], r["high"]))
         series = [Series(variant, tuple(ps), group.styles[variant]) for variant, ps in points.items()]
         if series:
-            label = metric.replace(f" ({first.evaluation['network']})", "")
+            label = scores.read(metric).short(first.evaluation["network"])
             better = {"higher": ", higher is better", "lower": ", lower is better"}
             title = label + next(better.get(r["better"], "") for r in rows if r["metric"] == metric)
-            charts.append({"title": title, "svg": Markup(line_chart(series, x_label=RATE, y_label=label))})
+            charts.append({"title": title, "svg": Markup(line_chart(series, x_label=_RATE, y_label=label))})
     return {"group": group.name, "legend": group.legend(variant for variant, _ in rate), "charts": charts}
 
 
@@ -331,7 +333,7 @@ def _loss_charts(group: Group, shown: Sequence[Arm]) -> dict[str, Any]:
 
 def _pictured(arms: Sequence[Arm], records: Sequence[Record], matched: Sequence[Record]) -> list[Arm]:
     """One arm a variant: of a sweep, that whose rate is nearest to the middle of the common rates."""
-    rate = {r["folder"]: r["value"] for r in records if r["metric"] == RATE}
+    rate = {r["folder"]: r["value"] for r in records if r["metric"] == _RATE}
     middle: dict[str, list[float]] = {}
     for row in matched:
         middle.setdefault(row["group"], []).append(row["rate"])
@@ -425,6 +427,7 @@ def _shown(value: Any) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["short"] = lambda metric, network: scores.read(metric).short(network)
     environment.filters["number"] = lambda value: "-" if value is None else _plain(f"{value:.4g}")
     environment.filters["end"] = lambda value: "-" if value is None else _plain(f"{value:.3g}")
     environment.filters["signed"] = lambda value: "-" if value is None else _plain(f"{value:+.3g}")

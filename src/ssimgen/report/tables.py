@@ -6,11 +6,11 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ssimgen import scores
 from ssimgen._holm import holm
 from ssimgen._options import short
 from ssimgen.report import statistics
-from ssimgen.report.folders import RATE, Run
-from ssimgen.trained_on import trained_on
+from ssimgen.report.folders import Run
 
 Record = dict[str, Any]
 
@@ -78,7 +78,8 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Record]:
             "folder": str(run.path),
         }
         for row in run.evaluation["rows"]:
-            records.append({**same, **row, "trained_on": trained_on(row["metric"], run.config["config"])})
+            judged = scores.trained_on(scores.read(row["metric"]), run.config["config"])
+            records.append({**same, **row, "trained_on": judged})
     return records
 
 
@@ -131,9 +132,9 @@ def matched(records: Sequence[Record], rates: Sequence[float] = ()) -> list[Reco
         kl: dict[Hashable, float] = {
             (r["variant"], r["point"], r["seed"]): r["value"]
             for r in of_group
-            if r["metric"] == RATE and r["value"] is not None
+            if _is_rate(r) and r["value"] is not None
         }
-        at = [r for r in of_group if (r["variant"], r["point"], r["seed"]) in kl and r["metric"] != RATE]
+        at = [r for r in of_group if (r["variant"], r["point"], r["seed"]) in kl and not _is_rate(r)]
         baseline = of_group[0]["baseline"]
         chosen = list(rates) or _common_rates(_curves(at, kl), baseline)
         for rate in chosen:
@@ -146,9 +147,13 @@ def reach(records: Sequence[Record]) -> dict[tuple[str, str], tuple[float, float
     """The least and the greatest rate of each group and variant that has several, over its points and seeds."""
     rates: dict[tuple[str, str], list[float]] = {}
     for r in records:
-        if r["metric"] == RATE and r["value"] is not None:
+        if _is_rate(r) and r["value"] is not None:
             rates.setdefault((r["group"], r["variant"]), []).append(r["value"])
     return {key: (min(values), max(values)) for key, values in rates.items() if len(values) > 1}
+
+
+def _is_rate(record: Record) -> bool:
+    return scores.read(record["metric"]).key == scores.RATE
 
 
 def _curves(records: Sequence[Record], kl: Mapping[Hashable, float]) -> dict[str, list[statistics.Curve]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ssimgen import scores
 from ssimgen._files import writable_folder, write_atomically
 from ssimgen._reading import read_options
 from ssimgen.data import Source, Splits, load_images
@@ -27,7 +28,7 @@ from ssimgen.study.progress import carry_on, complain
 from ssimgen.study.tables import write_tables
 from ssimgen.training import make_model
 
-JUDGE = "feature distance"  # no objective is trained on it
+JUDGE = scores.RANKED_BY["reconstruction"]  # no objective is trained on it
 
 _FACTORS = {3: (4.0, 1.0, 0.25), 2: (2.5, 0.4)}  # of the suggested temperatures
 _SIZES: tuple[tuple[tuple[str, ...], int], ...] = (  # what to leave out when time is short: objectives, points
@@ -431,7 +432,7 @@ def recommendation(
     rows = matched(records)
     rates = sorted({row["rate"] for row in rows})
     rate = rates[len(rates) // 2] if rates else None
-    judged = {row["variant"]: row for row in rows if row["rate"] == rate and row["metric"].startswith(JUDGE)}
+    judged = {row["variant"]: row for row in rows if row["rate"] == rate and _judges(row)}
     baseline = judged.pop("l2", None)
     compared = {name: row for name, row in judged.items() if row["difference"] is not None}
     if baseline is None or not compared:
@@ -453,6 +454,10 @@ def recommendation(
     )
 
 
+def _judges(record: Record) -> bool:
+    return scores.read(record["metric"]).key == JUDGE
+
+
 def _heading(compared: Mapping[str, Record], best: str) -> str:
     verdicts = {row["verdict"] for row in compared.values()}
     if "better" in verdicts:
@@ -466,7 +471,7 @@ def _heading(compared: Mapping[str, Record], best: str) -> str:
 
 def _reference(records: Sequence[Record]) -> str:
     """How far the nearest training image is, which tells a good reconstruction from a bad one."""
-    values = [r["reference"] for r in records if r["metric"].startswith(JUDGE) and r.get("reference") is not None]
+    values = [r["reference"] for r in records if _judges(r) and r.get("reference") is not None]
     return f" For scale: the nearest training image is at {values[0]:.3g}." if values else ""
 
 
