@@ -1,8 +1,9 @@
-"""Batches of training images: what they hold, and those that are spread over processes, seen as one."""
+"""Batches of training images: what they hold, where they come from, and how processes share them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,24 @@ class Batch(NamedTuple):
 
     images: Float[Tensor, "B C H W"]
     labels: Int[Tensor, " B"] | None = None
+
+
+@runtime_checkable
+class Data(Protocol):
+    """Where batches come from."""
+
+    @property
+    def shape(self) -> Shape:
+        """(channels, height, width) of the images."""
+
+    def describe(self) -> dict[str, Any]:
+        """Source, number of images and a "hash" of the content, for the run's configuration."""
+
+    def batches(self, size: int, seed: int, start: int) -> Iterator[Batch]:
+        """Batches without end, from the start-th on, in an order that `seed` fixes."""
+
+    def first(self, n: int) -> Batch:
+        """n fixed images, or all if there are fewer, for pictures."""
 
 
 def processes() -> int:

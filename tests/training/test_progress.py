@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from ssimgen.training import loop
+from ssimgen.training import bar
 
 TERMS = {f"step/{name}": 0.123456 for name in ("reconstruction", "real", "fake", "fooling", "convergence")}
 
@@ -14,12 +14,12 @@ def test_in_a_log_there_is_one_line_and_nothing_is_cut(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    with loop._progress_bar("aae", 7, 5, visible=True) as advance:
+    with bar.progress_bar("aae", 7, 5, visible=True) as advance:
         advance(TERMS)
         advance(TERMS)
     terms = "reconstruction 0.1235  real 0.1235  fake 0.1235  fooling 0.1235  convergence 0.1235"
     assert capsys.readouterr().out == f"aae 7/7  {terms}\n"
-    with loop._progress_bar("aae", 7, 5, visible=False) as advance:
+    with bar.progress_bar("aae", 7, 5, visible=False) as advance:
         advance(TERMS)
     assert capsys.readouterr().out == ""
 
@@ -27,8 +27,8 @@ def test_in_a_log_there_is_one_line_and_nothing_is_cut(
 def test_a_narrow_terminal_shows_every_term_and_keeps_its_last_column(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80, color_system=None)
-    monkeypatch.setattr(loop, "Console", lambda: console)
-    with loop._progress_bar("aae", 100_000, 0, visible=True) as advance:
+    monkeypatch.setattr(bar, "Console", lambda: console)
+    with bar.progress_bar("aae", 100_000, 0, visible=True) as advance:
         advance(TERMS)
     last = screen.getvalue().split("aae")[-1]
     for name in TERMS:

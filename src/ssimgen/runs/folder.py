@@ -21,6 +21,7 @@ from typing import Any
 import filelock
 import numpy as np
 import torch
+from torch import Tensor
 
 import ssimgen
 from ssimgen import _options
@@ -96,13 +97,54 @@ class RunFolder:
         paths = checkpoints.files(self.checkpoints)
         return checkpoints.load(paths[-1]) if paths else None
 
+    def latest_of(self, about: Mapping[str, Any]) -> Checkpoint | None:
+        """The latest checkpoint, or None if there is none yet, for the run `about` to go on from.
+
+        Raises:
+            CheckpointError: it is damaged, or of another model.
+        """
+        checkpoint = self.latest()
+        if checkpoint is not None:
+            for name, old, new in differences(checkpoint.about, _model(about)):
+                raise CheckpointError(
+                    f"the latest checkpoint in {self.checkpoints} is of another run: "
+                    f"it has {name} = {old!r}, not {new!r}"
+                )
+        return checkpoint
+
     def latest_iteration(self) -> int:
         """After how many iterations the latest checkpoint was written; 0 if there is none yet."""
         paths = checkpoints.files(self.checkpoints)
         return int(paths[-1].stem) if paths else 0
 
-    def begin(self, about: Mapping[str, Any]) -> None:
-        """Start a new run; the folder must not hold one."""
+    def save(
+        self, about: Mapping[str, Any], tensors: Mapping[str, Tensor], progress: Mapping[str, Any], keep: int
+    ) -> None:
+        """Write a checkpoint of the run `about`, which had come as far as `progress` says; keep the latest few."""
+        header = {"version": ssimgen.__version__, **_model(about), **progress, "log": self._kept_log()}
+        path = checkpoints.path_of(self.checkpoints, progress["iteration"])
+        checkpoints.save(path, Checkpoint(tensors, header))
+        checkpoints.keep_latest(self.checkpoints, keep)
+
+    @contextmanager
+    def opened(self, about: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+        """Begin the run `about`, or see that it may go on here (`resume`); keep other processes out as long.
+
+        Raises:
+            ValueError: there is a run, or to resume none, a damaged one or one of other options or data; it is in use.
+        """
+        with self.locked():
+            if resume:
+                self._check_agreement(about)
+            else:
+                self._begin(about)
+            yield
+
+    def _check_agreement(self, about: Mapping[str, Any]) -> None:
+        for name, old, new in differences(self.read_config(), must_agree(about)):
+            raise ValueError(f"{self.path} was trained with {name} = {old!r}, it cannot go on with {new!r}")
+
+    def _begin(self, about: Mapping[str, Any]) -> None:
         if self.config.exists() or checkpoints.files(self.checkpoints):
             raise ValueError(f"{self.path} already holds a run: resume it, or choose another folder")
         for folder in self._folders():
@@ -110,7 +152,7 @@ class RunFolder:
         self.write_config(about)
 
     def abandon(self) -> None:
-        """Undo `begin`, for a run that never took its first iteration."""
+        """Undo the beginning of a run that never took its first iteration."""
         self.config.unlink()
         for folder in self._folders():
             folder.rmdir()
@@ -149,7 +191,7 @@ class RunFolder:
             file.write(text)
         self._logged.update(text.encode())
 
-    def keep_log(self) -> str:
+    def _kept_log(self) -> str:
         """Force the log so far to disk, before a checkpoint relies on it; returns its checksum."""
         if self.metrics.exists():
             synchronise(self.metrics)
@@ -172,6 +214,35 @@ class RunFolder:
                 "restore it, or remove it to go on without"
             )
         write_atomically(self.metrics, lambda file: file.write(kept))
+
+
+def _model(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its run: all it takes to make the model again."""
+    return {key: about[key] for key in ("model", "shape", "config")}
+
+
+def must_agree(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a resumed run shares with the one that it continues; length, logging and devices may change."""
+    return {
+        "model": about["model"],
+        "shape": about["shape"],
+        "data": {"hash": about["data"].get("hash")},
+        "config": about["config"],
+        "optimiser": about["optimiser"],
+        "training": {key: about["training"][key] for key in ("batch", "seed", "ema")},
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(name, value before, value now) of what `now` has otherwise than `before`, which comes from JSON."""
+    for section, new in json.loads(json.dumps(now)).items():
+        old = before.get(section)
+        if not isinstance(new, dict):
+            compared = [(section, old, new)]
+        else:
+            old = old if isinstance(old, dict) else {}
+            compared = [(f"{section}.{key}", old.get(key), value) for key, value in new.items()]
+        yield from ((name, a, b) for name, a, b in compared if a != b)
 
 
 def load_model(path: Path | str) -> Model:

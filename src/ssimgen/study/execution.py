@@ -28,6 +28,7 @@ from ssimgen.data import Source, Splits, load_images
 from ssimgen.models import MODELS, check_model
 from ssimgen.models.networks import SidesError
 from ssimgen.runs.evaluation import EvaluationOptions, evaluate_run
+from ssimgen.runs.folder import differences, must_agree
 from ssimgen.study.plan import Plan, PlannedRun
 from ssimgen.training import Interrupted, NotFiniteError, RunFolder, make_model, train
 
@@ -117,7 +118,7 @@ def is_finished(run: PlannedRun, output: Path, evaluation: EvaluationOptions) ->
         done = read_evaluation(folder.path)
     except ValueError:  # missing or damaged: it is made again
         return False
-    wanted = _as_json(dataclasses.asdict(evaluation))
+    wanted = json.loads(json.dumps(dataclasses.asdict(evaluation)))
     return bool(done["iteration"] == folder.latest_iteration() and done["options"] == wanted)
 
 
@@ -159,38 +160,29 @@ def _check_before(run: PlannedRun, output: Path, digest: str) -> None:
     if not folder.config.exists():
         return
     before = read_config(folder.path)
-    wanted = _as_json(
-        {
-            "model": run.model,
-            "config": dataclasses.asdict(run.config),
-            "optimiser": dataclasses.asdict(run.optimiser),
-            "training": {key: getattr(run.training, key) for key in ("batch", "seed", "ema")},
-            "data": {"hash": digest},
-        }
-    )
-    for section, values in wanted.items():
-        for key, value in values.items() if isinstance(values, dict) else [("", values)]:
-            old = before[section].get(key) if key else before[section]
-            if old != value:
-                name = f"{section}.{key}" if key else section
-                if name == "data.hash":
-                    raise ValueError(
-                        f"{folder.path} holds a run of other images than those that the study calls {run.data}: choose "
-                        "another folder for the study, or remove that run"
-                    )
-                raise ValueError(
-                    f"{folder.path} holds a run with {name} = {old!r}, but the study says {value!r}: "
-                    "choose another folder for the study, or remove that run"
-                )
+    wanted = {
+        "model": run.model,
+        "shape": before.get("shape"),  # the hash of the images covers it
+        "config": dataclasses.asdict(run.config),
+        "optimiser": dataclasses.asdict(run.optimiser),
+        "training": dataclasses.asdict(run.training),
+        "data": {"hash": digest},
+    }
+    for name, old, new in differences(before, must_agree(wanted)):
+        if name == "data.hash":
+            raise ValueError(
+                f"{folder.path} holds a run of other images than those that the study calls {run.data}: choose "
+                "another folder for the study, or remove that run"
+            )
+        raise ValueError(
+            f"{folder.path} holds a run with {name} = {old!r}, but the study says {new!r}: "
+            "choose another folder for the study, or remove that run"
+        )
     if before["training"]["iterations"] > run.training.iterations:
         raise ValueError(
             f"{folder.path} holds a run of {before['training']['iterations']} iterations, more than the "
             f"{run.training.iterations} of the study: choose another folder for the study, or remove that run"
         )
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
 
 
 # --- worker processes -------------------------------------------------------------------------------------------

@@ -14,24 +14,27 @@ change nothing. `train` returns when the run is complete; SIGINT, SIGTERM and SI
 a checkpoint and pictures, and raise :class:`Interrupted`. A checkpoint is never of weights that are not finite, and is
 refused when a byte of it has changed.
 
+loop.py       the run, from its first iteration to its last
+iteration.py  one iteration
+state.py      what an iteration changes, saved in a checkpoint and taken up again; average.py is part of it
+hooks.py      pictures and evaluations on the way; evaluation.py is one
+devices.py    devices and processes that share a run
+bar.py        what a terminal shows
+errors.py     what ends a run early
+
 :func:`make_model` makes a model whose weights a seed fixes, :func:`load_model` the trained one from the run folder.
 """
 
 from ssimgen._reading import read_metrics
+from ssimgen.batches import Data
 from ssimgen.models.making import make_model
 from ssimgen.models.options import Hardware, Optimiser, Training
 from ssimgen.runs.checkpoints import CheckpointError
 from ssimgen.runs.folder import RunFolder, load_model
+from ssimgen.training.errors import Interrupted, NotFiniteError, NotWrittenError, ProcessLostError
 from ssimgen.training.evaluation import evaluation_hook
-from ssimgen.training.loop import (
-    Data,
-    Hook,
-    Interrupted,
-    NotFiniteError,
-    NotWrittenError,
-    ProcessLostError,
-    train,
-)
+from ssimgen.training.hooks import Hook
+from ssimgen.training.loop import train
 
 __all__ = [
     "CheckpointError",

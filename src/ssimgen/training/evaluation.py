@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import torch
 
+from ssimgen.batches import Data
 from ssimgen.discrepancy import energy_distance
 from ssimgen.evaluation import psnr, sharpness
 from ssimgen.metrics import StructuralDistance
 from ssimgen.models.steps import Autoencoder, Model
 from ssimgen.similarity import ssim
-from ssimgen.training.loop import Data, Hook
+from ssimgen.training.hooks import Hook
 from ssimgen.windows import Window
 
 _IMAGES = 256  # samples, and as many held-out images at most
