@@ -9,6 +9,7 @@ Each prints tables and writes results/evaluation_*.json.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -65,7 +66,8 @@ def cost() -> dict[str, Any]:
 
     def report(row: Row) -> None:
         now = time.perf_counter()
-        timed.append({"metric": row.metric, "value": row.value, "reference": row.reference, "seconds": now - clock[0]})
+        ours, real = (math.nan if found is None else found.value for found in (row.model, row.reference))
+        timed.append({"metric": row.metric, "value": ours, "reference": real, "seconds": now - clock[0]})
         clock[0] = now
 
     begin = time.perf_counter()

@@ -21,7 +21,7 @@ FEATURES = "Frechet distance (EfficientNet-Lite0, 96 px)"
 
 
 EARLIER = Path(__file__).parent / "data" / "before_rooms"
-ROOMS = ("report", "study", "training")
+ROOMS = ("evaluation", "report", "runs", "study", "training")
 
 
 def test_labels_are_read_back() -> None:

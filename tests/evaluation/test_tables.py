@@ -80,11 +80,11 @@ def test_rows_and_their_order(rows):
 def test_intervals_hold_their_values(rows):
     for metric, row in rows.items():
         if metric.startswith("p-value"):
-            assert (row.low, row.high) == (None, None)
+            assert (row.model.low, row.model.high) == (None, None)
         else:
-            assert row.low <= row.value <= row.high
-            assert row.low < row.high or row.value in (0, 1)
-            assert row.reference_low <= row.reference <= row.reference_high
+            assert row.model.low <= row.model.value <= row.model.high
+            assert row.model.low < row.model.high or row.model.value in (0, 1)
+            assert row.reference.low <= row.reference.value <= row.reference.high
 
 
 def test_rows_are_what_their_metrics_say(rows, sets):
@@ -101,8 +101,8 @@ def test_rows_are_what_their_metrics_say(rows, sets):
         ("precision (coarse pixels)", lambda x: precision(real, x).mean().item()),
         ("coverage (coarse pixels)", lambda x: coverage(real, x).mean().item()),
     ):
-        assert rows[metric].value == pytest.approx(score(fake), rel=1e-5)
-        assert rows[metric].reference == pytest.approx(score(held_out), rel=1e-5)
+        assert rows[metric].model.value == pytest.approx(score(fake), rel=1e-5)
+        assert rows[metric].reference.value == pytest.approx(score(held_out), rel=1e-5)
         assert rows[metric].n == 50  # as many samples as held-out images
     for metric, score in (
         ("sharpness", lambda x: sharpness(x, data_range=1.0)),
@@ -111,32 +111,32 @@ def test_rows_are_what_their_metrics_say(rows, sets):
             lambda x: nearest(x, train, data_range=1.0, window=WINDOW).distance,
         ),
     ):
-        assert rows[metric].value == pytest.approx(score(ours).mean().item(), rel=1e-5)
-        assert rows[metric].reference == pytest.approx(score(theirs).mean().item(), rel=1e-5)
+        assert rows[metric].model.value == pytest.approx(score(ours).mean().item(), rel=1e-5)
+        assert rows[metric].reference.value == pytest.approx(score(theirs).mean().item(), rel=1e-5)
         assert (rows[metric].n, rows[metric].better) == (60, "reference")
     kernel = Gaussian(Euclidean(), "median").fit(train[50:100])  # not the images that are tested
     for name, tested in (("SSIM kernel", SSIM(1.0, window=WINDOW)), ("Gaussian kernel on pixels", kernel)):
-        for images, field in ((ours[:50], "value"), (theirs, "reference")):
+        for images, field in ((ours[:50], "model"), (theirs, "reference")):
             result = two_sample_test(images, train[:50], tested, permutations=99)
-            assert getattr(rows[f"MMD^2 ({name})"], field) == pytest.approx(result.statistic, rel=1e-3)
-            assert getattr(rows[f"p-value ({name})"], field) == result.p_value
+            assert getattr(rows[f"MMD^2 ({name})"], field).value == pytest.approx(result.statistic, rel=1e-3)
+            assert getattr(rows[f"p-value ({name})"], field).value == result.p_value
 
 
 def test_noise_shows_in_every_row_that_looks_for_it(rows):
     for metric, row in rows.items():
         if row.better == "lower":
-            assert row.value > row.reference, metric
+            assert row.model.value > row.reference.value, metric
     for kernel in ("Gaussian kernel on pixels", "SSIM kernel"):
-        assert rows[f"p-value ({kernel})"].value == 0.01 < rows[f"p-value ({kernel})"].reference
-    assert rows["sharpness"].value > 2 * rows["sharpness"].reference
-    assert rows["Parzen log-likelihood, nats"].value < rows["Parzen log-likelihood, nats"].reference
+        assert rows[f"p-value ({kernel})"].model.value == 0.01 < rows[f"p-value ({kernel})"].reference.value
+    assert rows["sharpness"].model.value > 2 * rows["sharpness"].reference.value
+    assert rows["Parzen log-likelihood, nats"].model.value < rows["Parzen log-likelihood, nats"].reference.value
 
 
 def test_copied_training_images_are_exposed(sets):
     copies = {row.metric: row for row in made_from(sets | {"samples": sets["train"][:60]})}
     memorised = copies["structural distance to the nearest training image"]
-    assert memorised.value == memorised.high == 0.0 < memorised.reference_low
-    assert copies["precision (coarse pixels)"].value == 1.0
+    assert memorised.model.value == memorised.model.high == 0.0 < memorised.reference.low
+    assert copies["precision (coarse pixels)"].model.value == 1.0
 
 
 def made_from(sets: dict[str, Tensor], **overrides) -> list:
@@ -152,7 +152,7 @@ def test_rows_are_reported_as_they_come_and_repeat(sets, rows):
 
 def test_units_of_the_images_do_not_matter(sets, rows):
     for row in made_from({name: 255 * images for name, images in sets.items()}, data_range=255):
-        assert row.value == pytest.approx(rows[row.metric].value, rel=1e-3, abs=1e-5)
+        assert row.model.value == pytest.approx(rows[row.metric].model.value, rel=1e-3, abs=1e-5)
 
 
 def test_reconstructions_against_the_metrics_and_copies_of_training_images(sets, digits):
@@ -172,11 +172,11 @@ def test_reconstructions_against_the_metrics_and_copies_of_training_images(sets,
     }
     assert [row.metric for row in made] == [*metrics, "sharpness"]
     for row, metric in zip(made, metrics.values(), strict=False):
-        assert row.value == pytest.approx(metric(rebuilt).mean().item(), rel=1e-5)
-        assert row.reference == pytest.approx(metric(copies).mean().item(), rel=1e-5)
-        assert row.low < row.value < row.high
+        assert row.model.value == pytest.approx(metric(rebuilt).mean().item(), rel=1e-5)
+        assert row.reference.value == pytest.approx(metric(copies).mean().item(), rel=1e-5)
+        assert row.model.low < row.model.value < row.model.high
         assert row.n == 60
-    assert made[-1].reference == pytest.approx(sharpness(images, data_range=1.0).mean().item(), rel=1e-5)
+    assert made[-1].reference.value == pytest.approx(sharpness(images, data_range=1.0).mean().item(), rel=1e-5)
 
 
 def test_images_pass_the_feature_network_once(sets):
@@ -195,7 +195,7 @@ def test_images_pass_the_feature_network_once(sets):
 
 def test_perfect_reconstructions(sets):
     made = evaluate_reconstructions(sets["train"], sets["train"].clone(), data_range=1.0, network=PIXELS, window=WINDOW)
-    values = {row.metric: row.value for row in made}
+    values = {row.metric: row.model.value for row in made}
     assert values["PSNR, dB"] == math.inf
     assert values["SSIM"] == values["MS-SSIM"] == 1.0
     assert values["feature distance (coarse pixels)"] == 0.0

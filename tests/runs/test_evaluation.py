@@ -16,20 +16,21 @@ from ssimgen import ssim
 from ssimgen.cli import main
 from ssimgen.commands.evaluate import print_table
 from ssimgen.data import Source, Splits, load_images
-from ssimgen.evaluation import FeatureNetwork, evaluate_samples
+from ssimgen.evaluation import Estimate, FeatureNetwork, evaluate_samples
+from ssimgen.evaluation.tables import OF_RECONSTRUCTIONS
 from ssimgen.models import CGMMN, GMMN, VAE, CGMMNConfig, GMMNConfig, Model, VAEConfig
 from ssimgen.models.networks import Network
 from ssimgen.models.vae import kl_to_standard_normal
 from ssimgen.report import write_report
 from ssimgen.runs import evaluation
 from ssimgen.runs.evaluation import (
-    RATE,
     EvaluationOptions,
     classes_of,
     evaluate_run,
     rate_row,
     remembering,
 )
+from ssimgen.scores import METRICS, Metric
 from ssimgen.training import RunFolder, Training, load_model, train
 
 NETWORK = Network("mlp", hidden=(8,))
@@ -98,8 +99,35 @@ def test_an_autoencoder_is_judged_by_rate_reconstructions_and_samples(vae_run: P
         network=PIXELS,
         options=OPTIONS.sample_options(),
     )
-    assert [row.value for row in expected] == [row["value"] for row in rows_of(result, "samples").values()]
+    assert [row.model.value for row in expected] == [row["value"] for row in rows_of(result, "samples").values()]
     assert not any("Parzen" in row.metric for row in expected)
+
+
+def test_a_metric_is_one_entry_and_the_function_that_computes_it(
+    vae_run: Path,
+    splits: Splits,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With both it is in the file, the table, the report, its glossary, charts and comparisons."""
+    label, meaning = "error of the mean, grey levels", "how far the brightness is off."
+    entry = Metric("error of the mean", "lower", unit="grey levels", meaning=meaning)
+    monkeypatch.setitem(METRICS, "brightness", entry)
+    monkeypatch.setitem(
+        OF_RECONSTRUCTIONS, "brightness", lambda pairs: 255 * (pairs.guesses - pairs.images).mean((1, 2, 3)).abs()
+    )
+    other = trained(VAE(VAEConfig(0.2, 2, network=NETWORK), splits.train.shape), splits, tmp_path / "other", folder)
+    for run in (vae_run, other):
+        result = evaluate_run(run, OPTIONS, network=PIXELS)
+        print_table(run, result)
+        assert label in capsys.readouterr().out
+    assert rows_of(result, "reconstruction")[label]["better"] == "lower"
+    page = write_report([vae_run, other], tmp_path / "report", baseline="tau=0.1").read_text()
+    assert f"<dt>{label}</dt><dd>{meaning}</dd>" in page
+    assert f"{label}, lower is better" in page  # a chart
+    assert page.count(f'<button type="button">{label}&nbsp;') == 2  # in the ranking, and beside the baseline
 
 
 def test_pictures_are_of_the_run(vae_run: Path) -> None:
@@ -119,10 +147,14 @@ def test_the_rate_is_the_mean_kl(vae_run: Path, splits: Splits) -> None:
     assert row is not None
     with torch.no_grad():
         rates = kl_to_standard_normal(*model.encode(splits.train.select(slice(None)).images))
-    assert (row.metric, row.n) == (RATE, 120)  # all of them, though batches are of 50
-    assert row.value == pytest.approx(rates.mean().item(), rel=1e-5)
+    assert (row.metric, row.n) == ("KL, nats", 120)  # all of them, though batches are of 50
+    assert row.model is not None
+    assert row.model.value == pytest.approx(rates.mean().item(), rel=1e-5)
     estimate = OPTIONS.bootstrap().mean(rates)
-    assert (row.low, row.high) == (pytest.approx(estimate.low, rel=1e-5), pytest.approx(estimate.high, rel=1e-5))
+    assert (row.model.low, row.model.high) == (
+        pytest.approx(estimate.low, rel=1e-5),
+        pytest.approx(estimate.high, rel=1e-5),
+    )
 
 
 @pytest.mark.parametrize("n", [3, 49, 80])
@@ -131,9 +163,8 @@ def test_the_interval_of_the_rate_is_over_images_however_few(n: int, splits: Spl
     row = rate_row(model, splits.train.subset(torch.arange(n), "some"), OPTIONS)
     assert row is not None
     assert row.n == n
-    assert row.low is not None
-    assert row.high is not None
-    assert row.low < row.value < row.high
+    assert isinstance(row.model, Estimate)
+    assert row.model.low < row.model.value < row.model.high
 
 
 def test_a_generator_has_no_rate_and_no_reconstructions(splits: Splits, folder: Path, tmp_path: Path) -> None:

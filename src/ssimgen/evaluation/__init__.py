@@ -11,7 +11,7 @@ an image; :class:`Bootstrap` makes an estimate with an interval of them. See doc
 
 from ssimgen.evaluation.classification import at_chance, class_accuracy, train_classifier
 from ssimgen.evaluation.distributions import frechet_distance, kernel_distance
-from ssimgen.evaluation.estimates import Bootstrap, Estimate
+from ssimgen.evaluation.estimates import Bootstrap, Estimate, PointEstimate
 from ssimgen.evaluation.feature_networks import FeatureNetwork, efficientnet_lite0
 from ssimgen.evaluation.images import Nearest, nearest, sharpness
 from ssimgen.evaluation.manifolds import coverage, density, precision, recall
@@ -25,6 +25,7 @@ __all__ = [
     "Estimate",
     "FeatureNetwork",
     "Nearest",
+    "PointEstimate",
     "Row",
     "SampleOptions",
     "at_chance",

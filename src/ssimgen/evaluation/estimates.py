@@ -36,6 +36,21 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class PointEstimate:
+    """A value without an interval, such as a p-value.
+
+    Example:
+        >>> from ssimgen.evaluation import PointEstimate
+        >>> PointEstimate(0.05).low is None
+        True
+    """
+
+    value: float
+    low: None = None
+    high: None = None
+
+
+@dataclass(frozen=True)
 class Bootstrap:
     """How intervals are made: the images are drawn again with replacement, and each draw gives the statistic anew.
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -24,7 +24,7 @@ from ssimgen.evaluation.classification import (
     train_classifier,
 )
 from ssimgen.evaluation.distributions import frechet_distance, kernel_distance
-from ssimgen.evaluation.estimates import DEFAULT_BOOTSTRAP, Bootstrap, Estimate
+from ssimgen.evaluation.estimates import DEFAULT_BOOTSTRAP, Bootstrap, Estimate, PointEstimate
 from ssimgen.evaluation.feature_networks import FeatureNetwork, efficientnet_lite0
 from ssimgen.evaluation.images import in_unit_range, nearest, sharpness
 from ssimgen.evaluation.manifolds import coverage, density, precision, recall
@@ -32,12 +32,10 @@ from ssimgen.evaluation.parzen import SIGMAS, parzen_bandwidth, parzen_log_likel
 from ssimgen.evaluation.reconstruction import feature_distance, psnr
 from ssimgen.kernels import SSIM, Gaussian, Kernel
 from ssimgen.metrics import Euclidean, StructuralDistance
+from ssimgen.scores import GAUSSIAN_ON_DISTANCE, GAUSSIAN_ON_PIXELS, SSIM_KERNEL, Better, Score
 from ssimgen.similarity import ms_ssim, ssim
 from ssimgen.windows import Window
 
-Better = Literal["higher", "lower", "reference"]
-
-NEAREST = "structural distance to the nearest training image"
 LEAST = 20  # images of each set: enough for every metric to be defined, far from enough for it to be sharp
 
 
@@ -46,34 +44,37 @@ class Row:
     """One metric of one model.
 
     Attributes:
-        metric: its name, with the network or kernel it depends on.
-        value, low, high: the estimate and the ends of its bootstrap interval; p-values have none. Without a value there
-            is no score, and `note` says why.
-        reference, reference_low, reference_high: estimate and interval for real images in the place of the model's, or
-            None.
-        n: how many of the model's images the value is of.
-        better: "higher", "lower", or "reference" if the best value is that of real images.
-        note: what else the value depends on.
+        score: the metric, with the network or kernel that it depends on.
+        model: its estimate for the model, an interval with it but for p-values. Without one there is no score, and
+            `note` says why.
+        reference: that for real images in the place of the model's, or None.
+        n: how many of the model's images the estimate is of.
+        note: what else it depends on.
 
     Example:
         >>> import torch
         >>> from ssimgen.evaluation import FeatureNetwork, evaluate_reconstructions
         >>> images, network = torch.rand(20, 1, 16, 16), FeatureNetwork("pixels", lambda z: z.flatten(1))
-        >>> row = evaluate_reconstructions(images, images / 2, data_range=1.0, network=network)[0]
-        >>> row.n, row.better
-        (20, 'higher')
+        >>> row = evaluate_reconstructions(images, images / 2, data_range=1.0, network=network)[3]
+        >>> row.metric, row.n, row.better
+        ('feature distance (pixels)', 20, 'lower')
     """
 
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    reference: float | None
-    reference_low: float | None
-    reference_high: float | None
+    score: Score
+    model: Estimate | PointEstimate | None
+    reference: Estimate | PointEstimate | None
     n: int
-    better: Better
     note: str = ""
+
+    @property
+    def metric(self) -> str:
+        """The label of the metric, with the network or kernel."""
+        return self.score.label
+
+    @property
+    def better(self) -> Better:
+        """Which value is best: "higher", "lower", or "reference", that of real images."""
+        return self.score.metric.better
 
 
 class ClassLabels(NamedTuple):
@@ -141,6 +142,43 @@ class _Sets(NamedTuple):
 
     def at_most(self, count: int) -> _Sets:
         return _Sets(*(images[:count] for images in self))
+
+
+class Pairs(NamedTuple):
+    """What a metric of reconstructions compares, in [0, 1]: guesses, one an image, with the images.
+
+    Attributes:
+        guesses: reconstructions, or what stands for them.
+        images: in the same order.
+        window: of structural metrics.
+        network: of the features.
+        features: of the images, made once.
+    """
+
+    guesses: Tensor
+    images: Tensor
+    window: Window
+    network: FeatureNetwork
+    features: Callable[[], Tensor]
+
+
+OF_RECONSTRUCTIONS: dict[str, Callable[[Pairs], Tensor]] = {
+    "psnr": lambda pairs: psnr(pairs.guesses, pairs.images, data_range=1.0),
+    "ssim": lambda pairs: ssim(pairs.guesses, pairs.images, data_range=1.0, window=pairs.window),
+    "ms_ssim": lambda pairs: ms_ssim(pairs.guesses, pairs.images, data_range=1.0, window=pairs.window),
+    "feature_distance": lambda pairs: feature_distance(pairs.network(pairs.guesses), pairs.features()),
+}
+"""Key of a metric of reconstructions -> the function that computes it, one value an image."""
+
+OF_FEATURES: dict[str, Callable[[Tensor, Tensor, Bootstrap], Estimate]] = {
+    "frechet_distance": lambda fake, real, bootstrap: frechet_distance(fake, real, bootstrap=bootstrap),
+    "kernel_distance": lambda fake, real, bootstrap: kernel_distance(fake, real, bootstrap=bootstrap),
+    "precision": lambda fake, real, bootstrap: bootstrap.mean(precision(real, fake)),
+    "recall": lambda fake, real, bootstrap: bootstrap.mean(recall(real, fake)),
+    "density": lambda fake, real, bootstrap: bootstrap.mean(density(real, fake)),
+    "coverage": lambda fake, real, bootstrap: bootstrap.mean(coverage(real, fake)),
+}
+"""Key of a metric of samples -> the function that computes it from their features and those of training images."""
 
 
 def evaluate_samples(
@@ -223,7 +261,7 @@ def evaluate_samples(
             drawn = ClassLabels(*(classes[order] for classes, order in zip(labels, orders, strict=True)))
             yield _class_row(sets, drawn, options.bootstrap)
         yield _nearest_row(sets, everything.train, options)
-        yield _sharpness_row("sharpness", sets.samples, sets.held_out, options.bootstrap)
+        yield _sharpness_row(sets.samples, sets.held_out, options.bootstrap)
 
     return _collected(rows(), report)
 
@@ -284,16 +322,10 @@ def evaluate_reconstructions(
 
     def rows() -> Iterator[Row]:
         seen = cache(lambda: network(unit))  # once, for reconstructions and copies
-        metrics: list[tuple[str, Better, Callable[[Tensor, Tensor], Tensor]]] = [
-            ("PSNR, dB", "higher", lambda x, y: psnr(x, y, data_range=1.0)),
-            ("SSIM", "higher", lambda x, y: ssim(x, y, data_range=1.0, window=window)),
-            ("MS-SSIM", "higher", lambda x, y: ms_ssim(x, y, data_range=1.0, window=window)),
-            (f"feature distance ({network.name})", "lower", lambda x, _: feature_distance(network(x), seen())),
-        ]
-        for name, better, metric in metrics:
-            scores = (bootstrap.mean(metric(guess, unit)) for guess in guesses)
-            yield _row(name, scores, len(unit), better)
-        yield _sharpness_row("sharpness", rebuilt, unit, bootstrap)
+        for key, metric in OF_RECONSTRUCTIONS.items():
+            scores = (bootstrap.mean(metric(Pairs(guess, unit, window, network, seen))) for guess in guesses)
+            yield _row(_score(key, network), scores, len(unit))
+        yield _sharpness_row(rebuilt, unit, bootstrap)
 
     return _collected(rows(), report)
 
@@ -313,12 +345,13 @@ def _feature_rows(sets: _Sets, network: FeatureNetwork, bootstrap: Bootstrap) ->
     n = min(len(sets.samples), len(sets.held_out))
     real = network(sets.train)
     ours, theirs = network(sets.samples[:n]), network(sets.held_out[:n])
-    for name, distance in (("Frechet distance", frechet_distance), ("kernel distance", kernel_distance)):
-        scores = (distance(features, real, bootstrap=bootstrap) for features in (ours, theirs))
-        yield _row(f"{name} ({network.name})", scores, n, "lower")
-    for score in (precision, recall, density, coverage):
-        means = (bootstrap.mean(score(real, features)) for features in (ours, theirs))
-        yield _row(f"{score.__name__} ({network.name})", means, n, "higher")
+    for key, metric in OF_FEATURES.items():
+        yield _row(_score(key, network), (metric(features, real, bootstrap) for features in (ours, theirs)), n)
+
+
+def _score(key: str, network: FeatureNetwork) -> Score:
+    """The score of that key, by the network if it needs one."""
+    return Score(key, network.name if Score(key).metric.needs == "network" else "")
 
 
 def _parzen_row(sets: _Sets, bootstrap: Bootstrap) -> Row:
@@ -331,7 +364,7 @@ def _parzen_row(sets: _Sets, bootstrap: Bootstrap) -> Row:
         scores.append(bootstrap.mean(parzen_log_likelihood(test, centres, sigma=sigma)))
         notes.append(f"{sigma:g}" + (", an end of the grid" if sigma in (min(SIGMAS), max(SIGMAS)) else ""))
     note = f"pixels in [0, 1]; sigma {notes[0]}; of the reference, training images as samples, {notes[1]}"
-    return _row("Parzen log-likelihood, nats", scores, n, "higher", note)
+    return _row(Score("parzen"), scores, n, note)
 
 
 def _test_rows(sets: _Sets, options: SampleOptions) -> Iterator[Row]:
@@ -340,22 +373,23 @@ def _test_rows(sets: _Sets, options: SampleOptions) -> Iterator[Row]:
     others = sets.train[n : 2 * n]  # for bandwidths: independent of what is tested, and the same for every model
     metric = StructuralDistance(1.0, window=options.window)
     kernels: dict[str, Kernel] = {
-        "Gaussian kernel on pixels": Gaussian(Euclidean(), "median"),
-        "SSIM kernel": SSIM(1.0, window=options.window),
-        "Gaussian kernel on structural distance": Gaussian(metric, "median"),
+        GAUSSIAN_ON_PIXELS: Gaussian(Euclidean(), "median"),
+        SSIM_KERNEL: SSIM(1.0, window=options.window),
+        GAUSSIAN_ON_DISTANCE: Gaussian(metric, "median"),
     }
     train = sets.train[:n]
     for name, kernel in kernels.items():
         fitted = kernel.fit(others)
-        scores, p_values = [], []
+        scores: list[Estimate] = []
+        p_values: list[PointEstimate] = []
         for images in (sets.samples[:n], sets.held_out[:n]):
             scores.append(options.bootstrap.mmd2(fitted(images), fitted(images, train), fitted(train)))
             test = two_sample_test(
                 images, train, fitted, permutations=options.permutations, seed=options.bootstrap.seed
             )
-            p_values.append(test.p_value)
-        yield _row(f"MMD^2 ({name})", scores, n, "lower")
-        yield Row(f"p-value ({name})", p_values[0], None, None, p_values[1], None, None, n, "higher")
+            p_values.append(PointEstimate(test.p_value))
+        yield _row(Score("mmd2", name), scores, n)
+        yield _row(Score("p_value", name), p_values, n)
 
 
 def _class_row(sets: _Sets, labels: ClassLabels, bootstrap: Bootstrap) -> Row:
@@ -364,9 +398,9 @@ def _class_row(sets: _Sets, labels: ClassLabels, bootstrap: Bootstrap) -> Row:
         class_accuracy(classifier, images, classes)
         for images, classes in ((sets.samples, labels.samples), (sets.held_out, labels.held_out))
     )
-    row = _row("class accuracy", map(bootstrap.mean, (ours, real)), len(sets.samples), "higher")
+    row = _row(Score("class_accuracy"), map(bootstrap.mean, (ours, real)), len(sets.samples))
     reason = at_chance(real, labels.held_out)
-    return dataclasses.replace(row, value=None, low=None, high=None, note=reason) if reason else row
+    return dataclasses.replace(row, model=None, note=reason) if reason else row
 
 
 def _nearest_row(sets: _Sets, train: Tensor, options: SampleOptions) -> Row:
@@ -374,19 +408,18 @@ def _nearest_row(sets: _Sets, train: Tensor, options: SampleOptions) -> Row:
         options.bootstrap.mean(nearest(images, train, data_range=1.0, window=options.window).distance)
         for images in (sets.samples, sets.held_out)
     )
-    return _row(NEAREST, scores, len(sets.samples), "reference")
+    return _row(Score("nearest"), scores, len(sets.samples))
 
 
-def _sharpness_row(name: str, images: Tensor, real: Tensor, bootstrap: Bootstrap) -> Row:
+def _sharpness_row(images: Tensor, real: Tensor, bootstrap: Bootstrap) -> Row:
     scores = (bootstrap.mean(sharpness(x, data_range=1.0)) for x in (images, real))
-    return _row(name, scores, len(images), "reference")
+    return _row(Score("sharpness"), scores, len(images))
 
 
-def _row(metric: str, scores: Iterable[Estimate], n: int, better: Better, note: str = "") -> Row:
-    """`scores` are the model's and, where there is one, the reference."""
-    ours, *others = scores
-    reference, low, high = (others[0].value, others[0].low, others[0].high) if others else (None, None, None)
-    return Row(metric, ours.value, ours.low, ours.high, reference, low, high, n, better, note)
+def _row(score: Score, estimates: Iterable[Estimate | PointEstimate], n: int, note: str = "") -> Row:
+    """`estimates` are the model's and, where there is one, the reference."""
+    model, *references = estimates
+    return Row(score, model, references[0] if references else None, n, note)
 
 
 def _collected(rows: Iterator[Row], report: Callable[[Row], object] | None) -> list[Row]:

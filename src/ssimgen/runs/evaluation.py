@@ -44,13 +44,12 @@ from ssimgen.evaluation import (
     evaluate_samples,
     nearest,
 )
-from ssimgen.evaluation.tables import LEAST, NEAREST
+from ssimgen.evaluation.tables import LEAST
 from ssimgen.models import VAE, Autoencoder, Model
 from ssimgen.runs.folder import RunFolder, load_model, versions
+from ssimgen.scores import RATE, Score
 from ssimgen.similarity import ssim
 from ssimgen.windows import Window
-
-RATE = "KL, nats"
 
 Kind = Literal["rate", "reconstruction", "samples"]
 
@@ -153,7 +152,7 @@ def evaluate_run(
     judge = _Judge(model, splits, options, network)
     rows = []
     for kind, row in judge.rows():
-        rows.append({"kind": kind, **{k: _finite(v) for k, v in dataclasses.asdict(row).items()}})
+        rows.append(_record(kind, row))
         if report is not None:
             report(kind, row)
     judge.draw(path)
@@ -171,6 +170,23 @@ def evaluate_run(
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
     write_atomically(path / EVALUATION, lambda file: file.write(text.encode()))
     return result
+
+
+def _record(kind: Kind, row: Row) -> dict[str, float | str | None]:
+    """A row as evaluation.json holds it."""
+    ours, real = (
+        (None, None, None) if found is None else (found.value, found.low, found.high)
+        for found in (row.model, row.reference)
+    )
+    numbers = ("value", "low", "high", "reference", "reference_low", "reference_high")
+    return {
+        "kind": kind,
+        "metric": row.metric,
+        **dict(zip(numbers, map(_finite, (*ours, *real)), strict=True)),
+        "n": row.n,
+        "better": row.better,
+        "note": row.note,
+    }
 
 
 def _check_enough(splits: Splits) -> None:
@@ -290,7 +306,7 @@ class _Judge:
     def _noted(self, row: Row) -> Row:
         """A row that says so if not all training images were searched."""
         searched = len(self.train.images)
-        if row.metric != NEAREST or searched == self.all_train:
+        if row.score.key != "nearest" or searched == self.all_train:
             return row
         return dataclasses.replace(row, note=f"of {searched:,} of the {self.all_train:,} training images")
 
@@ -323,8 +339,7 @@ def rate_row(model: Model, images: Images, options: EvaluationOptions) -> Row | 
     if not isinstance(model, VAE):
         return None
     rates = torch.cat([model.rate(part) for part in images.select(slice(None)).images.split(_BATCH)])
-    value, low, high = dataclasses.astuple(options.bootstrap().mean(rates))
-    return Row(RATE, value, low, high, None, None, None, len(images), "lower", "held-out images")
+    return Row(Score(RATE), options.bootstrap().mean(rates), None, len(images), "held-out images")
 
 
 def _some(images: Images, options: EvaluationOptions) -> Images:
@@ -343,6 +358,6 @@ def _searched(images: Images, options: EvaluationOptions) -> Images:
     return images if len(images) <= most else _chosen(images, most, options.seed)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: float | None) -> float | None:
     """None in the place of NaN and infinite numbers, which JSON does not have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return value if value is not None and math.isfinite(value) else None
