@@ -135,6 +135,13 @@ def test_upper_halves_are_kept_and_those_of_the_first_batch_shown() -> None:
     assert torch.equal(again.sample(3)[:, :, :8], data.images[:3, :, :8])
 
 
+@pytest.mark.parametrize(("condition", "encoder", "shown"), [("labels", set(), 0), ("upper_half", {"encoder"}, 64)])
+def test_checkpoints_name_the_same_parts_whatever_the_condition(condition: str, encoder: set[str], shown: int) -> None:
+    state = make(condition).state_dict()
+    assert {key.split(".")[0] for key in state} == {"generator", "outcomes", "conditions", "shown"} | encoder
+    assert state["shown"].shape == (shown, 1, 8, 12)
+
+
 def test_labels_are_required() -> None:
     with pytest.raises(ValueError, match="condition='labels' needs images with class numbers, and these have none"):
         make().terms(Batch(batch().images))

@@ -25,7 +25,6 @@ from ssimgen.report import write_report
 from ssimgen.runs import evaluation
 from ssimgen.runs.evaluation import (
     EvaluationOptions,
-    classes_of,
     evaluate_run,
     rate_row,
     remembering,
@@ -177,7 +176,7 @@ def test_a_generator_has_no_rate_and_no_reconstructions(splits: Splits, folder: 
 
 def test_conditional_samples_are_judged_by_class(splits: Splits, folder: Path, tmp_path: Path) -> None:
     model = CGMMN(CGMMNConfig(num_classes=2, network=NETWORK), splits.train.shape)
-    assert classes_of(model) == 2
+    assert model.num_classes == 2
     result = evaluate_run(trained(model, splits, tmp_path / "cgmmn", folder), OPTIONS, network=PIXELS)
     row = rows_of(result, "samples")["class accuracy"]
     assert row["reference"] == 1  # dark and bright images are easily told apart
@@ -219,8 +218,8 @@ def test_too_few_images_are_named(vae_run: Path, splits: Splits) -> None:
 
 def test_completions_of_upper_halves_have_no_class(splits: Splits) -> None:
     model = CGMMN(CGMMNConfig("upper_half", num_classes=2, network=NETWORK), splits.train.shape)
-    assert classes_of(model) == 0
-    assert classes_of(VAE(VAEConfig(0.1, network=NETWORK), splits.train.shape)) == 0
+    assert model.num_classes == 0
+    assert VAE(VAEConfig(0.1, network=NETWORK), splits.train.shape).num_classes == 0
 
 
 def test_features_of_known_images_are_not_computed_again() -> None:

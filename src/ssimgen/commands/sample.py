@@ -118,7 +118,7 @@ def _labels(model: Model, classes: tuple[int, ...], number: int) -> Tensor | Non
 
     if not classes:
         return None
-    if not getattr(model, "num_classes", 0):
+    if not model.num_classes:
         raise ValueError("this model was trained without classes: leave out --class")
     return torch.tensor([classes[i % len(classes)] for i in range(number)])
 

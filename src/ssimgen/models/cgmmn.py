@@ -19,7 +19,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from ssimgen._arguments import choice, is_positive
@@ -31,8 +31,6 @@ from ssimgen.models.networks import Network
 from ssimgen.models.steps import LatentModel, Step
 from ssimgen.objectives.moment_matching import FittedKernel, PairKernel, uniform
 from ssimgen.similarity import root
-
-_SHOWN = 64  # upper halves that `sample` completes
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,76 @@ class CGMMNConfig:
             raise ValueError(f"regularisation must be a positive number, got {self.regularisation!r}: 1e-3 is usual")
 
 
+class _Labels:
+    """Conditions that are class numbers, equal or not; whole images are compared."""
+
+    shown = 0  # how many conditions the model keeps, to sample with
+
+    def __init__(self, config: CGMMNConfig, shape: Shape) -> None:
+        self.num_classes = self.features = config.num_classes
+        self.compared_shape = shape
+
+    def encoder(self, config: CGMMNConfig, shape: Shape) -> nn.Module:
+        return nn.Identity()
+
+    def of(self, batch: Batch) -> Int[Tensor, " B"]:
+        if batch.labels is None:
+            raise ValueError(
+                "condition='labels' needs images with class numbers, and these have none: "
+                "take a source with classes, or condition='upper_half'"
+            )
+        return batch.labels
+
+    def draw(self, model: CGMMN, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None) -> Float[Tensor, "n C H W"]:
+        images: Tensor = model.generator(with_class(uniform(z), labels, self.num_classes))
+        return images
+
+    def gram(self, model: CGMMN, labels: Int[Tensor, " n"]) -> Shaped[Tensor, "n n"]:
+        return labels[:, None] == labels
+
+    def compared(self, images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
+        return images
+
+
+class _UpperHalves:
+    """Conditions that are upper halves of images; the lower ones are compared. Where none are given, those shown."""
+
+    shown = 64
+    num_classes = 0
+
+    def __init__(self, config: CGMMNConfig, shape: Shape) -> None:
+        channels, self.height, width = shape
+        self.features = config.features
+        self.compared_shape = channels, self.height - self.height // 2, width
+
+    def encoder(self, config: CGMMNConfig, shape: Shape) -> nn.Module:
+        return networks.encoder(config.network, shape, config.features)
+
+    def of(self, batch: Batch) -> Float[Tensor, "B C h W"]:
+        return batch.images[:, :, : self.height // 2]
+
+    def draw(
+        self, model: CGMMN, z: Float[Tensor, "n d"], upper: Float[Tensor, "n C h W"] | None
+    ) -> Float[Tensor, "n C H W"]:
+        if upper is None:
+            upper = model.shown[torch.arange(len(z), device=model.device) % self.shown]
+        padded = F.pad(upper, (0, 0, 0, self.height - upper.shape[2]))  # (n, C, H, W), the lower half black
+        images: Tensor = model.generator(torch.cat([uniform(z), model.encoder(padded)], 1))
+        return torch.cat([upper, self.compared(images)], 2)
+
+    def gram(self, model: CGMMN, upper: Float[Tensor, "n C h W"]) -> Float[Tensor, "n n"]:
+        if model.training and not model.shown.any():
+            model.shown.copy_(upper[torch.arange(self.shown) % len(upper)])
+        model.conditions.fit(upper)
+        return model.conditions.kernel(torch.zeros_like(upper[:1]))(upper)
+
+    def compared(self, images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C h W"]:
+        return images[:, :, self.height // 2 :]
+
+
+_CONDITIONS: dict[str, type[_Labels] | type[_UpperHalves]] = {"labels": _Labels, "upper_half": _UpperHalves}
+
+
 class CGMMN(LatentModel):
     """Conditional moment matching: draws images of a class, or lower halves that fit upper halves.
 
@@ -97,16 +165,15 @@ class CGMMN(LatentModel):
     config: CGMMNConfig
 
     def __init__(self, config: CGMMNConfig, shape: Shape) -> None:
-        by_label = config.condition == "labels"
-        super().__init__(config, shape, config.latent, config.num_classes if by_label else 0)
-        channels, height, width = shape
-        upper, lower = (channels, height // 2, width), (channels, height - height // 2, width)
-        features = config.num_classes if by_label else config.features
-        self.encoder = nn.Identity() if by_label else networks.encoder(config.network, shape, features)
-        self.generator = networks.decoder(config.network, config.latent + features, shape)
-        self.outcomes = FittedKernel(config.kernel, config.kernel.image_metrics(shape if by_label else lower))
+        condition = _CONDITIONS[config.condition](config, shape)
+        super().__init__(config, shape, config.latent, condition.num_classes)
+        self.condition = condition
+        upper = (shape[0], shape[1] // 2, shape[2])
+        self.encoder = condition.encoder(config, shape)
+        self.generator = networks.decoder(config.network, config.latent + condition.features, shape)
+        self.outcomes = FittedKernel(config.kernel, config.kernel.image_metrics(condition.compared_shape))
         self.conditions = FittedKernel(config.condition_kernel, config.condition_kernel.image_metrics(upper))
-        self.register_buffer("shown", torch.zeros(0 if by_label else _SHOWN, *upper))
+        self.register_buffer("shown", torch.zeros(condition.shown, *upper))
 
     shown: Float[Tensor, "s C h W"]
 
@@ -114,37 +181,28 @@ class CGMMN(LatentModel):
 
     def generate(self, condition: Tensor, generator: torch.Generator | None = None) -> Float[Tensor, "n C H W"]:
         """One image for each condition, a class number or an upper half, with gradients."""
-        z = self.noise(len(condition), self.latent, generator)
-        return self.draw(z, condition) if self.config.condition == "labels" else self._completed(z, condition)
+        return self.condition.draw(self, self.noise(len(condition), self.latent, generator), condition)
 
     def draw(self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
         """Images of the classes `labels`; or completions of upper halves of the first batch, in turn."""
-        if self.config.condition == "upper_half":
-            return self._completed(z, self.shown[torch.arange(len(z), device=self.device) % _SHOWN])
-        images: Tensor = self.generator(with_class(uniform(z), labels, self.num_classes))
-        return images
-
-    def _completed(self, z: Float[Tensor, "n d"], upper: Float[Tensor, "n C h W"]) -> Float[Tensor, "n C H W"]:
-        padded = F.pad(upper, (0, 0, 0, self.shape[1] - upper.shape[2]))  # (n, C, H, W), the lower half black
-        images: Tensor = self.generator(torch.cat([uniform(z), self.encoder(padded)], 1))
-        return torch.cat([upper, images[:, :, upper.shape[2] :]], 2)
+        return self.condition.draw(self, z, labels if self.num_classes else None)
 
     @torch.no_grad()
     def complete(
         self, images: Float[Tensor, "n C H W"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "n C H W"]:
         """The images with their lower halves drawn anew."""
-        if self.config.condition == "labels":
+        if self.num_classes:
             raise ValueError(
                 "this model draws images of classes: to complete images, train with condition='upper_half'"
             )
-        return self.generate(self._upper(images), generator)
+        return self.generate(self.condition.of(Batch(images)), generator)
 
     # --- training ----------------------------------------------------------------------------------------------
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """The conditional discrepancy of one drawn image for each real one, over all devices."""
-        condition = self._condition(batch)
+        condition = self.condition.of(batch)
         drawn = self.generate(condition)
         images, drawn, condition = gathered(batch.images), gathered(drawn), gathered(condition)
         with torch.autocast(images.device.type, enabled=False):  # a small difference of large sums: full precision
@@ -156,28 +214,9 @@ class CGMMN(LatentModel):
         return [Step("generator", (self.encoder, self.generator), self.terms)]
 
     def _discrepancy(self, condition: Tensor, drawn: Tensor, real: Tensor) -> Float[Tensor, ""]:
-        if self.config.condition == "labels":
-            k = (condition[:, None] == condition).to(real)  # (n, n)
-        else:
-            if self.training and not self.shown.any():
-                self.shown.copy_(condition[torch.arange(_SHOWN) % len(condition)])
-            self.conditions.fit(condition)
-            k = self.conditions.kernel(torch.zeros_like(condition[:1]))(condition)
-            drawn, real = drawn[:, :, condition.shape[2] :], real[:, :, condition.shape[2] :]  # lower halves
+        k = self.condition.gram(self, condition).to(real)  # (n, n)
+        drawn, real = self.condition.compared(drawn), self.condition.compared(real)
         self.outcomes.fit(real)
         outcome = self.outcomes.kernel(torch.zeros_like(real[:1]))  # "energy": from the black image
         gram = outcome(real), outcome(real, drawn), outcome(drawn)
         return cmmd2(k, k, k, *gram, regularisation=self.config.regularisation)
-
-    def _condition(self, batch: Batch) -> Tensor:
-        if self.config.condition == "upper_half":
-            return self._upper(batch.images)
-        if batch.labels is None:
-            raise ValueError(
-                "condition='labels' needs images with class numbers, and these have none: "
-                "take a source with classes, or condition='upper_half'"
-            )
-        return batch.labels
-
-    def _upper(self, images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C h W"]:
-        return images[:, :, : self.shape[1] // 2]

@@ -70,6 +70,8 @@ class Model(nn.Module, ABC):
     """What `ssimgen train` calls the model."""
     averaged: ClassVar[tuple[str, ...]] = ()
     """Names of the sub-modules that an exponential moving average follows, when the run asks for one."""
+    num_classes: int = 0
+    """How many classes `sample` can be asked for, as `labels`; 0 if the model is not conditional."""
 
     def __init__(self, config: object, shape: Shape) -> None:
         super().__init__()
@@ -120,7 +122,6 @@ class LatentModel(Model):
 
     Attributes:
         latent: dimensions of z.
-        num_classes: how many classes it draws; 0 if it is not conditional.
 
     Example:
         >>> import torch

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import math
 import time
@@ -211,15 +210,6 @@ def source_of(about: dict[str, Any], path: Path) -> Source:
         raise ValueError(f"config.json of {path} is damaged: {error}: train the run again") from error
 
 
-def classes_of(model: Model) -> int:
-    """How many classes the samples of a model can be asked for; 0 if it knows none."""
-    if "labels" not in inspect.signature(model.sample).parameters:
-        return 0
-    if getattr(model.config, "condition", "labels") != "labels":  # conditions that are not classes
-        return 0
-    return int(getattr(model.config, "num_classes", 0) or 0)
-
-
 _NETWORKS: dict[int, FeatureNetwork] = {}
 
 
@@ -251,7 +241,7 @@ class _Judge:
 
     def __init__(self, model: Model, splits: Splits, options: EvaluationOptions, network: FeatureNetwork) -> None:
         self.model, self.options, self.network = model, options, network
-        self.classes = classes_of(model)
+        self.classes = model.num_classes
         self.held_out = _some(splits.held_out, options)
         self.images = self.held_out.select(slice(None)).images
         self.train = _searched(splits.train, options).select(slice(None))
