@@ -137,16 +137,16 @@ def test_tables_hold_every_run(finished: Path, images: Path) -> None:
     records = results(plan, finished)
     for run in plan.runs:
         rows = json.loads((finished / run.folder / "evaluation.json").read_text())["rows"]
-        mine = [r for r in records if r["folder"] == str(run.folder)]
-        assert [(r["metric"], r["value"]) for r in mine] == [(r["metric"], r["value"]) for r in rows]
-        assert {(r["study"], r["variant"], r["seed"]) for r in mine} == {("tiny", run.variant, run.seed)}
+        mine = [r for r in records if r.folder == str(run.folder)]
+        assert [(r.metric, r.value) for r in mine] == [(r["metric"], r["value"]) for r in rows]
+        assert {(r.study, r.variant, r.seed) for r in mine} == {("tiny", run.variant, run.seed)}
     with (finished / "results.csv").open() as file:
         written = list(csv.DictReader(file))
-    assert [float(r["value"]) for r in written] == [r["value"] for r in records]
+    assert [float(r["value"]) for r in written] == [r.value for r in records]
     assert {r["trained_on"] for r in written if r["metric"] == "SSIM"} == {"no", "yes"}
     with (finished / "summary.csv").open() as file:
         compared = [r for r in csv.DictReader(file) if r["variant"] == "ssim" and r["metric"] == "SSIM"]
-    values = {(r["variant"], r["seed"]): r["value"] for r in records if r["metric"] == "SSIM"}
+    values = {(r.variant, r.seed): r.value for r in records if r.metric == "SSIM"}
     expected = sum(values["ssim", seed] - values["l2", seed] for seed in (0, 1)) / 2
     assert float(compared[0]["difference"]) == pytest.approx(expected)
 

@@ -1,6 +1,7 @@
 """The small study of one's own images: what it plans, what it concludes, and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from ssimgen.cli import main
 from ssimgen.data import Images, Source, Splits, load_images
+from ssimgen.report.tables import Result
+from ssimgen.scores import Score
 from ssimgen.study import Outcome, Plan, make_plan, quick
 from ssimgen.study.execution import carry_out
 from ssimgen.study.quick import Costs, planned, recommendation
@@ -77,18 +80,26 @@ def test_too_short_a_budget_says_how_much_is_needed(splits: Splits) -> None:
 # --- concluding ---------------------------------------------------------------------------------------------------
 
 
-def records(differences: dict[str, list[float]], rates: tuple[float, float] = (10.0, 20.0)) -> list[dict[str, Any]]:
+def records(differences: dict[str, list[float]], rates: tuple[float, float] = (10.0, 20.0)) -> list[Result]:
     """Of variants at two rates and several seeds: a feature distance of 2 plus the difference of variant and seed."""
     found = []
     for variant, by_seed in {"l2": [0.0] * 3, **differences}.items():
         for seed, difference in enumerate(by_seed):
             for rate in rates if variant != "far" else (100.0, 200.0):
-                same = {"study": "", "data": "d", "group": "vae", "model": "vae", "variant": variant, "seed": seed}
-                same |= {"point": str(rate), "baseline": "l2", "trained_on": "no", "better": "lower"}
-                found.append({**same, "kind": "rate", "metric": "KL, nats", "value": rate})
-                value = 2 + difference
-                found.append({**same, "kind": "reconstruction", "metric": "feature distance (x)", "value": value})
+                found.append(result("rate", Score("kl"), rate, variant, seed, str(rate)))
+                distance = Score("feature_distance", "x")
+                found.append(result("reconstruction", distance, 2 + difference, variant, seed, str(rate)))
     return found
+
+
+def result(kind: str, score: Score, value: float, variant: str, seed: int, point: str) -> Result:
+    """A number of a run."""
+    return Result(
+        study="", data="d", group="vae", model="vae", variant=variant, point=point, arm=variant, seed=seed,
+        baseline="l2", iterations=1, train_seconds=None, evaluation_seconds=None, kind=kind, score=score, value=value,
+        low=None, high=None, reference=None, reference_low=None, reference_high=None, n=20, better="lower",
+        trained_on="no", note="", folder="",
+    )  # fmt: skip
 
 
 def test_a_steady_difference_is_a_recommendation() -> None:
@@ -134,7 +145,7 @@ def test_rates_that_do_not_meet_allow_no_conclusion() -> None:
 @pytest.mark.parametrize("seeds", [0, 1])
 def test_one_seed_allows_no_conclusion(seeds: int) -> None:
     """Not even of a difference as large as this."""
-    of_seed = [r for r in records({"ssim": [-1.5] * 3, "mix": [0.0] * 3}) if r["seed"] < seeds]
+    of_seed = [r for r in records({"ssim": [-1.5] * 3, "mix": [0.0] * 3}) if r.seed < seeds]
     verdict = recommendation(of_seed, 400, finished=(8, 18), left_out=["ssim_sum", "ms_ssim"])
     assert verdict.heading == "No conclusion"
     assert verdict.sentences == (
@@ -159,7 +170,7 @@ def test_one_that_is_far_off_does_not_hinder_the_others() -> None:
 
 
 def test_the_nearest_training_image_gives_a_scale() -> None:
-    with_reference = [{**r, "reference": 0.25} for r in records({"ssim": [-0.5, -0.51, -0.49]})]
+    with_reference = [replace(r, reference=0.25) for r in records({"ssim": [-0.5, -0.51, -0.49]})]
     assert "the nearest training image is at 0.25" in recommendation(with_reference, 400).sentences[0]
 
 

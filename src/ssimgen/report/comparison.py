@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ssimgen import scores
-from ssimgen.report.tables import Record, rank_key
+from ssimgen.report.tables import Summary, rank_key
+from ssimgen.scores import Score
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Line:
 
     label: str
     baseline: bool
-    cells: tuple[Record | None, ...]
+    cells: tuple[Summary | None, ...]
 
 
 @dataclass(frozen=True)
@@ -24,57 +25,57 @@ class Comparison:
 
     group: str
     rate: float | None
-    columns: tuple[Record, ...]
+    columns: tuple[Summary, ...]
     lines: tuple[Line, ...]
     place: int
 
     @property
     def seeds(self) -> str:
         """How many seeds a value is the mean of: "3", or "2 to 3"."""
-        counts = sorted({cell["seeds"] for line in self.lines for cell in line.cells if cell})
+        counts = sorted({cell.seeds for line in self.lines for cell in line.cells if cell})
         return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def comparisons(rows: Sequence[Record], label: Callable[[Record], str]) -> list[Comparison]:
+def comparisons(rows: Sequence[Summary], label: Callable[[Summary], str]) -> list[Comparison]:
     """One table for each group and rate of `rows`, which are of a summary or at matched rates.
 
     Lines without a comparison are left out, but for the baseline that the others are compared with.
     """
-    found: dict[tuple[str, float | None], list[Record]] = {}
+    found: dict[tuple[str, float | None], list[Summary]] = {}
     for row in rows:
-        if scores.read(row["metric"]).metric.ranked:
-            found.setdefault((row["group"], row.get("rate")), []).append(row)
+        if row.score.metric.ranked:
+            found.setdefault((row.group, row.rate), []).append(row)
     tables = [_table(group, rate, block, label) for (group, rate), block in found.items()]
     return [table for table in tables if any(not line.baseline for line in table.lines)]
 
 
-def _table(group: str, rate: float | None, rows: Sequence[Record], label: Callable[[Record], str]) -> Comparison:
-    keyed = {(row["variant"], row.get("point", ""), row["kind"], row["metric"]): row for row in rows}
-    points = {row.get("point", "") for row in rows if row["difference"] is not None}
-    columns: dict[tuple[str, str], Record] = {}
+def _table(group: str, rate: float | None, rows: Sequence[Summary], label: Callable[[Summary], str]) -> Comparison:
+    keyed = {(row.variant, row.point, row.kind, row.score): row for row in rows}
+    points = {row.point for row in rows if row.difference is not None}
+    columns: dict[tuple[str, Score], Summary] = {}
     lines: dict[tuple[str, str], str] = {}
     for row in rows:
-        key = (row["variant"], row.get("point", ""))
-        if row["difference"] is not None or rate is not None or (_is_baseline(row) and key[1] in points):
+        key = (row.variant, row.point)
+        if row.difference is not None or rate is not None or (_is_baseline(row) and key[1] in points):
             lines.setdefault(key, label(row))
-            columns.setdefault((row["kind"], row["metric"]), row)
+            columns.setdefault((row.kind, row.score), row)
     place = _place(list(columns))
     filled = [
-        Line(name, key[0] == rows[0]["baseline"], tuple(keyed.get((*key, *column)) for column in columns))
+        Line(name, key[0] == rows[0].baseline, tuple(keyed.get((*key, *column)) for column in columns))
         for key, name in lines.items()
     ]
     filled.sort(key=lambda line: rank_key(line.cells[place]))
     return Comparison(group, rate, tuple(columns.values()), tuple(filled), place)
 
 
-def _is_baseline(row: Record) -> bool:
-    return bool(row["baseline"]) and row["baseline"] == row["variant"]
+def _is_baseline(row: Summary) -> bool:
+    return bool(row.baseline) and row.baseline == row.variant
 
 
-def _place(columns: Sequence[tuple[str, str]]) -> int:
+def _place(columns: Sequence[tuple[str, Score]]) -> int:
     """The column that judges best: a neutral one, of reconstructions if there are any."""
     for kind, key in scores.RANKED_BY.items():
-        for i, (of_kind, metric) in enumerate(columns):
-            if of_kind == kind and scores.read(metric).key == key:
+        for i, (of_kind, score) in enumerate(columns):
+            if of_kind == kind and score.key == key:
                 return i
     return 0

@@ -22,8 +22,8 @@ from ssimgen.report.charts import Point, Series, line_chart, swatch
 from ssimgen.report.comparison import Comparison, comparisons
 from ssimgen.report.embedding import embed
 from ssimgen.report.folders import Run, read_runs
-from ssimgen.report.tables import Record, rank_key
-from ssimgen.scores import RANKED_BY, Score
+from ssimgen.report.tables import Result, Summary, rank_key
+from ssimgen.scores import RANKED_BY, RATE, Score
 
 _NONE = "-"
 _MOST_PICTURES = 40  # variants with pictures
@@ -46,7 +46,6 @@ _GALLERIES = {  # pictures of a run folder: heading, what they show, and for tho
         "samples and nearest training images of",
     ),
 }
-_RATE = Score(scores.RATE).label
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def page(
     pictures = {(str(run.path), name): png for run, name, png in _all_pictures(shown)}
     real = next((png for png in (run.picture("real") for run in runs) if png), None)
     embedded = embed(pictures | ({("", "real"): real} if real else {}))
-    at_rate = comparisons(matched, lambda row: row["variant"])
+    at_rate = comparisons(matched, lambda row: row.variant)
     source = first.config["data"]["source"].removesuffix(", training")
     return (
         _environment()
@@ -124,12 +123,10 @@ def page(
             many_groups=len(groups) > 1,
             rankings=[r for r in (_ranking(kind, summary, arms) for kind in RANKED_BY) if r],
             withheld=_withheld(records),
-            meanings=scores.meanings(
-                scores.read(r["metric"]) for r in sorted(summary, key=lambda r: r["kind"] != "rate")
-            ),
+            meanings=scores.meanings(r.score for r in sorted(summary, key=lambda r: r.kind != "rate")),
             matched=_by_group(at_rate),
             apart=_apart(records, at_rate),
-            compared=comparisons(summary, lambda row: row["arm"]),
+            compared=comparisons(summary, lambda row: row.arm),
             rates=[c for c in (_rate_charts(group, summary, first) for group in groups) if c["charts"]],
             losses=[c for c in (_loss_charts(group, shown) for group in groups) if c["charts"]],
             galleries=_galleries(shown, embedded.uris),
@@ -176,21 +173,21 @@ class Group:
         return [(Markup(swatch(style)), variant) for variant, style in self.styles.items() if variant in wanted]
 
 
-def _arms(runs: Sequence[Run], records: Sequence[Record]) -> list[Arm]:
+def _arms(runs: Sequence[Run], records: Sequence[Result]) -> list[Arm]:
     """In the order of the runs, by groups, the baseline of each first."""
-    by_folder = {record["folder"]: record for record in records}
+    by_folder = {record.folder: record for record in records}
     found: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         record = by_folder[str(run.path)]
-        found.setdefault((record["group"], record["variant"], record["point"]), []).append(run)
+        found.setdefault((record.group, record.variant, record.point), []).append(run)
     groups = {group for group, _, _ in found}
     arms = []
     for (group, variant, point), of_arm in found.items():
         record = by_folder[str(of_arm[0].path)]
-        arm = record["arm"]
+        arm = record.arm
         label = arm if len(groups) == 1 or arm == group else f"{group} {arm}"
         ordered = tuple(sorted(of_arm, key=lambda run: run.seed))
-        arms.append(Arm(group, variant, point, label, arm, ordered, variant == record["baseline"]))
+        arms.append(Arm(group, variant, point, label, arm, ordered, variant == record.baseline))
     order = list(dict.fromkeys(arm.group for arm in arms))
     variants = list(dict.fromkeys((arm.group, arm.variant) for arm in arms))
     return sorted(
@@ -208,28 +205,29 @@ def _groups(arms: Sequence[Arm]) -> list[Group]:
 # --- ranked tables ----------------------------------------------------------------------------------------------
 
 
-def _ranking(kind: str, summary: Sequence[Record], arms: Sequence[Arm]) -> dict[str, Any] | None:
+def _ranking(kind: str, summary: Sequence[Summary], arms: Sequence[Arm]) -> dict[str, Any] | None:
     """A table of one kind of metrics: arms by rows, best first, and a row of real images."""
-    rows = [row for row in summary if row["kind"] in (kind, "rate") and scores.read(row["metric"]).metric.ranked]
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    if not any(row["kind"] == kind for row in rows):
+    rows = [row for row in summary if row.kind in (kind, "rate") and row.score.metric.ranked]
+    metrics = list(dict.fromkeys(row.score for row in rows))
+    if not any(row.kind == kind for row in rows):
         return None
-    if _RATE in metrics:
-        metrics.remove(_RATE)
-        metrics = [_RATE, *metrics] if kind == "reconstruction" else metrics
-    cells = {(row["group"], row["variant"], row["point"], row["metric"]): row for row in rows}
+    rate = Score(RATE)
+    if rate in metrics:
+        metrics.remove(rate)
+        metrics = [rate, *metrics] if kind == "reconstruction" else metrics
+    cells = {(row.group, row.variant, row.point, row.score): row for row in rows}
     columns = []
     for metric in metrics:
-        of_metric = [row for row in rows if row["metric"] == metric]
+        of_metric = [row for row in rows if row.score == metric]
         columns.append(
             {
-                "metric": metric,
-                "better": of_metric[0]["better"] if metric != _RATE else "",
-                "best": _best(of_metric) if metric != _RATE else None,
-                "reference": next((row["reference"] for row in of_metric if row["reference"] is not None), None),
+                "score": metric,
+                "better": of_metric[0].better if metric != rate else "",
+                "best": _best(of_metric) if metric != rate else None,
+                "reference": next((row.reference for row in of_metric if row.reference is not None), None),
             }
         )
-    by = next((m for m in metrics if scores.read(m).key == RANKED_BY[kind]), metrics[-1])
+    by = next((m for m in metrics if m.key == RANKED_BY[kind]), metrics[-1])
     lines: list[dict[str, Any]] = []
     for arm in arms:
         line = [cells.get((arm.group, arm.variant, arm.point, metric)) for metric in metrics]
@@ -237,20 +235,18 @@ def _ranking(kind: str, summary: Sequence[Record], arms: Sequence[Arm]) -> dict[
             lines.append({"label": arm.label, "seeds": len(arm.runs), "cells": line, "baseline": arm.baseline})
     place = metrics.index(by)
     lines.sort(key=lambda line: rank_key(line["cells"][place]))
-    return {"kind": kind, "columns": columns, "lines": lines, "by": place, "rated": _RATE in metrics}
+    return {"kind": kind, "columns": columns, "lines": lines, "by": place, "rated": rate in metrics}
 
 
-def _withheld(records: Sequence[Record]) -> list[tuple[str, str]]:
+def _withheld(records: Sequence[Result]) -> list[tuple[str, str]]:
     """Metrics without a score, and why; each reason once."""
-    return list(dict.fromkeys((r["metric"], r["note"]) for r in records if r["value"] is None and r.get("note")))
+    return list(dict.fromkeys((r.metric, r.note) for r in records if r.value is None and r.note))
 
 
-def _best(rows: Sequence[Record]) -> float | None:
-    known = [row for row in rows if row["value"] is not None]
-    if len({row["value"] for row in known}) < 2:  # nothing to choose from
+def _best(rows: Sequence[Summary]) -> float | None:
+    if len({row.value for row in rows}) < 2:  # nothing to choose from
         return None
-    best: float = min(known, key=rank_key)["value"]
-    return best
+    return min(rows, key=rank_key).value
 
 
 # --- comparisons ------------------------------------------------------------------------------------------------
@@ -267,39 +263,37 @@ def _by_group(found: Sequence[Comparison]) -> dict[str, list[tuple[Comparison, b
     }
 
 
-def _apart(records: Sequence[Record], found: Sequence[Comparison]) -> dict[str, list[tuple[str, float, float]]]:
+def _apart(records: Sequence[Result], found: Sequence[Comparison]) -> dict[str, list[tuple[str, float, float]]]:
     """Groups whose variants have rates and yet cannot be compared at any, with the ends of each variant's rates."""
     compared = {comparison.group for comparison in found}
     groups: dict[str, list[tuple[str, float, float]]] = {}
     for (group, variant), (low, high) in tables.reach(records).items():
         if group not in compared:
             groups.setdefault(group, []).append((variant, low, high))
-    baselines = {record["group"]: record["baseline"] for record in records}
+    baselines = {record.group: record.baseline for record in records}
     return {group: ends for group, ends in groups.items() if len(ends) > 1 and baselines[group]}
 
 
 # --- charts -----------------------------------------------------------------------------------------------------
 
 
-def _rate_charts(group: Group, summary: Sequence[Record], first: Run) -> dict[str, Any]:
+def _rate_charts(group: Group, summary: Sequence[Summary], first: Run) -> dict[str, Any]:
     """Quality against KL, a chart a metric: means over seeds, with their intervals."""
-    rows = [r for r in summary if r["group"] == group.name]
-    rate = {(r["variant"], r["point"]): r["value"] for r in rows if r["metric"] == _RATE}
+    rows = [r for r in summary if r.group == group.name]
+    rate = {(r.variant, r.point): r.value for r in rows if r.score.key == RATE}
     charts = []
-    for metric in dict.fromkeys(
-        r["metric"] for r in rows if r["kind"] == "reconstruction" and r["better"] != "reference"
-    ):
+    for metric in dict.fromkeys(r.score for r in rows if r.kind == "reconstruction" and r.better != "reference"):
         points: dict[str, list[Point]] = {}
         for r in rows:
-            key = (r["variant"], r["point"])
-            if r["metric"] == metric and key in rate and r["value"] is not None:
-                points.setdefault(r["variant"], []).append(Point(rate[key], r["value"], r["low"], r["high"]))
+            key = (r.variant, r.point)
+            if r.score == metric and key in rate:
+                points.setdefault(r.variant, []).append(Point(rate[key], r.value, r.low, r.high))
         series = [Series(variant, tuple(ps), group.styles[variant]) for variant, ps in points.items()]
         if series:
-            label = scores.read(metric).short(first.evaluation["network"])
+            label = metric.short(first.evaluation["network"])
             better = {"higher": ", higher is better", "lower": ", lower is better"}
-            title = label + next(better.get(r["better"], "") for r in rows if r["metric"] == metric)
-            charts.append({"title": title, "svg": Markup(line_chart(series, x_label=_RATE, y_label=label))})
+            title = label + next(better.get(r.better, "") for r in rows if r.score == metric)
+            charts.append({"title": title, "svg": Markup(line_chart(series, x_label=Score(RATE).label, y_label=label))})
     return {"group": group.name, "legend": group.legend(variant for variant, _ in rate), "charts": charts}
 
 
@@ -331,12 +325,13 @@ def _loss_charts(group: Group, shown: Sequence[Arm]) -> dict[str, Any]:
 # --- pictures ---------------------------------------------------------------------------------------------------
 
 
-def _pictured(arms: Sequence[Arm], records: Sequence[Record], matched: Sequence[Record]) -> list[Arm]:
+def _pictured(arms: Sequence[Arm], records: Sequence[Result], matched: Sequence[Summary]) -> list[Arm]:
     """One arm a variant: of a sweep, that whose rate is nearest to the middle of the common rates."""
-    rate = {r["folder"]: r["value"] for r in records if r["metric"] == _RATE}
+    rate = {r.folder: r.value for r in records if r.score.key == RATE}
     middle: dict[str, list[float]] = {}
     for row in matched:
-        middle.setdefault(row["group"], []).append(row["rate"])
+        if row.rate is not None:
+            middle.setdefault(row.group, []).append(row.rate)
     chosen: dict[tuple[str, str], Arm] = {}
     for arm in arms:
         key = (arm.group, arm.variant)
@@ -427,7 +422,7 @@ def _shown(value: Any) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["short"] = lambda metric, network: scores.read(metric).short(network)
+    environment.filters["short"] = lambda score, network: score.short(network)
     environment.filters["number"] = lambda value: "-" if value is None else _plain(f"{value:.4g}")
     environment.filters["end"] = lambda value: "-" if value is None else _plain(f"{value:.3g}")
     environment.filters["signed"] = lambda value: "-" if value is None else _plain(f"{value:+.3g}")

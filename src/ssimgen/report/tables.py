@@ -4,15 +4,90 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
 
 from ssimgen import scores
 from ssimgen._holm import holm
 from ssimgen._options import short
 from ssimgen.report import statistics
 from ssimgen.report.folders import Run
+from ssimgen.scores import Answer, Score
 
-Record = dict[str, Any]
+
+@dataclass(frozen=True)
+class Result:
+    """One metric of one run."""
+
+    study: str
+    data: str
+    group: str
+    model: str
+    variant: str
+    point: str
+    arm: str
+    seed: int
+    baseline: str
+    iterations: int
+    train_seconds: float | None
+    evaluation_seconds: float | None
+    kind: str
+    score: Score
+    value: float | None
+    low: float | None
+    high: float | None
+    reference: float | None
+    reference_low: float | None
+    reference_high: float | None
+    n: int
+    better: str
+    trained_on: Answer
+    note: str
+    folder: str
+
+    @property
+    def metric(self) -> str:
+        """The label of the score."""
+        return self.score.label
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric of runs that differ only by their seed, and its difference from that of the baseline.
+
+    At a matched `rate` the runs are those of a whole sweep, and have no point of it.
+    """
+
+    study: str
+    data: str
+    group: str
+    model: str
+    variant: str
+    point: str
+    arm: str
+    rate: float | None
+    kind: str
+    score: Score
+    better: str
+    trained_on: Answer
+    seeds: int
+    value: float
+    low: float | None
+    high: float | None
+    interval: str
+    reference: float | None
+    baseline: str
+    pairs: int
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    p_value: float | None
+    p_adjusted: float | None = None
+    verdict: str = ""
+
+    @property
+    def metric(self) -> str:
+        """The label of the score."""
+        return self.score.label
 
 
 RESULTS = (
@@ -20,16 +95,19 @@ RESULTS = (
     "evaluation_seconds", "kind", "metric", "value", "low", "high", "reference", "reference_low", "reference_high", "n",
     "better", "trained_on", "note", "folder",
 )  # fmt: skip
+"""Columns of results.csv."""
 SUMMARY = (
     "study", "data", "group", "model", "variant", "point", "arm", "kind", "metric", "better", "trained_on", "seeds",
     "value", "low", "high", "interval", "reference", "baseline", "difference", "difference_low", "difference_high",
     "p_value", "p_adjusted", "verdict",
 )  # fmt: skip
+"""Columns of summary.csv."""
 MATCHED = (
     "study", "data", "group", "model", "variant", "rate", "kind", "metric", "better", "trained_on", "seeds", "value",
     "low", "high", "reference", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_adjusted",
     "verdict",
 )  # fmt: skip
+"""Columns of matched.csv."""
 
 
 def names_of(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
@@ -52,7 +130,7 @@ def differing_options(runs: Sequence[Run]) -> list[str]:
     return [key for key in keys if len({json.dumps(run.options.get(key)) for run in runs}) > 1]
 
 
-def records_of(runs: Sequence[Run], baseline: str = "") -> list[Record]:
+def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
     """One record a run and metric; `baseline` is a part of the name of a variant, in the place of the study's."""
     names = names_of(runs)
     if baseline and not any(baseline in variant for _, variant, _ in names):
@@ -62,63 +140,63 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Record]:
     for run, (group, variant, point) in zip(runs, names, strict=True):
         of_group = [v for g, v, _ in names if g == group]
         chosen = next((v for v in of_group if baseline in v), "") if baseline else run.study.get("baseline", "")
-        same = {
-            "study": "",
-            "data": run.study.get("data", run.config["data"]["source"]),
-            "group": group,
-            "model": run.config["model"],
-            "variant": variant,
-            "point": point,
-            "arm": run.study.get("arm", variant),
-            "seed": run.seed,
-            "baseline": chosen,
-            "iterations": run.evaluation["iteration"],
-            "train_seconds": run.metrics[-1]["seconds"] if run.metrics else None,
-            "evaluation_seconds": run.evaluation.get("seconds"),
-            "folder": str(run.path),
-        }
         for row in run.evaluation["rows"]:
-            judged = scores.trained_on(scores.read(row["metric"]), run.config["config"])
-            records.append({**same, **row, "trained_on": judged})
+            score = scores.read(row["metric"])
+            records.append(
+                Result(
+                    study="",
+                    data=run.study.get("data", run.config["data"]["source"]),
+                    group=group,
+                    model=run.config["model"],
+                    variant=variant,
+                    point=point,
+                    arm=run.study.get("arm", variant),
+                    seed=run.seed,
+                    baseline=chosen,
+                    iterations=run.evaluation["iteration"],
+                    train_seconds=run.metrics[-1]["seconds"] if run.metrics else None,
+                    evaluation_seconds=run.evaluation.get("seconds"),
+                    kind=row["kind"],
+                    score=score,
+                    value=row["value"],
+                    low=row["low"],
+                    high=row["high"],
+                    reference=row["reference"],
+                    reference_low=row.get("reference_low"),
+                    reference_high=row.get("reference_high"),
+                    n=row["n"],
+                    better=row["better"],
+                    trained_on=scores.trained_on(score, run.config["config"]),
+                    note=row.get("note", ""),
+                    folder=str(run.path),
+                )
+            )
     return records
 
 
-def summary(records: Sequence[Record]) -> list[Record]:
+def summary(records: Sequence[Result]) -> list[Summary]:
     """Means over seeds, and differences from the baseline of the group seed by seed.
 
     The baseline at the same point of the sweep where it has that point, otherwise none: at different points models have
     different rates. P-values are adjusted (Holm) for all variants and points that are compared in a metric.
     """
-    keys = ("study", "data", "group", "kind", "metric")
     found = []
-    for _, of_metric in _grouped(records, keys):
-        arms = _grouped(of_metric, ("variant", "point"))
-        seeds = {key: _by_seed(part) for key, part in arms}
+    for of_metric in _grouped(records, "study", "data", "group", "kind", "metric").values():
+        arms = _grouped(of_metric, "variant", "point")
+        seeds = {key: _by_seed(part) for key, part in arms.items()}
         block = []
-        for (variant, point), part in arms:
-            values = seeds[variant, point]
-            if not values:
+        for (variant, point), part in arms.items():
+            if not seeds[variant, point]:
                 continue
-            first = part[0]
-            baseline = first["baseline"]
-            difference = None
-            if baseline and variant != baseline and (baseline, point) in seeds:
-                difference = statistics.paired(values, seeds[baseline, point])
-            row = {key: first.get(key, "") for key in SUMMARY}
-            block.append(
-                {
-                    **row,
-                    **_mean(values),
-                    **_interval(part),
-                    "reference": _mean_of(part, "reference"),
-                    **_difference(difference),
-                }
-            )
+            row = _summarised(part[0], seeds[variant, point], part, seeds.get((part[0].baseline, point)))
+            if len(part) == 1:  # an interval over the images of its evaluation
+                row = replace(row, interval="images", low=part[0].low, high=part[0].high)
+            block.append(row)
         found += _judged(block)
     return found
 
 
-def matched(records: Sequence[Record], rates: Sequence[float] = ()) -> list[Record]:
+def matched(records: Sequence[Result], rates: Sequence[float] = ()) -> list[Summary]:
     """Variational models at equal KL: every metric interpolated between the points of a variant's sweep, seed by seed.
 
     Args:
@@ -127,40 +205,35 @@ def matched(records: Sequence[Record], rates: Sequence[float] = ()) -> list[Reco
             group reach, without those that share none with the others. Beyond the ends of its curve a variant has no
             value.
     """
-    found = []
-    for _, of_group in _grouped(records, ("study", "data", "group")):
+    found: list[Summary] = []
+    for of_group in _grouped(records, "study", "data", "group").values():
         kl: dict[Hashable, float] = {
-            (r["variant"], r["point"], r["seed"]): r["value"]
+            (r.variant, r.point, r.seed): r.value
             for r in of_group
-            if _is_rate(r) and r["value"] is not None
+            if r.score.key == scores.RATE and r.value is not None
         }
-        at = [r for r in of_group if (r["variant"], r["point"], r["seed"]) in kl and not _is_rate(r)]
-        baseline = of_group[0]["baseline"]
-        chosen = list(rates) or _common_rates(_curves(at, kl), baseline)
+        at = [r for r in of_group if (r.variant, r.point, r.seed) in kl and r.score.key != scores.RATE]
+        chosen = list(rates) or _common_rates(_curves(at, kl), of_group[0].baseline)
         for rate in chosen:
-            for _, of_metric in _grouped(at, ("kind", "metric")):
+            for of_metric in _grouped(at, "kind", "metric").values():
                 found += _judged(_at_rate(of_metric, kl, rate))
     return found
 
 
-def reach(records: Sequence[Record]) -> dict[tuple[str, str], tuple[float, float]]:
+def reach(records: Sequence[Result]) -> dict[tuple[str, str], tuple[float, float]]:
     """The least and the greatest rate of each group and variant that has several, over its points and seeds."""
     rates: dict[tuple[str, str], list[float]] = {}
     for r in records:
-        if _is_rate(r) and r["value"] is not None:
-            rates.setdefault((r["group"], r["variant"]), []).append(r["value"])
+        if r.score.key == scores.RATE and r.value is not None:
+            rates.setdefault((r.group, r.variant), []).append(r.value)
     return {key: (min(values), max(values)) for key, values in rates.items() if len(values) > 1}
 
 
-def _is_rate(record: Record) -> bool:
-    return scores.read(record["metric"]).key == scores.RATE
-
-
-def _curves(records: Sequence[Record], kl: Mapping[Hashable, float]) -> dict[str, list[statistics.Curve]]:
+def _curves(records: Sequence[Result], kl: Mapping[Hashable, float]) -> dict[str, list[statistics.Curve]]:
     """The rates of each variant that was swept, a curve a seed of two points or more."""
     curves: dict[tuple[str, int], dict[float, float]] = {}
     for r in records:
-        curves.setdefault((r["variant"], r["seed"]), {})[kl[r["variant"], r["point"], r["seed"]]] = 0.0
+        curves.setdefault((r.variant, r.seed), {})[kl[r.variant, r.point, r.seed]] = 0.0
     found: dict[str, list[statistics.Curve]] = {}
     for (variant, _), curve in curves.items():
         if len(curve) > 1:
@@ -197,100 +270,105 @@ def _overlap(ends: Sequence[tuple[float, float]]) -> float:
     return min(high for _, high in ends) - max(low for low, _ in ends)
 
 
-def _at_rate(records: Sequence[Record], kl: Mapping[Hashable, float], rate: float) -> list[Record]:
+def _at_rate(records: Sequence[Result], kl: Mapping[Hashable, float], rate: float) -> list[Summary]:
     """One metric of the variants of a group, at a rate."""
-    values: dict[str, dict[Hashable, float]] = {}
-    first: dict[str, Record] = {}
-    for (variant, seed), part in _grouped(records, ("variant", "seed")):
-        curve = [(kl[variant, r["point"], seed], r["value"]) for r in part if r["value"] is not None]
+    values: dict[Hashable, dict[Hashable, float]] = {}
+    for (variant, seed), part in _grouped(records, "variant", "seed").items():
+        curve = [(kl[variant, r.point, seed], r.value) for r in part if r.value is not None]
         value = statistics.at_rate(curve, rate)
-        first.setdefault(variant, part[0])
         if value is not None:
             values.setdefault(variant, {})[seed] = value
-    references = {variant: _mean_of(part, "reference") for (variant,), part in _grouped(records, ("variant",))}
+    of_variants = {variant: part for (variant,), part in _grouped(records, "variant").items()}
     block = []
     for variant, of_variant in values.items():
-        baseline = first[variant]["baseline"]
-        difference = None
-        if baseline and variant != baseline and baseline in values:
-            difference = statistics.paired(of_variant, values[baseline])
-        row = {key: first[variant].get(key, "") for key in MATCHED}
-        found = {"rate": rate, "reference": references.get(variant), **_mean(of_variant), **_difference(difference)}
-        block.append({**row, **found})
+        part = of_variants[variant]
+        row = _summarised(part[0], of_variant, part, values.get(part[0].baseline))
+        block.append(replace(row, rate=rate, point=""))
     return block
 
 
-def rank_key(cell: Record | None) -> tuple[bool, float]:
-    """Smaller is better: how far a value is from the best there can be; what has none comes last.
+def _summarised(
+    first: Result,
+    values: Mapping[Hashable, float],
+    records: Sequence[Result],
+    baseline: Mapping[Hashable, float] | None,
+) -> Summary:
+    """The mean of the values of seeds, which are of the records; and its difference from the baseline, if any."""
+    mean = statistics.mean(list(values.values()))
+    difference = statistics.paired(values, baseline) if baseline and first.variant != first.baseline else None
+    return Summary(
+        study=first.study,
+        data=first.data,
+        group=first.group,
+        model=first.model,
+        variant=first.variant,
+        point=first.point,
+        arm=first.arm,
+        rate=None,
+        kind=first.kind,
+        score=first.score,
+        better=first.better,
+        trained_on=first.trained_on,
+        seeds=mean.n,
+        value=mean.value,
+        low=mean.low,
+        high=mean.high,
+        interval="seeds",
+        reference=_mean_reference(records),
+        baseline=first.baseline,
+        pairs=difference.n if difference else 0,
+        difference=difference.value if difference else None,
+        difference_low=difference.low if difference else None,
+        difference_high=difference.high if difference else None,
+        p_value=difference.p_value if difference else None,
+    )
+
+
+def rank_key(cell: Summary | None) -> tuple[bool, float]:
+    """Smaller is better: how far a value is from the best there can be; where there is none, last.
 
     The best value of a metric is the highest, the lowest, or that of real images, its reference.
     """
-    if cell is None or cell["value"] is None:
+    if cell is None:
         return True, 0.0
-    value = float(cell["value"])
-    if cell["better"] == "reference":
-        return False, abs(value - (cell["reference"] or 0.0))
-    return False, -value if cell["better"] == "higher" else value
+    if cell.better == "reference":
+        return False, abs(cell.value - (cell.reference or 0.0))
+    return False, -cell.value if cell.better == "higher" else cell.value
 
 
-def _judged(block: list[Record]) -> list[Record]:
+def _judged(block: Sequence[Summary]) -> list[Summary]:
     """P-values adjusted for the comparisons of the block, and what they say: nothing while a seed is missing."""
-    seeds = max((row["seeds"] for row in block), default=0)
-    for row, p in zip(block, holm([row["p_value"] for row in block]), strict=True):
-        row["p_adjusted"] = p
-        row["verdict"] = _verdict(row, seeds)
-    return block
+    seeds = max((row.seeds for row in block), default=0)
+    p_values = holm([row.p_value for row in block])
+    adjusted = [replace(row, p_adjusted=p) for row, p in zip(block, p_values, strict=True)]
+    return [replace(row, verdict=_verdict(row, seeds)) for row in adjusted]
 
 
-def _verdict(row: Record, seeds: int) -> str:
+def _verdict(row: Summary, seeds: int) -> str:
     """In words; `seeds` is how many there are of those rows that have the most."""
-    if row["difference"] is None:
+    if row.difference is None:
         return ""
-    if row["pairs"] < seeds:
-        return f"{row['pairs']} of {seeds} seeds"
-    if row["p_adjusted"] is None:
+    if row.pairs < seeds:
+        return f"{row.pairs} of {seeds} seeds"
+    if row.p_adjusted is None:
         return "one seed"
-    if row["p_adjusted"] > 0.05 or row["better"] == "reference":
-        return "no difference shown" if row["p_adjusted"] > 0.05 else "differs"
-    return "better" if (row["difference"] > 0) == (row["better"] == "higher") else "worse"
+    if row.p_adjusted > 0.05 or row.better == "reference":
+        return "no difference shown" if row.p_adjusted > 0.05 else "differs"
+    return "better" if (row.difference > 0) == (row.better == "higher") else "worse"
 
 
-def _interval(records: Sequence[Record]) -> Record:
-    """What the interval of a mean is over: seeds; of a single seed, the images of its evaluation."""
-    if len(records) > 1:
-        return {"interval": "seeds"}
-    return {"interval": "images", "low": records[0]["low"], "high": records[0]["high"]}
-
-
-def _mean(values: Mapping[Hashable, float]) -> Record:
-    mean = statistics.mean(list(values.values()))
-    return {"seeds": mean.n, "value": mean.value, "low": mean.low, "high": mean.high}
-
-
-def _difference(difference: statistics.Difference | None) -> Record:
-    if difference is None:
-        return {"pairs": 0, "difference": None, "difference_low": None, "difference_high": None, "p_value": None}
-    return {
-        "pairs": difference.n,
-        "difference": difference.value,
-        "difference_low": difference.low,
-        "difference_high": difference.high,
-        "p_value": difference.p_value,
-    }
-
-
-def _mean_of(records: Sequence[Record], key: str) -> float | None:
-    values = [r[key] for r in records if r.get(key) is not None]
+def _mean_reference(records: Sequence[Result]) -> float | None:
+    values = [r.reference for r in records if r.reference is not None]
     return statistics.mean(values).value if values else None
 
 
-def _by_seed(records: Iterable[Record]) -> dict[Hashable, float]:
-    return {r["seed"]: r["value"] for r in records if r["value"] is not None}
+def _by_seed(records: Iterable[Result]) -> dict[Hashable, float]:
+    return {r.seed: r.value for r in records if r.value is not None}
 
 
-def _grouped(records: Iterable[Record], keys: Sequence[str]) -> list[tuple[Any, list[Record]]]:
-    """Records by the values of some keys, in the order of their first appearance."""
-    groups: dict[Any, list[Record]] = {}
+def _grouped(records: Iterable[Result], *columns: str) -> dict[tuple[Hashable, ...], list[Result]]:
+    """Records by the values of some columns, in the order of their first appearance."""
+    groups: dict[tuple[Hashable, ...], list[Result]] = {}
     for record in records:
-        groups.setdefault(tuple(record[key] for key in keys), []).append(record)
-    return list(groups.items())
+        groups.setdefault(tuple(getattr(record, column) for column in columns), []).append(record)
+    return groups

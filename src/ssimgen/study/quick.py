@@ -21,7 +21,7 @@ from ssimgen.data import Source, Splits, load_images
 from ssimgen.models import VAE
 from ssimgen.models.vae import SUGGESTED_TAU
 from ssimgen.report import Verdict, write_report
-from ssimgen.report.tables import Record, matched, reach
+from ssimgen.report.tables import Result, Summary, matched, reach
 from ssimgen.study.execution import Outcome, is_finished
 from ssimgen.study.plan import Plan, PlannedRun, make_plan
 from ssimgen.study.progress import carry_on, complain
@@ -146,11 +146,11 @@ def _whole_seeds(plan: Plan, output: Path) -> list[int]:
 
 def _concluded(plan: Plan, output: Path) -> Verdict:
     """Tables, report and recommendation of what is finished."""
-    records = write_tables(plan, output)["results"]
+    records = write_tables(plan, output)
     finished = [output / run.folder for run in plan.runs if is_finished(run, output, plan.evaluation)]
     whole = _whole_seeds(plan, output)
     verdict = recommendation(
-        [record for record in records if record["seed"] in whole],
+        [record for record in records if record.seed in whole],
         plan.runs[0].training.iterations,
         finished=(len(finished), len(plan.runs)),
         left_out=[name for name in _SIZES[0][0] if name not in {run.variant for run in plan.runs}],
@@ -404,7 +404,7 @@ def _window(splits: Splits) -> int:
 
 
 def recommendation(
-    records: Sequence[Record],
+    records: Sequence[Result],
     iterations: int,
     *,
     finished: tuple[int, int] = (0, 0),
@@ -424,42 +424,39 @@ def recommendation(
         finished: how many runs are, and of how many.
         left_out: objectives that the study did not have the time for.
     """
-    seeds = len({record["seed"] for record in records})
+    seeds = len({record.seed for record in records})
     gaps = _gaps(seeds, finished, left_out)
     if seeds < 2:
         needed = "At least two seeds with every objective and temperature are needed: go on with the same command."
         return Verdict("No conclusion", (*gaps, needed))
     rows = matched(records)
-    rates = sorted({row["rate"] for row in rows})
+    rates = sorted({row.rate for row in rows if row.rate is not None})
     rate = rates[len(rates) // 2] if rates else None
-    judged = {row["variant"]: row for row in rows if row["rate"] == rate and _judges(row)}
+    judged = {row.variant: row for row in rows if row.rate == rate and row.score.key == JUDGE}
     baseline = judged.pop("l2", None)
-    compared = {name: row for name, row in judged.items() if row["difference"] is not None}
+    differences = {name: row.difference for name, row in judged.items() if row.difference is not None}
+    compared = {name: judged[name] for name in differences}
     if baseline is None or not compared:
         return _none(records, gaps)
-    better = [name for name, row in compared.items() if row["verdict"] == "better"]
-    best = min(better or compared, key=lambda name: compared[name]["difference"])
-    apart = sorted({r["variant"] for r in records} - {"l2", *compared})
+    better = [name for name, row in compared.items() if row.verdict == "better"]
+    best = min(better or compared, key=lambda name: differences[name])
+    apart = sorted({r.variant for r in records} - {"l2", *compared})
     return Verdict(
         _heading(compared, best),
         (
             f"Compared at a KL of {rate:.3g} nats by the distance of reconstructions from held-out images in a feature "
             f"network, on which none of the models was trained; smaller is better.{_reference(records)}",
-            *(_sentence(name, row, baseline) for name, row in compared.items()),
+            *(_sentence(name, difference, judged[name], baseline) for name, difference in differences.items()),
             *([f"Not compared, as their rates do not reach that far: {', '.join(apart)}."] if apart else []),
             *gaps,
-            f"The uncertainty is that of {baseline['seeds']} seeds. Each model was trained for {iterations} iterations "
+            f"The uncertainty is that of {baseline.seeds} seeds. Each model was trained for {iterations} iterations "
             "with one small network: longer training, another network or other weights can turn the order round.",
         ),
     )
 
 
-def _judges(record: Record) -> bool:
-    return scores.read(record["metric"]).key == JUDGE
-
-
-def _heading(compared: Mapping[str, Record], best: str) -> str:
-    verdicts = {row["verdict"] for row in compared.values()}
+def _heading(compared: Mapping[str, Summary], best: str) -> str:
+    verdicts = {row.verdict for row in compared.values()}
     if "better" in verdicts:
         return f"Structure helps on these images: train with {best}"
     if verdicts == {"worse"}:
@@ -469,9 +466,9 @@ def _heading(compared: Mapping[str, Record], best: str) -> str:
     return "No difference is shown on these images: there is no reason to leave l2"
 
 
-def _reference(records: Sequence[Record]) -> str:
+def _reference(records: Sequence[Result]) -> str:
     """How far the nearest training image is, which tells a good reconstruction from a bad one."""
-    values = [r["reference"] for r in records if _judges(r) and r.get("reference") is not None]
+    values = [r.reference for r in records if r.score.key == JUDGE and r.reference is not None]
     return f" For scale: the nearest training image is at {values[0]:.3g}." if values else ""
 
 
@@ -489,7 +486,7 @@ def _gaps(seeds: int, finished: tuple[int, int], left_out: Sequence[str]) -> lis
     return found
 
 
-def _none(records: Sequence[Record], gaps: Sequence[str]) -> Verdict:
+def _none(records: Sequence[Result], gaps: Sequence[str]) -> Verdict:
     """No conclusion, why, and what to do about it."""
     reached = ", ".join(f"{variant} {low:.3g} to {high:.3g}" for (_, variant), (low, high) in reach(records).items())
     return Verdict(
@@ -504,10 +501,10 @@ def _none(records: Sequence[Record], gaps: Sequence[str]) -> Verdict:
     )
 
 
-def _sentence(name: str, row: Record, baseline: Record) -> str:
-    change = 100 * row["difference"] / baseline["value"]
-    text = f"{name}: {row['value']:.3g} instead of {baseline['value']:.3g} ({change:+.0f}%"
-    if row["difference_low"] is not None:
-        ends = sorted(100 * row[key] / baseline["value"] for key in ("difference_low", "difference_high"))
+def _sentence(name: str, difference: float, row: Summary, baseline: Summary) -> str:
+    change = 100 * difference / baseline.value
+    text = f"{name}: {row.value:.3g} instead of {baseline.value:.3g} ({change:+.0f}%"
+    if row.difference_low is not None and row.difference_high is not None:
+        ends = sorted(100 * end / baseline.value for end in (row.difference_low, row.difference_high))
         text += f", 95% interval {ends[0]:+.0f}% to {ends[1]:+.0f}%"
-    return text + (f"; p = {row['p_adjusted']:.2g})" if row["p_adjusted"] is not None else ")") + f": {row['verdict']}."
+    return text + (f"; p = {row.p_adjusted:.2g})" if row.p_adjusted is not None else ")") + f": {row.verdict}."
