@@ -25,6 +25,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssimgen import scores
+
 ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "studies" / "results"
 TWO_SAMPLES = ROOT / "benchmarks" / "results" / "two_samples.json"
@@ -33,23 +35,16 @@ DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 Row = Mapping[str, str]
 
 RECONSTRUCTION = {
-    "PSNR, dB": 2,
-    "SSIM": 3,
-    "MS-SSIM": 3,
-    "feature distance": 3,
-    "kernel distance": 2,
-    "Frechet distance": 0,
+    "psnr": 2,
+    "ssim": 3,
+    "ms_ssim": 3,
+    "feature_distance": 3,
+    "kernel_distance": 2,
+    "frechet_distance": 0,
 }
-POINTS = {"KL, nats": 1, "PSNR, dB": 2, "SSIM": 3, "feature distance": 3, "kernel distance": 2, "Frechet distance": 0}
-SAMPLES = {
-    "kernel distance": 2,
-    "Frechet distance": 0,
-    "precision": 2,
-    "recall": 2,
-    "coverage": 2,
-    "class accuracy": 2,
-}
-"""Metric, by the beginning of its name -> decimals."""
+POINTS = {"kl": 1, "psnr": 2, "ssim": 3, "feature_distance": 3, "kernel_distance": 2, "frechet_distance": 0}
+SAMPLES = {"kernel_distance": 2, "frechet_distance": 0, "precision": 2, "recall": 2, "coverage": 2, "class_accuracy": 2}
+"""Key of a metric -> decimals."""
 
 JUDGED = ("mnist5k", "fashion")
 """Sets whose judgements are shown: on photographs, the feature network prefers a grey square to all models."""
@@ -86,12 +81,17 @@ def middle_rate(rows: Iterable[Row]) -> list[Row]:
     return chosen
 
 
-def find(rows: Iterable[Row], metric: str, **wanted: str) -> Row | None:
-    """The row of a metric, given by the beginning of its name, with the wanted values of other columns."""
+def find(rows: Iterable[Row], key: str, **wanted: str) -> Row | None:
+    """The row of the metric of that key with the wanted values of other columns."""
     for row in rows:
-        if re.match(rf"{re.escape(metric)}( \(|$)", row["metric"]) and all(row[k] == v for k, v in wanted.items()):
+        if scores.read(row["metric"]).key == key and all(row[k] == v for k, v in wanted.items()):
             return row
     return None
+
+
+def labels(keys: Iterable[str]) -> list[str]:
+    """What tables call metrics."""
+    return [scores.METRICS[key].label for key in keys]
 
 
 def cell(row: Row | None, digits: int) -> str:
@@ -125,7 +125,9 @@ def of_autoencoders(matched: list[Row], data: str) -> str:
     rows = [row for row in middle_rate(matched) if row["data"] == data and row["group"] == "vae"]
     variants = list(dict.fromkeys(row["variant"] for row in rows))
     lines = [[v, *(cell(find(rows, m, variant=v), digits) for m, digits in RECONSTRUCTION.items())] for v in variants]
-    return f"At a KL of {float(rows[0]['rate']):.1f} nats:\n\n" + table(["objective", *RECONSTRUCTION], lines, 1)
+    return f"At a KL of {float(rows[0]['rate']):.1f} nats:\n\n" + table(
+        ["objective", *labels(RECONSTRUCTION)], lines, 1
+    )
 
 
 def of_points(summary: list[Row], data: str) -> str:
@@ -137,7 +139,7 @@ def of_points(summary: list[Row], data: str) -> str:
         + [cell(find(rows, m, variant=variant, point=point), digits) for m, digits in POINTS.items()]
         for variant, point in arms
     ]
-    return table(["objective", "tau", *POINTS], lines, 2)
+    return table(["objective", "tau", *labels(POINTS)], lines, 2)
 
 
 def of_samples(summary: list[Row], results: list[Row], data: str) -> str:
@@ -152,7 +154,7 @@ def of_samples(summary: list[Row], results: list[Row], data: str) -> str:
     real = [find((row for row in rows if row["reference"]), m) for m in SAMPLES]
     values = [f"{float(r['reference']):z.{d}f}" if r else "" for r, d in zip(real, SAMPLES.values(), strict=True)]
     lines.append(["*real images*", "", "", *values])
-    return table(["model", "objective", "seconds", *SAMPLES], lines, 2)
+    return table(["model", "objective", "seconds", *labels(SAMPLES)], lines, 2)
 
 
 def of_pairs(summary: list[Row], matched: list[Row], results: list[Row]) -> str:
@@ -164,7 +166,7 @@ def of_pairs(summary: list[Row], matched: list[Row], results: list[Row]) -> str:
             line = [model, objective]
             for data in JUDGED:
                 wanted = {"data": data, "group": model, "variant": objective}
-                found = find(rows.get(model, summary), "kernel distance", **wanted)
+                found = find(rows.get(model, summary), "kernel_distance", **wanted)
                 line += [cell(found, 2), seconds(results, **wanted)]
             lines.append(line)
     return table(["model", "objective", *(name for data in JUDGED for name in (data, "seconds"))], lines, 2)

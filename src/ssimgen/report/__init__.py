@@ -2,7 +2,10 @@
 
 folders.py     run folders, and which of them may stand in one report
 statistics.py  means over seeds with intervals, paired comparisons, values at matched rate
-tables.py      every number, means over seeds, comparisons, models at matched rate
+tables.py      every number, means over seeds, models at matched rate
+arms.py        runs that differ only by their seed, in groups
+ranking.py     models by rows, metrics by columns, best first
+comparison.py  the same beside a baseline
 charts.py      inline SVG
 page.py        the page; report.html, report.css and report.js are its template
 """

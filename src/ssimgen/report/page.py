@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -18,11 +18,13 @@ from markupsafe import Markup
 from ssimgen import scores
 from ssimgen._files import writable_folder, write_atomically
 from ssimgen.report import tables
-from ssimgen.report.charts import Point, Series, line_chart, swatch
+from ssimgen.report.arms import Arm, Group, arms_of, groups_of
+from ssimgen.report.charts import Point, Series, line_chart
 from ssimgen.report.comparison import Comparison, comparisons
 from ssimgen.report.embedding import embed
 from ssimgen.report.folders import Run, read_runs
-from ssimgen.report.tables import Result, Summary, rank_key
+from ssimgen.report.ranking import ranking
+from ssimgen.report.tables import Result, Summary
 from ssimgen.scores import RANKED_BY, RATE, Score
 
 _NONE = "-"
@@ -97,11 +99,11 @@ def page(
     """The HTML of a report."""
     records = tables.records_of(runs, baseline)
     matched = tables.matched(records, rates)
-    arms = _arms(runs, records)
+    arms = arms_of(runs, records)
     summary = tables.summary(records)
     first = runs[0]
     shown = _pictured(arms, records, matched)
-    groups = _groups(arms)
+    groups = groups_of(arms)
     pictures = {(str(run.path), name): png for run, name, png in _all_pictures(shown)}
     real = next((png for png in (run.picture("real") for run in runs) if png), None)
     embedded = embed(pictures | ({("", "real"): real} if real else {}))
@@ -121,14 +123,14 @@ def page(
             seeds=sorted({run.seed for run in runs}),
             arms=arms,
             many_groups=len(groups) > 1,
-            rankings=[r for r in (_ranking(kind, summary, arms) for kind in RANKED_BY) if r],
+            rankings=[r for r in (ranking(kind, summary, arms) for kind in RANKED_BY) if r],
             withheld=_withheld(records),
             meanings=scores.meanings(r.score for r in sorted(summary, key=lambda r: r.kind != "rate")),
             matched=_by_group(at_rate),
             apart=_apart(records, at_rate),
             compared=comparisons(summary, lambda row: row.arm),
-            rates=[c for c in (_rate_charts(group, summary, first) for group in groups) if c["charts"]],
-            losses=[c for c in (_loss_charts(group, shown) for group in groups) if c["charts"]],
+            rates=[c for c in (_rate_charts(group, summary, first) for group in groups) if c.charts],
+            losses=[c for c in (_loss_charts(group, shown) for group in groups) if c.charts],
             galleries=_galleries(shown, embedded.uris),
             real=embedded.uris.get(("", "real")),
             compressed=embedded.note,
@@ -142,111 +144,9 @@ def page(
     )
 
 
-@dataclass(frozen=True)
-class Arm:
-    """Runs that differ only by their seed."""
-
-    group: str
-    variant: str
-    point: str
-    label: str  # with the group, where there are several
-    name: str  # without
-    runs: tuple[Run, ...]
-    baseline: bool
-
-
-@dataclass(frozen=True)
-class Group:
-    """Arms that are compared with each other; a colour a variant."""
-
-    name: str
-    arms: tuple[Arm, ...]
-
-    @property
-    def styles(self) -> dict[str, int]:
-        """The style of each variant in charts."""
-        return {variant: i for i, variant in enumerate(dict.fromkeys(arm.variant for arm in self.arms))}
-
-    def legend(self, variants: Iterable[str]) -> list[tuple[Markup, str]]:
-        """Marks and names of some variants."""
-        wanted = set(variants)
-        return [(Markup(swatch(style)), variant) for variant, style in self.styles.items() if variant in wanted]
-
-
-def _arms(runs: Sequence[Run], records: Sequence[Result]) -> list[Arm]:
-    """In the order of the runs, by groups, the baseline of each first."""
-    by_folder = {record.folder: record for record in records}
-    found: dict[tuple[str, str, str], list[Run]] = {}
-    for run in runs:
-        record = by_folder[str(run.path)]
-        found.setdefault((record.group, record.variant, record.point), []).append(run)
-    groups = {group for group, _, _ in found}
-    arms = []
-    for (group, variant, point), of_arm in found.items():
-        record = by_folder[str(of_arm[0].path)]
-        arm = record.arm
-        label = arm if len(groups) == 1 or arm == group else f"{group} {arm}"
-        ordered = tuple(sorted(of_arm, key=lambda run: run.seed))
-        arms.append(Arm(group, variant, point, label, arm, ordered, variant == record.baseline))
-    order = list(dict.fromkeys(arm.group for arm in arms))
-    variants = list(dict.fromkeys((arm.group, arm.variant) for arm in arms))
-    return sorted(
-        arms, key=lambda arm: (order.index(arm.group), not arm.baseline, variants.index((arm.group, arm.variant)))
-    )
-
-
-def _groups(arms: Sequence[Arm]) -> list[Group]:
-    found: dict[str, list[Arm]] = {}
-    for arm in arms:
-        found.setdefault(arm.group, []).append(arm)
-    return [Group(name, tuple(of_group)) for name, of_group in found.items()]
-
-
-# --- ranked tables ----------------------------------------------------------------------------------------------
-
-
-def _ranking(kind: str, summary: Sequence[Summary], arms: Sequence[Arm]) -> dict[str, Any] | None:
-    """A table of one kind of metrics: arms by rows, best first, and a row of real images."""
-    rows = [row for row in summary if row.kind in (kind, "rate") and row.score.metric.ranked]
-    metrics = list(dict.fromkeys(row.score for row in rows))
-    if not any(row.kind == kind for row in rows):
-        return None
-    rate = Score(RATE)
-    if rate in metrics:
-        metrics.remove(rate)
-        metrics = [rate, *metrics] if kind == "reconstruction" else metrics
-    cells = {(row.group, row.variant, row.point, row.score): row for row in rows}
-    columns = []
-    for metric in metrics:
-        of_metric = [row for row in rows if row.score == metric]
-        columns.append(
-            {
-                "score": metric,
-                "better": of_metric[0].better if metric != rate else "",
-                "best": _best(of_metric) if metric != rate else None,
-                "reference": next((row.reference for row in of_metric if row.reference is not None), None),
-            }
-        )
-    by = next((m for m in metrics if m.key == RANKED_BY[kind]), metrics[-1])
-    lines: list[dict[str, Any]] = []
-    for arm in arms:
-        line = [cells.get((arm.group, arm.variant, arm.point, metric)) for metric in metrics]
-        if any(cell is not None for cell in line):
-            lines.append({"label": arm.label, "seeds": len(arm.runs), "cells": line, "baseline": arm.baseline})
-    place = metrics.index(by)
-    lines.sort(key=lambda line: rank_key(line["cells"][place]))
-    return {"kind": kind, "columns": columns, "lines": lines, "by": place, "rated": rate in metrics}
-
-
 def _withheld(records: Sequence[Result]) -> list[tuple[str, str]]:
     """Metrics without a score, and why; each reason once."""
     return list(dict.fromkeys((r.metric, r.note) for r in records if r.value is None and r.note))
-
-
-def _best(rows: Sequence[Summary]) -> float | None:
-    if len({row.value for row in rows}) < 2:  # nothing to choose from
-        return None
-    return min(rows, key=rank_key).value
 
 
 # --- comparisons ------------------------------------------------------------------------------------------------
@@ -277,7 +177,24 @@ def _apart(records: Sequence[Result], found: Sequence[Comparison]) -> dict[str, 
 # --- charts -----------------------------------------------------------------------------------------------------
 
 
-def _rate_charts(group: Group, summary: Sequence[Summary], first: Run) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Chart:
+    """A drawing and its heading."""
+
+    title: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The charts of a group of models, which share a legend."""
+
+    group: str
+    legend: list[tuple[Markup, str]]
+    charts: list[Chart]
+
+
+def _rate_charts(group: Group, summary: Sequence[Summary], first: Run) -> Charts:
     """Quality against KL, a chart a metric: means over seeds, with their intervals."""
     rows = [r for r in summary if r.group == group.name]
     rate = {(r.variant, r.point): r.value for r in rows if r.score.key == RATE}
@@ -293,11 +210,11 @@ def _rate_charts(group: Group, summary: Sequence[Summary], first: Run) -> dict[s
             label = metric.short(first.evaluation["network"])
             better = {"higher": ", higher is better", "lower": ", lower is better"}
             title = label + next(better.get(r.better, "") for r in rows if r.score == metric)
-            charts.append({"title": title, "svg": Markup(line_chart(series, x_label=Score(RATE).label, y_label=label))})
-    return {"group": group.name, "legend": group.legend(variant for variant, _ in rate), "charts": charts}
+            charts.append(Chart(title, Markup(line_chart(series, x_label=Score(RATE).label, y_label=label))))
+    return Charts(group.name, group.legend(variant for variant, _ in rate), charts)
 
 
-def _loss_charts(group: Group, shown: Sequence[Arm]) -> dict[str, Any]:
+def _loss_charts(group: Group, shown: Sequence[Arm]) -> Charts:
     """Loss terms during training, a chart a term, of the first seed of each arm that is shown."""
     series: dict[str, list[Series]] = {}
     arms = [arm for arm in group.arms if arm in shown]
@@ -318,8 +235,8 @@ def _loss_charts(group: Group, shown: Sequence[Arm]) -> dict[str, Any]:
         log = min(values) > 0 and max(values) > 30 * min(values)
         title = key.removeprefix(f"{model}/").replace("/", ": ").replace("_", " ") + (", logarithmic" if log else "")
         svg = line_chart(lines, x_label="iteration", y_label=title, log=log)
-        charts.append({"title": title, "svg": Markup(svg)})
-    return {"group": group.name, "legend": group.legend(arm.variant for arm in arms), "charts": charts}
+        charts.append(Chart(title, Markup(svg)))
+    return Charts(group.name, group.legend(arm.variant for arm in arms), charts)
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------
