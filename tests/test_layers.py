@@ -1,8 +1,11 @@
 """Imports inside the library go only downward, and modules of one layer do not import each other."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import ssimgen
 
@@ -80,6 +83,17 @@ def test_imports_go_downward() -> None:
         if imported != unit(path) and LEVEL[imported] >= LEVEL[unit(path)]
     ]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("room", ["scores", "report"])
+def test_what_reads_runs_needs_no_torch(room: str) -> None:
+    """Nor does anything that it imports."""
+    seen, waiting = set(), {room}
+    while waiting:
+        seen |= waiting
+        files = [path for path in SOURCE.rglob("*.py") if unit(path) in waiting]
+        assert not [path.name for path in files if re.search(r"^\s*(import|from) torch\b", path.read_text(), re.M)]
+        waiting = {imported for path in files for _, imported in imports(path)} - seen
 
 
 def test_the_loop_knows_no_model() -> None:
