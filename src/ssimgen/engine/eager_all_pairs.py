@@ -115,5 +115,7 @@ def _patches(x: Float[Tensor, "n C H W"], window: Window) -> tuple[Float[Tensor,
     weights = torch.outer(taps, taps).flatten()
     patches = x.unfold(2, window.size, window.stride).unfold(3, window.size, window.stride)  # (n, C, h, w, k, k)
     patches = patches.flatten(-2).flatten(1, 3).transpose(0, 1)  # (P, n, q)
-    mean = patches @ weights
-    return mean, (patches - mean[..., None]) * (2 * window.beta * weights).sqrt()
+    centre = patches[..., len(weights) // 2, None]  # about which flat patches are exactly 0, however bright
+    about = patches - centre
+    mean = about @ weights
+    return centre[..., 0] + mean, (about - mean[..., None]) * (2 * window.beta * weights).sqrt()

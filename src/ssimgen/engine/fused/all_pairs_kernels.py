@@ -485,16 +485,19 @@ def gradients_kernel(
                                     s = fma(four_beta * mx, my, C) * r  # 1 - d^2
                                     G = W * r
                                     B, U = G * s, rho * two_beta * G
+                                    tx, ty = U * fma(s, mx, negative(my)), U * fma(s, my, negative(mx))
                                 else:
-                                    r, m = reciprocal(D * E), mx - my
+                                    r = reciprocal(D * E)
                                     over_d, over_e = E * r, D * r
-                                    s, s2 = fma(negative(m * m), over_e, one), C * over_d  # s1, s2
+                                    s2 = C * over_d
                                     G, U = W * over_d, rho * W * over_e
                                     if PRODUCT:
-                                        G, U = G * s, U * s2
+                                        G, U = G * (fma(mx + mx, my, c1) * over_e), U * s2
                                     B = G * s2
-                                ax = fma(G, fy, U * fma(s, mx, negative(my)))
-                                ay = fma(G, fx, U * fma(s, my, negative(mx)))
+                                    # s1 mx - my = (mx - my) (my (mx + my) + c1) / E, where nothing cancels
+                                    m, T = mx + my, U * ((mx - my) * over_e)
+                                    tx, ty = T * fma(my, m, c1), negative(T) * fma(mx, m, c1)
+                                ax, ay = fma(G, fy, tx), fma(G, fx, ty)
                             store(room.column, p * LANES, G)
                             to = place * SLOPES * LANES
                             store(slopes_y, to, load(slopes_y, to) + ay)
