@@ -62,7 +62,7 @@ class _Limits(NamedTuple):
 
 _LIMITS = {
     np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 300 * _UNIT_C2, 1e25, 1e-3),
-    np.dtype(np.float64): _Limits(1e7, 1e7, 1e100, 1e8 * _UNIT_C2, 1e100, 1e-9),
+    np.dtype(np.float64): _Limits(1e7, 1e7, 1e100, 1e7 * _UNIT_C2, 1e100, 1e-9),
 }
 
 _Beyond = tuple[Tensor, Tensor | None]  # which images of x and y (None: x itself) the number format cannot hold
