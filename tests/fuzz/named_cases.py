@@ -38,6 +38,7 @@ def cases() -> dict[str, Case]:
     nan, inf = with_pixels(x, (hole, torch.nan)), with_pixels(x, (hole, torch.inf))
     kelvin, kelvin_too = ((273.15 + 0.01 * z.double()).float() for z in (x, y))
     flat, brighter = (torch.full((2, 1, 16, 16), level, dtype=torch.float64) for level in (0.3, 0.8))
+    halves = with_pixels(torch.ones_like(x), ((..., slice(8, None)), 1.4))
     found = {
         # squares of huge pixels left float32: 0.0 for a diverged batch, other numbers in between, NaN without gradient
         "a diverged batch against its targets": Case("loss", x * 1e9, y, GAUSSIAN, 1.0, to="x"),
@@ -88,6 +89,21 @@ def cases() -> dict[str, Case]:
         ),
         # E z^2 - (E z)^2 in float64 beside c2 = 1e-11
         "float64 and a tiny k2": Case("ssim", wide * 1e-3, (other > 0).double(), APART, 1.0, k2=3e-6),
+        # s1 as 1 - (mx - my)^2 / E has no digits left where it is small
+        "all pairs, gradient to bright flat images against black": Case(
+            "all ssim", 0 * x, brighter.float(), SMALL, 1.0, to="y"
+        ),
+        # the rounding error of the mean of a bright patch is no contrast
+        "all pairs, huge flat patches": Case(
+            "all distance", x, 5e18 * halves, Window.gaussian(7, 3.1, stride=4), 1.0, form="sum"
+        ),
+        # d is a constant, and noise in its last bits: a mean that rounds is as large a difference
+        "equal but for a constant": Case("loss", x, x + 0.3, GAUSSIAN, 1.0, form="centred", squared=False, to="xy"),
+        # 2 z - 2 m is not quite 0 in windows of one pixel, and is divided by c2
+        "one pixel a window, nearly equal": Case(
+            "distance", wide, wide + 1e-6 * other, Window((1.0,)), 1.0, k1=100.0, k2=1e-4, form="sum", squared=False
+        ),
+        "one pixel a window, which has no variance": Case("distance", x, y, Window((1.0,)), 1.0, form="centred"),
     }
     for name, case in found.items():
         case.name = name

@@ -210,6 +210,7 @@ def _check_features(case, kind, report):
     )
     rows = [z.reshape(len(z), -1) for z in (x, y)]
     report.calls += 1
+    lo, hi = (float(x.dtype.type(end)) for end in (lo, hi))  # as the images can have them
     inside = all(((lo <= z.astype(LONG)) & (z.astype(LONG) <= hi)).all() for z in (x, y))
     try:
         a, b = (f.astype(LONG) for f in (transformer.fit(rows[0]).transform(rows[0]), transformer.transform(rows[1])))

@@ -115,7 +115,7 @@ def _moments(x: Float[Tensor, "B C H_c W_c"], y: Float[Tensor, "B C H_c W_c"], w
 def _mean_and_variance(z: Float[Tensor, "B C H_c W_c"], window: Window) -> tuple[Tensor, Tensor]:
     """Windowed mean and variance."""
     if window.size == 1:
-        return z, torch.zeros_like(z)
+        return z, 0 * z  # NaN for NaN, and within the graph
     origin = z.detach().mean((-2, -1), True)
     origin = torch.where(origin.isfinite(), origin, 0.0)
     z = z - origin

@@ -7,10 +7,11 @@ the groups one after the other. Nothing of a pair is kept: the backward pass com
 Only plain float32 and float64 tensors come here (see `ssimgen.engine`). Second derivatives are those of the eager
 engine: a backward pass that must itself be differentiable differentiates it.
 
-Statistics of an image tell how exact its pairs will be in its number format (see `kernels.image_kernels`). Pairs with
-images for which that is not enough (flat areas in several tones, pixels far outside of the range, NaN) are computed
-anew in float64, and where that is not enough, one by one. So are those of images that are nearly equal to others, whose
-distance would be the rounding error of large terms. Where they are few, they are computed one by one at once.
+Statistics of an image tell how exact its pairs will be in its number format (see `kernels.preparation_kernel`). Pairs
+with images for which that is not enough (flat areas in several tones, pixels far outside of the range, NaN) are
+computed anew in float64, and where that is not enough, one by one. So are those of images that are nearly equal to
+others, whose distance would be the rounding error of large terms. Where they are few, they are computed one by one at
+once.
 """
 
 from __future__ import annotations
@@ -311,13 +312,13 @@ class _AllPairs:
         self.columns = _even_part(self.across, max(1, min(_COLUMNS, _MULTIPLICATIONS // self.window.size)))
         self.panels = self._cut(channels, down)
         self.rows = _even_part(min(panel.down for panel in self.panels), _ROWS)
-        self.images = kernels.image_kernels(self.window.size, self.window.stride, self.lanes)
+        self.prepare = kernels.preparation_kernel(self.lanes)
         self.tile = (self.window.size, self.window.stride, patch.form, self.columns, self.rows, self.lanes)
 
         beta, self.scale = self.window.beta, math.sqrt(_UNIT_C2 / patch.c2)
         self.c1 = 0.0 if patch.form == "uncentred" else patch.c1 * self.scale**2  # which has no luminance
         taps = np.array(self.window.taps, self.dtype)
-        self.units = kernels.Units(patch.lo, self.scale, _UNIT_C2, beta, taps.astype(np.float64))
+        self.units = kernels.Units(patch.lo, self.scale, _UNIT_C2, beta, taps.astype(np.float64), self.window.stride)
         constants = np.array([self.c1, 2 * _UNIT_C2, 2 * beta, 1 / math.sqrt(2 * beta)], self.dtype)
         self.request = kernels.Request(taps, constants, 1 / (channels * down * self.across), itself, *steps)
         self.lock = threading.Lock()
@@ -476,7 +477,7 @@ class _Group:
         planes = np.ascontiguousarray(self._panel.of(images, first, min(first + self._pairs.lanes, end)))
         self.arrays = self.arrays._replace(first=first, members=len(planes))
         of_panel = grades[self._index]
-        self._pairs.images.prepare(planes, self._pairs.units, self._preparation, self.arrays, of_panel)
+        self._pairs.prepare(planes, self._pairs.units, self._preparation, self.arrays, of_panel)
 
 
 class _GroupWithGradient(_Group):
@@ -509,7 +510,8 @@ class _GroupWithGradient(_Group):
         pairs, panel, group = self._pairs, self._panel, self.arrays
         own = np.empty((group.members, panel.height, pairs.width), pairs.dtype)
         scale = math.sqrt(2 * pairs.window.beta) * pairs.scale
-        pairs.images.finish(group, self.sums, pairs.request.taps, scale, self._spread_rows, self._spread_pixels, own)
+        close = kernels.closing_kernel(pairs.window.size, pairs.window.stride, pairs.lanes)
+        close(group, self.sums, pairs.request.taps, scale, self._spread_rows, self._spread_pixels, own)
         with pairs.lock:  # several blocks of the first set may meet the same group
             panel.of(gradient, group.first, group.first + group.members)[:] += own
 

@@ -120,13 +120,14 @@ class GradientRoom(NamedTuple):
 
 
 class Units(NamedTuple):
-    """Images count as (x - low) scale, which makes c2 what it is here."""
+    """Images count as (x - low) scale, which makes c2 what it is here; and the window."""
 
     low: float
     scale: float
     c2: float
     beta: float
     taps: _Array
+    stride: int
 
 
 class PreparationRoom(NamedTuple):
@@ -138,22 +139,15 @@ class PreparationRoom(NamedTuple):
     variances: _Array
 
 
-class ImageKernels(NamedTuple):
-    """Steps for the images of one group: statistics before the pairs, and the gradient from the sums over pairs."""
-
-    prepare: Callable[..., None]
-    finish: Callable[..., None]
-
-
 def lanes_of(dtype: np.dtype[Any]) -> int:
     """How many numbers of a dtype a vector of this CPU holds."""
     return REGISTER_BYTES // dtype.itemsize
 
 
 @cache
-def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
-    """The steps for windows of `size` and `stride`."""
-    SIZE, STRIDE, LANES = size, stride, lanes
+def preparation_kernel(lanes: int) -> Callable[..., None]:
+    """Statistics of the images of one group, for any window: the loops over taps cost little beside the pairs."""
+    LANES = lanes
 
     @no_type_check
     def prepare(images, units, room, group, grades):
@@ -169,11 +163,12 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
         """
         members, height, width = images.shape
         low, scale, beta, taps = units.low, units.scale, units.beta, units.taps
+        size, stride = len(taps), units.stride
         pixels, ring, means, variances = room.pixels, room.ring, room.means, room.variances
         y, statistics = group.pixels, group.statistics
         across, down = statistics.shape[0], statistics.shape[1]
         norm = 0.0
-        for k in range(SIZE):
+        for k in range(size):
             norm += taps[k]
         norm *= norm  # sum of the window's weights: 1 but for rounding
         over_norm, factor, half_c2 = spread(means, 1 / norm), spread(means, beta), spread(means, units.c2 / 2)
@@ -183,17 +178,17 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
         noises, sizes, contrasts = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
         ready = 0
         for p in range(down):
-            ready = max(ready, p * STRIDE)
-            while ready < p * STRIDE + SIZE:
+            ready = max(ready, p * stride)
+            while ready < p * stride + size:
                 for k in range(LANES):
                     row = images[min(k, members - 1), ready]  # empty lanes repeat the last image
                     for c in range(width):
                         pixels[c, k] = (row[c] - low) * scale
-                slot = ready % SIZE * across
+                slot = ready % size * across
                 for at in range(0, across * LANES, lanes_in(means)):
-                    first = at // LANES * STRIDE * LANES + at % LANES
+                    first = at // LANES * stride * LANES + at % LANES
                     mean, square = zero, zero
-                    for t in range(SIZE):
+                    for t in range(size):
                         u = load(pixels, first + t * LANES)
                         weighted = spread(means, taps[t]) * u
                         mean = mean + weighted
@@ -203,8 +198,8 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
                 ready += 1
             for at in range(0, across * LANES, lanes_in(means)):
                 mean, square = zero, zero
-                for t in range(SIZE):
-                    slot = (p * STRIDE + t) % SIZE * 2 * across * LANES + at
+                for t in range(size):
+                    slot = (p * stride + t) % size * 2 * across * LANES + at
                     tap = spread(means, taps[t])
                     mean = fma(tap, load(ring, slot), mean)
                     square = fma(tap, load(ring, slot + across * LANES), square)
@@ -240,6 +235,14 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
                     statistics[q, p, 0, k] = root / np.sqrt(norm) * (means[p, q, k] - shifts[k])
                     statistics[q, p, 1, k] = means[p, q, k] / norm
                     statistics[q, p, 2, k] = 2 * variances[p, q, k]
+
+    return compiled(prepare)
+
+
+@cache
+def closing_kernel(size: int, stride: int, lanes: int) -> Callable[..., None]:
+    """The gradient of the images of one group from the sums over pairs."""
+    SIZE, STRIDE, LANES = size, stride, lanes
 
     @no_type_check
     def finish(group, sums, taps, scale, spread_rows, spread_pixels, out):
@@ -278,7 +281,7 @@ def image_kernels(size: int, stride: int, lanes: int) -> ImageKernels:
                 for c in range(width):
                     out[k, r, c] = gradient_y[r, c, k]
 
-    return ImageKernels(compiled(prepare), compiled(finish))
+    return compiled(finish)
 
 
 @cache

@@ -59,17 +59,19 @@ class Trust(NamedTuple):
 
     product: N E, whose factor N is that of the greatest trusted mean, and E that of a strong contrast beside it.
     cancelled: how many times a gradient its cancelling terms may be, so that 1e-4 of it is right.
+    least: d^2 above which rounding errors of means of d cannot be seen in the slope of d, nor in d itself.
     """
 
     product: float
     cancelled: float
+    least: float
 
 
 def trust(patch: PatchDistance, dtype: Any) -> Trust:
     """The greatest trusted mean is one whose rounding error cannot be seen in d^2 beside sqrt(2 c2)."""
-    means, products, cancelled = (60.0, 1e12, 100.0) if dtype == np.float32 else (6e8, 1e30, 2e8)
+    means, products, cancelled, least = (60.0, 1e12, 100.0, 1e-6) if dtype == np.float32 else (6e8, 1e30, 2e8, 1e-20)
     greatest_N = min(1 + means**2 * patch.c2 / patch.c1, products)
-    return Trust(100 * greatest_N, cancelled)
+    return Trust(100 * greatest_N, cancelled, least)
 
 
 def constants(patch: PatchDistance, dtype: Any) -> NDArray[Any]:

@@ -150,12 +150,13 @@ def _mean_and_gradients(
     walk = _walk(pair_kernels.gradients_kernel, x, y, patch, beyond_last, 4, *outputs)
     cancelled, slopes_x, slopes_y = walk.extremes[1:]
     slopes = np.minimum(slopes_x, slopes_y) if needs[1] else slopes_x
-    imprecise = walk.beyond | ~(cancelled <= walk.trust.cancelled * slopes)
+    outside = walk.beyond
+    imprecise = outside | ~(cancelled <= walk.trust.cancelled * slopes)
     for planes, wide_x, wide_y in _widened(imprecise, x, y):
         factors = None if upstream is None else upstream.detach()[planes][:, None].double()
         wider = _wider(_mean_and_gradients, _by_eager_engine, x)
         means, *gradients = wider(wide_x, wide_y, patch, needs, factors)
-        beyond = torch.from_numpy(walk.beyond).view(x.shape[:2])[planes]
+        beyond = torch.from_numpy(outside).view(x.shape[:2])[planes]
         walk.means[planes] = torch.where(beyond, means[:, 0].to(x.dtype), walk.means[planes])
         for gradient, wide in zip((g_x, g_y), gradients, strict=True):
             if gradient is not None and wide is not None:
@@ -200,8 +201,9 @@ class _Walk(NamedTuple):
 
     @property
     def beyond(self) -> _Array:
-        """Planes beyond the number format."""
-        outside: _Array = ~(self.extremes[0] <= self.trust.product)
+        """Planes beyond the number format, or so nearly equal that its rounding errors are all that differs."""
+        means = self.means.numpy().ravel()
+        outside: _Array = ~(self.extremes[0] <= self.trust.product) | ((means > 0) & (means < self.trust.least))
         return outside
 
 
