@@ -324,7 +324,9 @@ def test_a_terminal_that_hangs_up_twice_does_not_cost_the_checkpoint(tmp_path: P
 
 
 CLOSED = """
+import signal
 import sys
+import time
 from pathlib import Path
 from toys import Toy, images
 from ssimgen.training import Hook, Interrupted, Training, train
@@ -332,7 +334,8 @@ from ssimgen.training import Hook, Interrupted, Training, train
 def closed(_, done):
     if done == 5:
         print("ready", flush=True)
-        sys.stdin.read()  # until the terminal closes
+        while signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # until the end of the terminal was noticed
+            time.sleep(0.01)
     return {}
 
 try:
@@ -353,7 +356,7 @@ def test_a_terminal_that_closes_below_the_bar_is_told_as_such(tmp_path: Path) ->
     seen = b""
     with contextlib.suppress(OSError):
         while b"ready" not in seen:
-            seen = os.read(terminal, 10_000)
+            seen += os.read(terminal, 10_000)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 128 + signal.SIGHUP
     assert latest(tmp_path / "run").name == "00000005.safetensors"
