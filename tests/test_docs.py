@@ -106,3 +106,19 @@ def test_weight_of_the_border(window: Window, corner: float, edge: float, middle
         other[..., row, column] = 1
         square = distance(grey, other, data_range=1.0, window=window, squared=True)
         assert square.item() == pytest.approx(expected, rel=0.05)
+
+
+def test_the_drawing_of_the_rooms_is_that_of_the_code() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "rooms.py"))
+    rooms, row, imports = script["rooms"], script["row"], script["imports"]
+    assert script["DRAWING"].read_text() == script["drawing"](), (
+        "docs/rooms.svg is not up to date: python docs/rooms.py"
+    )
+    assert all(row(room) > row(below) for room in rooms() for below in imports(room))
+
+
+def test_the_walks_name_files_that_exist() -> None:
+    named = re.findall(r"`([\w/]+\.py)`", (ROOT / "docs" / "architecture.md").read_text())
+    paths = {name for name in named if not name.startswith(("docs/", "tests/"))}
+    assert len(paths) > 30
+    assert sorted(path for path in paths if not (ROOT / "src" / "ssimgen" / path).is_file()) == []
