@@ -78,10 +78,10 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def found(module: str) -> dict[str, dict[str, Any]]:
-    """Numbers and words that stand in for what is not said, of everything public that a module defines."""
+    """Numbers and words that stand in for what is not said, of everything public that a module or package defines."""
     home = import_module(f"ssimgen.{module}")
     public = {name: value for name, value in vars(home).items() if not name.startswith("_")}
-    public = {name: value for name, value in public.items() if getattr(value, "__module__", "") == home.__name__}
+    public = {n: v for n, v in public.items() if f"{getattr(v, '__module__', '')}.".startswith(f"{home.__name__}.")}
     for name, value in list(public.items()):
         if inspect.isclass(value):
             methods = (method for method in vars(value) if not method.startswith("_"))

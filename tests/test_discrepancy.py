@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssimgen import Window, discrepancy
+from ssimgen import Window
 from ssimgen._request import FORMS
 from ssimgen.discrepancy import (
     MeanEmbedding,
@@ -22,9 +22,10 @@ from ssimgen.discrepancy import (
     energy_distance,
     mmd2,
     permutation_test,
-    shared_points,
+    two_sample,
     two_sample_test,
 )
+from ssimgen.discrepancy.two_sample import shared_points
 from ssimgen.kernels import SSIM, DistanceInduced, Gaussian, Kernel, centred_gram, median_distance
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 
@@ -446,7 +447,7 @@ def test_the_median_is_that_of_the_pooled_sample() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = points(13, 0), points(10, 1) + 0.2
     whole = two_sample_test(x, y, RBF, permutations=50)
-    monkeypatch.setattr(discrepancy, "_BLOCK", 4)
+    monkeypatch.setattr(two_sample, "_BLOCK", 4)
     parts = two_sample_test(x, y, RBF, permutations=50)
     torch.testing.assert_close(parts.null, whole.null, rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(parts.witness_y, whole.witness_y, rtol=1e-12, atol=1e-15)

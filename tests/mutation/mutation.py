@@ -46,8 +46,16 @@ TESTS: dict[str, list[list[str]]] = {
     "_request": [[*_SIMILARITY], ["test_arguments.py", "test_pairwise.py"]],
     "_scales": [["test_scales.py"], ["test_losses.py", "test_presets.py"]],
     "pairwise": [["test_pairwise.py"]],
-    "kernels": [["test_kernels.py"], ["test_discrepancy.py", "test_features.py"]],
-    "discrepancy": [["test_discrepancy.py"], ["test_losses_of_samples.py", "test_streaming.py", "test_kernels.py"]],
+    **{
+        f"kernels/{name}": [["test_kernels.py"], ["test_discrepancy.py", "test_features.py"]]
+        for name in ("kernel", "distance", "similarity")
+    },
+    "discrepancy/matrices": [
+        ["test_discrepancy.py"],
+        ["test_losses_of_samples.py", "test_streaming.py", "test_kernels.py"],
+    ],
+    "discrepancy/embedding": [["test_discrepancy.py"], ["test_features.py"]],
+    "discrepancy/two_sample": [["test_discrepancy.py"], ["evaluation/test_sets.py"]],
     "report/statistics": [["report/test_statistics.py"]],
     "_holm": [["test_holm.py"]],
     "objectives/structure": [["objectives"]],

@@ -19,7 +19,8 @@ from ssimgen._arguments import choice
 from ssimgen._holm import holm
 from ssimgen._request import DEFAULT_WINDOW, patch_distance
 from ssimgen.components import PARTS, Component, deviations, means
-from ssimgen.discrepancy import TwoSampleResult, check_level, permutation_test, shared_points
+from ssimgen.discrepancy import TwoSampleResult, permutation_test
+from ssimgen.discrepancy.two_sample import check_level, shared_points
 from ssimgen.engine import Form
 from ssimgen.kernels import SSIM, DistanceInduced
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
