@@ -94,6 +94,14 @@ def in_common(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(x.to(dtype) for x in tensors)
 
 
+def of_one_dtype(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """x and y, points of any kind, in the wider dtype if both are floating-point of two."""
+    if x.dtype == y.dtype or not (x.is_floating_point() and y.is_floating_point()):
+        return x, y
+    x, y = in_common(x, y)
+    return x, y
+
+
 def _check_tensor(name: str, x: object) -> None:
     if isinstance(x, Tensor):
         return

@@ -212,7 +212,7 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             ValueError, TypeError: options out of range, rows that are not images of `image_shape`, values outside
                 `data_range` or not finite.
         """
-        rows = validate_data(self, X, dtype=(np.float64, np.float32))
+        rows = validate_data(self, _readable(X), dtype=(np.float64, np.float32))
         if self.data_range is None:
             raise ValueError("data_range has no default: pass 1.0 for values in [0, 1], 255 for bytes, or (lo, hi)")
         self._lo, self._length = lo_and_length(self.data_range)
@@ -233,7 +233,7 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def transform(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
         """phi of each row of X, (n, features), in the dtype of X."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        rows = validate_data(self, _readable(X), dtype=(np.float64, np.float32), reset=False)
         self._check_range(rows)
         features = np.empty((len(rows), self._n_features_out), rows.dtype)
         for chunk in gen_batches(len(rows), max(1, _CHUNK // self._width)):
@@ -311,6 +311,11 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             features = np.concatenate(factors, -1)
         flat: Array = features.reshape(len(X), -1) / math.sqrt(x.shape[1])
         return flat
+
+
+def _readable(X: ArrayLike) -> ArrayLike:
+    """X without bfloat16, which NumPy does not know."""
+    return X.float() if isinstance(X, torch.Tensor) and X.dtype == torch.bfloat16 else X
 
 
 def _widened(u: Array) -> tuple[Array, Array]:

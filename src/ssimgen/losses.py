@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ssimgen._arguments import choice, plain
+from ssimgen._arguments import choice, of_one_dtype, plain
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, checked_options
 from ssimgen.discrepancy import energy_distance, mmd2
 from ssimgen.engine import Form
@@ -204,6 +204,7 @@ class MMDLoss(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of the sample x against y, (n, ...) and (m, ...): 0-d."""
+        x, y = of_one_dtype(x, y)
         value = mmd2(self.kernel(x), self.kernel(x, y), self.kernel(y), unbiased=self.unbiased)
         return root(value) if self.root else value
 
@@ -235,4 +236,5 @@ class EnergyLoss(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of the sample x against y, (n, ...) and (m, ...): 0-d."""
+        x, y = of_one_dtype(x, y)
         return energy_distance(self.metric(x), self.metric(x, y), self.metric(y), unbiased=self.unbiased)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssimgen._arguments import choice
+from ssimgen._arguments import choice, image_batches
 from ssimgen._holm import holm
 from ssimgen._request import DEFAULT_WINDOW, patch_distance
 from ssimgen.components import PARTS, Component, deviations, means
@@ -117,7 +117,7 @@ def compare_sets(
     ============  ====================================================================================================
 
     Args:
-        x, y: the sets.
+        x, y: the sets; of two dtypes, in the wider one.
         kernel: what is compared, as in the table.
         form: of the structural distance, as :func:`ssimgen.distance`.
         window, k1, k2: as :func:`ssimgen.ssim`.
@@ -125,8 +125,8 @@ def compare_sets(
         track: passes on what it iterates over, for a progress bar.
 
     Raises:
-        ValueError: as :func:`ssimgen.discrepancy.permutation_test`; images smaller than the window; a kernel whose
-            bandwidth would be 0, because most images are equal.
+        TypeError, ValueError: as :func:`ssimgen.discrepancy.permutation_test`; images smaller than the window; a
+            kernel whose bandwidth would be 0, because most images are equal.
 
     Example:
         >>> import torch
@@ -137,6 +137,7 @@ def compare_sets(
         (0.01, ['luminance', 'contrast', 'structure', 'pixels'])
     """
     choice("kernel", kernel, KERNELS)
+    x, y = image_batches(x, y)
     check_level(len(x), len(y), permutations, level)
     options: dict[str, Any] = {"data_range": 1.0, "window": window, "k1": k1, "k2": k2}
     metrics: dict[str, Metric] = {**{part: Component(part, **options) for part in PARTS}, "pixels": Euclidean()}

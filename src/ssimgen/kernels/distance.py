@@ -153,6 +153,8 @@ class DistanceInduced(Kernel):
         return False
 
     def __call__(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
+        if y is not None:
+            x, y = arguments.of_one_dtype(x, y)
         base = self.base.to(x.device)
         to_x = self.metric(x, base)  # (n, 1)
         to_y = to_x if y is None else self.metric(y, base)  # (m, 1)

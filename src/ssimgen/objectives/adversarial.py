@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssimgen import engine
-from ssimgen._arguments import choice
+from ssimgen._arguments import choice, in_common
 from ssimgen._request import patch_distance, patches
 from ssimgen.batches import gathered
 from ssimgen.discrepancy import energy_distance
@@ -129,8 +129,9 @@ class Perceptual:
             return Reconstruction(self.error, self.structure)(generated, real).mean()
         generated, real = gathered(generated), gathered(real)  # all devices' images: it is not a mean over images
         with torch.autocast(real.device.type, enabled=False):
+            real, generated = in_common(real, generated)
             within = None if labels is None else gathered(labels)
-            return energy_distance_within_classes(self.metric(), real.float(), generated.float(), within)
+            return energy_distance_within_classes(self.metric(), real, generated, within)
 
     def metric(self) -> Metric:
         """D of the kind "energy": structural or, where the error is "l2", Euclidean."""

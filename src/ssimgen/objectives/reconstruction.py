@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ssimgen._arguments import choice
+from ssimgen._arguments import choice, in_common
 from ssimgen.objectives.structure import Structure
 
 Objective = Literal["l2", "l1", "bce", "ssim", "ms_ssim", "mix"]
@@ -69,9 +69,10 @@ class Reconstruction:
             raise ValueError(f"alpha must be a fraction in [0, 1], got {self.alpha}")
 
     def __call__(self, y: Float[Tensor, "B C H W"], x: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
-        """The error of y as a reconstruction of x, one an image, in float32."""
+        """The error of y as a reconstruction of x, one an image, in float32, or float64 where x or y is."""
         with torch.autocast(x.device.type, enabled=False):  # errors are small differences: full precision
-            return OBJECTIVES[self.name](self, y.float(), x.float())
+            y, x = in_common(y, x)
+            return OBJECTIVES[self.name](self, y, x)
 
 
 def _l2(_: Reconstruction, y: Tensor, x: Tensor) -> Tensor:
