@@ -1,6 +1,7 @@
 """The catalogue of metrics: what each is called, which way it is better, what it looks at, and what it means.
 
-A new metric is an entry of :data:`METRICS` and a function in :mod:`ssimgen.evaluation.tables` that computes it. Tables,
+A new metric is an entry of :data:`METRICS` and one of the function that computes it, in `OF_SAMPLES` or
+`OF_RECONSTRUCTIONS` of :mod:`ssimgen.evaluation.samples` and :mod:`~ssimgen.evaluation.reconstruction`. Tables,
 reports, their glossary and comparisons know metrics by their keys; files hold labels, which :func:`read` turns back.
 
 A model trained with SSIM wins in SSIM; that proves little. :func:`trained_on` says for a score and the configuration of

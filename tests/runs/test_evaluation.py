@@ -17,7 +17,8 @@ from ssimgen.cli import main
 from ssimgen.commands.evaluate import print_table
 from ssimgen.data import Source, Splits, load_images
 from ssimgen.evaluation import Estimate, FeatureNetwork, evaluate_samples
-from ssimgen.evaluation.tables import OF_RECONSTRUCTIONS
+from ssimgen.evaluation.reconstruction import OF_RECONSTRUCTIONS
+from ssimgen.evaluation.samples import OF_SAMPLES, of_images
 from ssimgen.models import CGMMN, GMMN, VAE, CGMMNConfig, GMMNConfig, Model, VAEConfig
 from ssimgen.models.networks import Network
 from ssimgen.models.vae import kl_to_standard_normal
@@ -127,6 +128,17 @@ def test_a_metric_is_one_entry_and_the_function_that_computes_it(
     assert f"<dt>{label}</dt><dd>{meaning}</dd>" in page
     assert f"{label}, lower is better" in page  # a chart
     assert page.count(f'<button type="button">{label}&nbsp;') == 2  # in the ranking, and beside the baseline
+
+
+def test_so_is_one_of_samples(vae_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meaning = "the mean of all pixels."
+    monkeypatch.setitem(METRICS, "brightness", Metric("brightness", "reference", meaning=meaning))
+    monkeypatch.setitem(OF_SAMPLES, "brightness", of_images(lambda images, _: images.mean((1, 2, 3))))
+    row = rows_of(evaluate_run(vae_run, OPTIONS, network=PIXELS), "samples")["brightness"]
+    assert row["reference"] == pytest.approx(0.5, abs=0.05)
+    assert row["n"] == 40
+    page = write_report([vae_run], tmp_path / "report").read_text()
+    assert f"<dt>brightness</dt><dd>{meaning}</dd>" in page
 
 
 def test_pictures_are_of_the_run(vae_run: Path) -> None:

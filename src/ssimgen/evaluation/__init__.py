@@ -16,8 +16,9 @@ from ssimgen.evaluation.feature_networks import FeatureNetwork, efficientnet_lit
 from ssimgen.evaluation.images import Nearest, nearest, sharpness
 from ssimgen.evaluation.manifolds import coverage, density, precision, recall
 from ssimgen.evaluation.parzen import parzen_bandwidth, parzen_log_likelihood
-from ssimgen.evaluation.reconstruction import feature_distance, psnr
-from ssimgen.evaluation.tables import ClassLabels, Row, SampleOptions, evaluate_reconstructions, evaluate_samples
+from ssimgen.evaluation.reconstruction import evaluate_reconstructions, feature_distance, psnr
+from ssimgen.evaluation.rows import Row
+from ssimgen.evaluation.samples import ClassLabels, SampleOptions, evaluate_samples
 
 __all__ = [
     "Bootstrap",

@@ -43,7 +43,7 @@ from ssimgen.evaluation import (
     evaluate_samples,
     nearest,
 )
-from ssimgen.evaluation.tables import LEAST
+from ssimgen.evaluation.rows import LEAST
 from ssimgen.models import VAE, Autoencoder, Model
 from ssimgen.runs.folder import RunFolder, load_model, versions
 from ssimgen.scores import RATE, Score
