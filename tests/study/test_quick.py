@@ -10,11 +10,12 @@ import pytest
 
 from ssimgen.cli import main
 from ssimgen.data import Images, Source, Splits, load_images
-from ssimgen.report.tables import Result
+from ssimgen.report.results import Result
 from ssimgen.scores import Score
-from ssimgen.study import Outcome, Plan, make_plan, quick
+from ssimgen.study import Outcome, Plan, make_plan
 from ssimgen.study.execution import carry_out
-from ssimgen.study.quick import Costs, planned, recommendation
+from ssimgen.study.quick import Costs, Extent, planned, planning, recommendation, replanned, running
+from ssimgen.study.quick.planning import extent_of, study_file, warn_if_short
 
 NAMES = ("l2", "ssim", "ssim_sum", "ms_ssim", "mix")
 COSTS = Costs(dict.fromkeys(NAMES, 0.01), 5.0)
@@ -27,9 +28,12 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     return load_images(str(path))
 
 
-def plan(splits: Splits, minutes: float, **changes: Any) -> dict[str, Any]:
-    options = {"seconds": 60 * minutes, "parallel": 1, "seeds": 3, **changes}
-    return planned(Source("mine", size=12), splits, COSTS, **options)
+def extent(minutes: float, parallel: int = 1) -> Extent:
+    return planned(COSTS, seconds=60 * minutes, parallel=parallel, seeds=3)
+
+
+def content(splits: Splits, minutes: float) -> dict[str, Any]:
+    return study_file(Source("mine", size=12), splits, extent(minutes))
 
 
 # --- planning -----------------------------------------------------------------------------------------------------
@@ -41,40 +45,42 @@ def plan(splits: Splits, minutes: float, **changes: Any) -> dict[str, Any]:
     ids=["all", "without the sum form", "too short for 400 iterations"],
 )
 def test_the_study_fits_into_the_budget(splits: Splits, minutes: float, objectives: int, points: int) -> None:
-    content = plan(splits, minutes)
-    runs = make_plan(content, "quick").runs
+    made = content(splits, minutes)
+    study = make_plan(made, "quick")
+    runs = study.runs
     seconds = sum(run.training.iterations * 0.01 + 5.0 for run in runs)
     assert seconds <= 0.85 * 60 * minutes
-    variants = content["models"]["vae"]["variants"]
+    assert extent_of(study) == extent(minutes)
+    variants = made["models"]["vae"]["variants"]
     if minutes > 2:
         assert (len(variants), len(variants["l2"]["sweep"]["tau"])) == (objectives, points)
         assert runs[0].training.iterations >= 400
     else:  # not even the smallest has room for them: the most that there is room for
         assert runs[0].training.iterations < 400
         assert list(variants) == ["l2", "ssim"]
-    assert content["models"]["vae"]["baseline"] == "l2"
-    assert content["data"]["images"] == {
+    assert made["models"]["vae"]["baseline"] == "l2"
+    assert made["data"]["images"] == {
         "data": "mine", "size": 12, "grey": False, "background": "white", "strict": False, "held_out": 0.2,
     }  # fmt: skip
 
 
-def test_two_processes_do_more(splits: Splits) -> None:
-    one, two = (plan(splits, 60, parallel=n)["training"]["iterations"] for n in (1, 2))
+def test_two_processes_do_more() -> None:
+    one, two = (extent(60, parallel=n).iterations for n in (1, 2))
     assert two > 1.9 * one or two == 4000
 
 
 def test_windows_fit_small_images(splits: Splits) -> None:
     small = Images(splits.train.pixels[:, :, :8, :8], None, "small")
-    content = plan(Splits(small, small), 60)
-    assert content["evaluation"]["window"] == 7
-    assert content["models"]["vae"]["variants"]["mix"]["options"]["structure"] == {"size": 7}
+    made = content(Splits(small, small), 60)
+    assert made["evaluation"]["window"] == 7
+    assert made["models"]["vae"]["variants"]["mix"]["options"]["structure"] == {"size": 7}
 
 
-def test_too_short_a_budget_says_how_much_is_needed(splits: Splits) -> None:
+def test_too_short_a_budget_says_how_much_is_needed() -> None:
     with pytest.raises(
         ValueError, match=r"1\.0 minutes of the budget are left for training, too little .* at least 2 minutes"
     ):
-        plan(splits, 1)
+        extent(1)
 
 
 # --- concluding ---------------------------------------------------------------------------------------------------
@@ -174,10 +180,10 @@ def test_the_nearest_training_image_gives_a_scale() -> None:
     assert "the nearest training image is at 0.25" in recommendation(with_reference, 400).sentences[0]
 
 
-def test_short_training_is_announced(splits: Splits, capsys: pytest.CaptureFixture[str]) -> None:
-    quick._warn_if_short(plan(splits, 60), COSTS, 1)
+def test_short_training_is_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    warn_if_short(extent(60), COSTS, 1)
     assert capsys.readouterr().out == ""
-    quick._warn_if_short(plan(splits, 1.6), COSTS, 1)
+    warn_if_short(extent(1.6), COSTS, 1)
     # 2 objectives x 2 points x 3 seeds x (400 x 0.01 s + 5 s) / 0.85 = 127 s
     assert "do not expect a clear answer; 400 would need about 3 minutes" in capsys.readouterr().out
 
@@ -185,33 +191,30 @@ def test_short_training_is_announced(splits: Splits, capsys: pytest.CaptureFixtu
 # --- planning anew ------------------------------------------------------------------------------------------------
 
 
-def again(splits: Splits, content: dict[str, Any], seconds: float, done: int) -> tuple[int, list[str]]:
+def again(old: Extent, seconds: float, done: int) -> tuple[int, list[str]]:
     """Seeds and objectives when so many seconds are left after `done` seeds."""
-    new = quick.replanned(content, splits, COSTS, seconds=seconds, parallel=1, done=done)
-    assert new["training"] == content["training"]
-    for name in new["models"]["vae"]["variants"].keys() & content["models"]["vae"]["variants"].keys():
-        assert new["models"]["vae"]["variants"][name] == content["models"]["vae"]["variants"][name]
-    assert new["data"] == content["data"]
-    return len(new["seeds"]), list(new["models"]["vae"]["variants"])
+    new = replanned(old, COSTS, seconds=seconds, parallel=1, done=done)
+    assert (new.points, new.iterations) == (old.points, old.iterations)
+    return new.seeds, list(new.objectives)
 
 
-def test_a_plan_follows_what_runs_have_cost(splits: Splits) -> None:
-    content = plan(splits, 7)
-    assert list(content["models"]["vae"]["variants"]) == ["l2", "ssim", "ms_ssim", "mix"]
-    run = content["training"]["iterations"] * 0.01 + 5.0
+def test_a_plan_follows_what_runs_have_cost() -> None:
+    old = extent(7)
+    assert old.objectives == ("l2", "ssim", "ms_ssim", "mix")
+    run = old.iterations * 0.01 + 5.0
     seed = 4 * 3 * run  # seconds
-    assert again(splits, content, 2 * seed, 1) == (3, ["l2", "ssim", "ms_ssim", "mix"])  # as planned
-    assert again(splits, content, 1.6 * seed, 1) == (3, ["l2", "ssim", "mix"])  # slower
-    assert again(splits, content, 0.1 * seed, 1) == (3, ["l2", "ssim"])
-    assert again(splits, content, 0.1 * seed, 2) == (3, ["l2", "ssim", "ms_ssim", "mix"])  # which have two seeds
+    assert again(old, 2 * seed, 1) == (3, ["l2", "ssim", "ms_ssim", "mix"])  # as planned
+    assert again(old, 1.6 * seed, 1) == (3, ["l2", "ssim", "mix"])  # slower
+    assert again(old, 0.1 * seed, 1) == (3, ["l2", "ssim"])
+    assert again(old, 0.1 * seed, 2) == (3, ["l2", "ssim", "ms_ssim", "mix"])  # which have two seeds
     everything = 2 * 5 * 3 * run + 3 * run  # two seeds of five, and one of that which comes in
-    assert again(splits, content, everything, 1) == (3, list(NAMES))
-    assert again(splits, content, everything + 2.1 * 5 * 3 * run, 1) == (5, list(NAMES))  # seeds for the rest
-    assert again(splits, content, 1e6, 1) == (10, list(NAMES))
+    assert again(old, everything, 1) == (3, list(NAMES))
+    assert again(old, everything + 2.1 * 5 * 3 * run, 1) == (5, list(NAMES))  # seeds for the rest
+    assert again(old, 1e6, 1) == (10, list(NAMES))
 
 
 def test_costs_are_corrected_by_what_runs_took(splits: Splits) -> None:
-    runs = make_plan(plan(splits, 7), "quick").runs
+    runs = make_plan(content(splits, 7), "quick").runs
     seconds = COSTS.of([run.variant for run in runs], runs[0].training.iterations)
     corrected = COSTS.corrected(runs, 2 * seconds)
     assert corrected.iteration["mix"] == pytest.approx(0.02)
@@ -226,12 +229,12 @@ def test_a_whole_quick_study(
 ) -> None:
     """With as little as there can be: two objectives, two temperatures, two seeds, two iterations."""
     data = splits.train.source.removesuffix(", images, training")
-    monkeypatch.setattr(quick, "measure", lambda _: Costs(dict.fromkeys(NAMES, 1.0), 0.1))
-    monkeypatch.setattr(quick, "_LEAST", 1)
-    monkeypatch.setattr(quick, "_MOST", 2)
-    monkeypatch.setattr(quick, "_MOST_SEEDS", 3)
-    monkeypatch.setattr(quick, "_SIZES", ((("l2", "ssim"), 2),))
-    monkeypatch.setattr(quick, "_RESOLUTION", 32)
+    monkeypatch.setattr(running, "measure", lambda _: Costs(dict.fromkeys(NAMES, 1.0), 0.1))
+    monkeypatch.setattr(planning, "_LEAST", 1)
+    monkeypatch.setattr(planning, "_MOST", 2)
+    monkeypatch.setattr(planning, "_MOST_SEEDS", 3)
+    monkeypatch.setattr(planning, "_SIZES", ((("l2", "ssim"), 2),))
+    monkeypatch.setattr(planning, "_RESOLUTION", 32)
 
     def carry_on(plan: Plan, output: Path, **_: object) -> list[Outcome]:
         """In this process, which is quicker than to start another."""
@@ -239,7 +242,7 @@ def test_a_whole_quick_study(
             carry_out(run, output, plan.evaluation, splits)
         return [Outcome(run, "finished") for run in plan.runs]
 
-    monkeypatch.setattr(quick, "carry_on", carry_on)
+    monkeypatch.setattr(running, "carry_on", carry_on)
     words = ["study", "--quick", "--data", data, "-o", str(tmp_path / "out"), "--budget", "5", "--seeds", "2"]
     assert main(words) == 0
     printed = capsys.readouterr().out
@@ -261,19 +264,14 @@ def test_a_quick_study_that_its_budget_ends_has_no_verdict(
 ) -> None:
     """One seed is whole, of the other a run is missing."""
     data = splits.train.source.removesuffix(", images, training")
-    monkeypatch.setattr(quick, "measure", lambda _: Costs(dict.fromkeys(NAMES, 1.0), 0.1))
-    monkeypatch.setattr(quick, "_LEAST", 1)
-    monkeypatch.setattr(quick, "_MOST", 2)
-    monkeypatch.setattr(quick, "_SIZES", ((NAMES, 3), (("l2", "ssim"), 2)))
-    monkeypatch.setattr(quick, "_RESOLUTION", 32)
+    monkeypatch.setattr(running, "measure", lambda _: Costs(dict.fromkeys(NAMES, 1.0), 0.1))
+    monkeypatch.setattr(planning, "_LEAST", 1)
+    monkeypatch.setattr(planning, "_MOST", 2)
+    monkeypatch.setattr(planning, "_SIZES", ((NAMES, 3), (("l2", "ssim"), 2)))
+    monkeypatch.setattr(planning, "_RESOLUTION", 32)
 
-    def replanned(content: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
-        return content
-
-    monkeypatch.setattr(quick, "replanned", replanned)
-    monkeypatch.setattr(
-        quick, "planned", lambda s, i, *_, **__: quick._content(s, i, ("l2", "ssim"), 2, iterations=2, seeds=2)
-    )
+    monkeypatch.setattr(running, "replanned", lambda extent, *_, **__: extent)
+    monkeypatch.setattr(running, "planned", lambda *_, **__: Extent(("l2", "ssim"), 2, 2, 2))
 
     def carry_on(plan: Plan, output: Path, **_: object) -> list[Outcome]:
         last = len(plan.runs) - plan.runs[0].seed  # of seed 1 not the last
@@ -281,7 +279,7 @@ def test_a_quick_study_that_its_budget_ends_has_no_verdict(
             carry_out(run, output, plan.evaluation, splits)
         return [Outcome(run, "finished") for run in plan.runs[:last]]
 
-    monkeypatch.setattr(quick, "carry_on", carry_on)
+    monkeypatch.setattr(running, "carry_on", carry_on)
     assert main(["study", "--quick", "--data", data, "-o", str(tmp_path / "out"), "--seeds", "2"]) == 0
     printed = capsys.readouterr()
     assert "\nNo conclusion\n7 of 8 runs are finished, and of 1 seeds all" in printed.out
@@ -312,7 +310,7 @@ def test_bad_input_leaves_nothing(
 def test_sides_that_no_network_takes_are_refused_before_anything_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(quick, "measure")
+    monkeypatch.delattr(running, "measure")
     np.save(tmp_path / "faces.npy", np.zeros((120, 112, 92), np.uint8))
     assert main(["study", "--quick", "--data", str(tmp_path / "faces.npy"), "-o", str(tmp_path / "out")]) == 2
     printed = capsys.readouterr()

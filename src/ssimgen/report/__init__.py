@@ -2,7 +2,8 @@
 
 folders.py     run folders, and which of them may stand in one report
 statistics.py  means over seeds with intervals, paired comparisons, values at matched rate
-tables.py      every number, means over seeds, models at matched rate
+results.py     every number of the runs
+summary.py     means over seeds against a baseline, models at matched rate
 arms.py        runs that differ only by their seed, in groups
 ranking.py     models by rows, metrics by columns, best first
 comparison.py  the same beside a baseline

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ssimgen.report.charts import swatch
 from ssimgen.report.folders import Run
-from ssimgen.report.tables import Result
+from ssimgen.report.results import Result
 
 
 @dataclass(frozen=True)

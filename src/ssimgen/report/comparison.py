@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ssimgen import scores
-from ssimgen.report.tables import Summary, rank_key
+from ssimgen.report.summary import Summary, rank_key
 from ssimgen.scores import Score
 
 

@@ -17,14 +17,14 @@ from markupsafe import Markup
 
 from ssimgen import scores
 from ssimgen._files import writable_folder, write_atomically
-from ssimgen.report import tables
 from ssimgen.report.arms import Arm, Group, arms_of, groups_of
 from ssimgen.report.charts import Point, Series, line_chart
 from ssimgen.report.comparison import Comparison, comparisons
 from ssimgen.report.embedding import embed
 from ssimgen.report.folders import Run, read_runs
 from ssimgen.report.ranking import ranking
-from ssimgen.report.tables import Result, Summary
+from ssimgen.report.results import Result, differing_options, records_of
+from ssimgen.report.summary import Summary, matched, reach, summary
 from ssimgen.scores import RANKED_BY, RATE, Score
 
 _NONE = "-"
@@ -97,17 +97,17 @@ def page(
     rates: Sequence[float] = (),
 ) -> str:
     """The HTML of a report."""
-    records = tables.records_of(runs, baseline)
-    matched = tables.matched(records, rates)
+    records = records_of(runs, baseline)
+    at_rates = matched(records, rates)
     arms = arms_of(runs, records)
-    summary = tables.summary(records)
+    means = summary(records)
     first = runs[0]
-    shown = _pictured(arms, records, matched)
+    shown = _pictured(arms, records, at_rates)
     groups = groups_of(arms)
     pictures = {(str(run.path), name): png for run, name, png in _all_pictures(shown)}
     real = next((png for png in (run.picture("real") for run in runs) if png), None)
     embedded = embed(pictures | ({("", "real"): real} if real else {}))
-    at_rate = comparisons(matched, lambda row: row.variant)
+    at_rate = comparisons(at_rates, lambda row: row.variant)
     source = first.config["data"]["source"].removesuffix(", training")
     return (
         _environment()
@@ -123,13 +123,13 @@ def page(
             seeds=sorted({run.seed for run in runs}),
             arms=arms,
             many_groups=len(groups) > 1,
-            rankings=[r for r in (ranking(kind, summary, arms) for kind in RANKED_BY) if r],
+            rankings=[r for r in (ranking(kind, means, arms) for kind in RANKED_BY) if r],
             withheld=_withheld(records),
-            meanings=scores.meanings(r.score for r in sorted(summary, key=lambda r: r.kind != "rate")),
+            meanings=scores.meanings(r.score for r in sorted(means, key=lambda r: r.kind != "rate")),
             matched=_by_group(at_rate),
             apart=_apart(records, at_rate),
-            compared=comparisons(summary, lambda row: row.arm),
-            rates=[c for c in (_rate_charts(group, summary, first) for group in groups) if c.charts],
+            compared=comparisons(means, lambda row: row.arm),
+            rates=[c for c in (_rate_charts(group, means, first) for group in groups) if c.charts],
             losses=[c for c in (_loss_charts(group, shown) for group in groups) if c.charts],
             galleries=_galleries(shown, embedded.uris),
             real=embedded.uris.get(("", "real")),
@@ -167,7 +167,7 @@ def _apart(records: Sequence[Result], found: Sequence[Comparison]) -> dict[str, 
     """Groups whose variants have rates and yet cannot be compared at any, with the ends of each variant's rates."""
     compared = {comparison.group for comparison in found}
     groups: dict[str, list[tuple[str, float, float]]] = {}
-    for (group, variant), (low, high) in tables.reach(records).items():
+    for (group, variant), (low, high) in reach(records).items():
         if group not in compared:
             groups.setdefault(group, []).append((variant, low, high))
     baselines = {record.group: record.baseline for record in records}
@@ -194,9 +194,9 @@ class Charts:
     charts: list[Chart]
 
 
-def _rate_charts(group: Group, summary: Sequence[Summary], first: Run) -> Charts:
+def _rate_charts(group: Group, means: Sequence[Summary], first: Run) -> Charts:
     """Quality against KL, a chart a metric: means over seeds, with their intervals."""
-    rows = [r for r in summary if r.group == group.name]
+    rows = [r for r in means if r.group == group.name]
     rate = {(r.variant, r.point): r.value for r in rows if r.score.key == RATE}
     charts = []
     for metric in dict.fromkeys(r.score for r in rows if r.kind == "reconstruction" and r.better != "reference"):
@@ -242,11 +242,11 @@ def _loss_charts(group: Group, shown: Sequence[Arm]) -> Charts:
 # --- pictures ---------------------------------------------------------------------------------------------------
 
 
-def _pictured(arms: Sequence[Arm], records: Sequence[Result], matched: Sequence[Summary]) -> list[Arm]:
+def _pictured(arms: Sequence[Arm], records: Sequence[Result], at_rates: Sequence[Summary]) -> list[Arm]:
     """One arm a variant: of a sweep, that whose rate is nearest to the middle of the common rates."""
     rate = {r.folder: r.value for r in records if r.score.key == RATE}
     middle: dict[str, list[float]] = {}
-    for row in matched:
+    for row in at_rates:
         if row.rate is not None:
             middle.setdefault(row.group, []).append(row.rate)
     chosen: dict[tuple[str, str], Arm] = {}
@@ -292,7 +292,7 @@ def _galleries(arms: Sequence[Arm], uris: Mapping[tuple[str, str], str]) -> list
 def _options(group: Group) -> dict[str, Any]:
     """Options in which the arms of a group differ, an arm a line, and those that they share."""
     runs = [arm.runs[0] for arm in group.arms]
-    keys = tables.differing_options(runs)
+    keys = differing_options(runs)
     columns = [_marked([_shown(run.options.get(key)) for run in runs]) for key in keys]
     lines = [
         {"label": arm.name, "baseline": arm.baseline, "cells": [column[i] for column in columns]}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssimgen.report.arms import Arm
-from ssimgen.report.tables import Summary, rank_key
+from ssimgen.report.summary import Summary, rank_key
 from ssimgen.scores import RANKED_BY, RATE, Score
 
 _RATE = Score(RATE)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ssimgen._files import write_atomically
 from ssimgen.report.folders import read_runs
-from ssimgen.report.tables import MATCHED, RESULTS, SUMMARY, Result, Summary, matched, records_of, summary
+from ssimgen.report.results import RESULTS, Entry, Result, records_of
+from ssimgen.report.summary import MATCHED, SUMMARY, matched, summary
 from ssimgen.study.execution import finished_folders
 from ssimgen.study.plan import Plan
 
@@ -37,7 +38,7 @@ def write_tables(plan: Plan, output: Path) -> list[Result]:
     return records
 
 
-def _write(path: Path, records: Sequence[Result | Summary], columns: Sequence[str]) -> None:
+def _write(path: Path, records: Sequence[Entry], columns: Sequence[str]) -> None:
     rows = [{column: getattr(record, column) for column in columns} for record in records]
     _write_csv(path.with_suffix(".csv"), rows, columns)
     _write_parquet(path.with_suffix(".parquet"), rows, columns)

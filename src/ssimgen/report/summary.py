@@ -1,81 +1,29 @@
-"""What runs say together: every number, means over seeds against a baseline, and models at matched rate."""
+"""What runs say together: means over seeds against a baseline, and models at matched rate."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from ssimgen import scores
 from ssimgen._holm import holm
-from ssimgen._options import short
 from ssimgen.report import statistics
-from ssimgen.report.folders import Run
-from ssimgen.scores import Answer, Score
+from ssimgen.report.results import Entry, Result
 
 
-@dataclass(frozen=True)
-class Result:
-    """One metric of one run."""
-
-    study: str
-    data: str
-    group: str
-    model: str
-    variant: str
-    point: str
-    arm: str
-    seed: int
-    baseline: str
-    iterations: int
-    train_seconds: float | None
-    evaluation_seconds: float | None
-    kind: str
-    score: Score
-    value: float | None
-    low: float | None
-    high: float | None
-    reference: float | None
-    reference_low: float | None
-    reference_high: float | None
-    n: int
-    better: str
-    trained_on: Answer
-    note: str
-    folder: str
-
-    @property
-    def metric(self) -> str:
-        """The label of the score."""
-        return self.score.label
-
-
-@dataclass(frozen=True)
-class Summary:
+@dataclass(frozen=True, kw_only=True)
+class Summary(Entry):
     """One metric of runs that differ only by their seed, and its difference from that of the baseline.
 
     At a matched `rate` the runs are those of a whole sweep, and have no point of it.
     """
 
-    study: str
-    data: str
-    group: str
-    model: str
-    variant: str
-    point: str
-    arm: str
     rate: float | None
-    kind: str
-    score: Score
-    better: str
-    trained_on: Answer
     seeds: int
     value: float
     low: float | None
     high: float | None
     interval: str
-    reference: float | None
-    baseline: str
     pairs: int
     difference: float | None
     difference_low: float | None
@@ -84,18 +32,7 @@ class Summary:
     p_adjusted: float | None = None
     verdict: str = ""
 
-    @property
-    def metric(self) -> str:
-        """The label of the score."""
-        return self.score.label
 
-
-RESULTS = (
-    "study", "data", "group", "model", "variant", "point", "arm", "seed", "baseline", "iterations", "train_seconds",
-    "evaluation_seconds", "kind", "metric", "value", "low", "high", "reference", "reference_low", "reference_high", "n",
-    "better", "trained_on", "note", "folder",
-)  # fmt: skip
-"""Columns of results.csv."""
 SUMMARY = (
     "study", "data", "group", "model", "variant", "point", "arm", "kind", "metric", "better", "trained_on", "seeds",
     "value", "low", "high", "interval", "reference", "baseline", "difference", "difference_low", "difference_high",
@@ -108,70 +45,6 @@ MATCHED = (
     "verdict",
 )  # fmt: skip
 """Columns of matched.csv."""
-
-
-def names_of(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
-    """Group, variant and point of each run: those of the study, or made of the options in which runs differ."""
-    differing = differing_options([run for run in runs if not run.study])
-    names = []
-    for run in runs:
-        if run.study:
-            point = run.study["point"]
-            names.append((run.study["group"], run.study["variant"], json.dumps(point) if point else ""))
-        else:
-            parts = [f"{key.split('.')[-1]}={short(run.options.get(key))}" for key in differing if key != "model"]
-            names.append((run.config["model"], " ".join(parts) or run.config["model"], ""))
-    return names
-
-
-def differing_options(runs: Sequence[Run]) -> list[str]:
-    """Names of the options in which runs differ."""
-    keys = dict.fromkeys(key for run in runs for key in run.options)
-    return [key for key in keys if len({json.dumps(run.options.get(key)) for run in runs}) > 1]
-
-
-def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
-    """One record a run and metric; `baseline` is a part of the name of a variant, in the place of the study's."""
-    names = names_of(runs)
-    if baseline and not any(baseline in variant for _, variant, _ in names):
-        known = ", ".join(dict.fromkeys(variant for _, variant, _ in names))
-        raise ValueError(f"no run is called {baseline!r}, as the baseline should be: there are {known}")
-    records = []
-    for run, (group, variant, point) in zip(runs, names, strict=True):
-        of_group = [v for g, v, _ in names if g == group]
-        chosen = next((v for v in of_group if baseline in v), "") if baseline else run.study.get("baseline", "")
-        for row in run.evaluation["rows"]:
-            score = scores.read(row["metric"])
-            records.append(
-                Result(
-                    study="",
-                    data=run.study.get("data", run.config["data"]["source"]),
-                    group=group,
-                    model=run.config["model"],
-                    variant=variant,
-                    point=point,
-                    arm=run.study.get("arm", variant),
-                    seed=run.seed,
-                    baseline=chosen,
-                    iterations=run.evaluation["iteration"],
-                    train_seconds=run.metrics[-1]["seconds"] if run.metrics else None,
-                    evaluation_seconds=run.evaluation.get("seconds"),
-                    kind=row["kind"],
-                    score=score,
-                    value=row["value"],
-                    low=row["low"],
-                    high=row["high"],
-                    reference=row["reference"],
-                    reference_low=row.get("reference_low"),
-                    reference_high=row.get("reference_high"),
-                    n=row["n"],
-                    better=row["better"],
-                    trained_on=scores.trained_on(score, run.config["config"]),
-                    note=row.get("note", ""),
-                    folder=str(run.path),
-                )
-            )
-    return records
 
 
 def summary(records: Sequence[Result]) -> list[Summary]:
@@ -296,26 +169,15 @@ def _summarised(
     """The mean of the values of seeds, which are of the records; and its difference from the baseline, if any."""
     mean = statistics.mean(list(values.values()))
     difference = statistics.paired(values, baseline) if baseline and first.variant != first.baseline else None
+    shared = {field.name: getattr(first, field.name) for field in fields(Entry)}
     return Summary(
-        study=first.study,
-        data=first.data,
-        group=first.group,
-        model=first.model,
-        variant=first.variant,
-        point=first.point,
-        arm=first.arm,
+        **shared | {"reference": _mean_reference(records)},
         rate=None,
-        kind=first.kind,
-        score=first.score,
-        better=first.better,
-        trained_on=first.trained_on,
         seeds=mean.n,
         value=mean.value,
         low=mean.low,
         high=mean.high,
         interval="seeds",
-        reference=_mean_reference(records),
-        baseline=first.baseline,
         pairs=difference.n if difference else 0,
         difference=difference.value if difference else None,
         difference_low=difference.low if difference else None,

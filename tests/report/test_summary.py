@@ -8,17 +8,8 @@ from made_runs import DISTANCE, KL, PSNR, SSIM, place, sweep, write_run
 
 from ssimgen.report.comparison import comparisons
 from ssimgen.report.folders import read_runs
-from ssimgen.report.tables import (
-    MATCHED,
-    RESULTS,
-    SUMMARY,
-    Summary,
-    _verdict,
-    matched,
-    rank_key,
-    records_of,
-    summary,
-)
+from ssimgen.report.results import RESULTS, records_of
+from ssimgen.report.summary import MATCHED, SUMMARY, Summary, _verdict, matched, rank_key, summary
 from ssimgen.scores import Score
 
 MEAN = Summary(

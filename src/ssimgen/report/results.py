@@ -1,0 +1,142 @@
+"""Every number of some runs, one record a run and metric."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ssimgen import scores
+from ssimgen._options import short
+from ssimgen.report.folders import Run
+from ssimgen.scores import Answer, Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A metric of a model: what every record of a table says of both.
+
+    Attributes:
+        study: name of the study; "" outside of one.
+        data: name of the images.
+        group: the table of the study, within which variants are compared.
+        model: its kind, as `ssimgen train` calls it.
+        variant: name of its options.
+        point: where it stands in the sweep of the variant, as JSON; "" without a sweep.
+        arm: variant and point.
+        baseline: the variant that others of the group are compared with; "" for none.
+        kind: what is scored: "rate", "reconstruction" or "samples".
+        score: the metric.
+        better: "higher", "lower", or "reference" if the best value is that of real images.
+        trained_on: whether the metric is what the model was trained on.
+        reference: the value of real images.
+    """
+
+    study: str
+    data: str
+    group: str
+    model: str
+    variant: str
+    point: str
+    arm: str
+    baseline: str
+    kind: str
+    score: Score
+    better: str
+    trained_on: Answer
+    reference: float | None
+
+    @property
+    def metric(self) -> str:
+        """The label of the score."""
+        return self.score.label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Entry):
+    """One metric of one run."""
+
+    seed: int
+    iterations: int
+    train_seconds: float | None
+    evaluation_seconds: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+    reference_low: float | None
+    reference_high: float | None
+    n: int
+    note: str
+    folder: str
+
+
+RESULTS = (
+    "study", "data", "group", "model", "variant", "point", "arm", "seed", "baseline", "iterations", "train_seconds",
+    "evaluation_seconds", "kind", "metric", "value", "low", "high", "reference", "reference_low", "reference_high", "n",
+    "better", "trained_on", "note", "folder",
+)  # fmt: skip
+"""Columns of results.csv."""
+
+
+def names_of(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+    """Group, variant and point of each run: those of the study, or made of the options in which runs differ."""
+    differing = differing_options([run for run in runs if not run.study])
+    names = []
+    for run in runs:
+        if run.study:
+            point = run.study["point"]
+            names.append((run.study["group"], run.study["variant"], json.dumps(point) if point else ""))
+        else:
+            parts = [f"{key.split('.')[-1]}={short(run.options.get(key))}" for key in differing if key != "model"]
+            names.append((run.config["model"], " ".join(parts) or run.config["model"], ""))
+    return names
+
+
+def differing_options(runs: Sequence[Run]) -> list[str]:
+    """Names of the options in which runs differ."""
+    keys = dict.fromkeys(key for run in runs for key in run.options)
+    return [key for key in keys if len({json.dumps(run.options.get(key)) for run in runs}) > 1]
+
+
+def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
+    """One record a run and metric; `baseline` is a part of the name of a variant, in the place of the study's."""
+    names = names_of(runs)
+    if baseline and not any(baseline in variant for _, variant, _ in names):
+        known = ", ".join(dict.fromkeys(variant for _, variant, _ in names))
+        raise ValueError(f"no run is called {baseline!r}, as the baseline should be: there are {known}")
+    records = []
+    for run, (group, variant, point) in zip(runs, names, strict=True):
+        of_group = [v for g, v, _ in names if g == group]
+        chosen = next((v for v in of_group if baseline in v), "") if baseline else run.study.get("baseline", "")
+        for row in run.evaluation["rows"]:
+            score = scores.read(row["metric"])
+            records.append(
+                Result(
+                    study="",
+                    data=run.study.get("data", run.config["data"]["source"]),
+                    group=group,
+                    model=run.config["model"],
+                    variant=variant,
+                    point=point,
+                    arm=run.study.get("arm", variant),
+                    seed=run.seed,
+                    baseline=chosen,
+                    iterations=run.evaluation["iteration"],
+                    train_seconds=run.metrics[-1]["seconds"] if run.metrics else None,
+                    evaluation_seconds=run.evaluation.get("seconds"),
+                    kind=row["kind"],
+                    score=score,
+                    value=row["value"],
+                    low=row["low"],
+                    high=row["high"],
+                    reference=row["reference"],
+                    reference_low=row.get("reference_low"),
+                    reference_high=row.get("reference_high"),
+                    n=row["n"],
+                    better=row["better"],
+                    trained_on=scores.trained_on(score, run.config["config"]),
+                    note=row.get("note", ""),
+                    folder=str(run.path),
+                )
+            )
+    return records

@@ -1,0 +1,119 @@
+"""What a quick study says: a recommendation, from comparisons at equal rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ssimgen import scores
+from ssimgen.report import Verdict
+from ssimgen.report.results import Result
+from ssimgen.report.summary import Summary, matched, reach
+
+JUDGE = scores.RANKED_BY["reconstruction"]  # no objective is trained on it
+
+
+def recommendation(
+    records: Sequence[Result],
+    iterations: int,
+    *,
+    finished: tuple[int, int] = (0, 0),
+    left_out: Sequence[str] = (),
+) -> Verdict:
+    """What the study says: whether a structural error brings reconstructions closer than l2 at equal rate.
+
+    It says nothing of fewer than two seeds.
+
+    Judged by the feature distance, on which no objective was trained, at the middle of the rates that all models
+    reach (without those that share none with the others): better or worse if the p-value of the paired comparison,
+    adjusted for the number of objectives, is at most 0.05.
+
+    Args:
+        records: of the seeds of which every run is finished.
+        iterations: of a run.
+        finished: how many runs are, and of how many.
+        left_out: objectives that the study did not have the time for.
+    """
+    seeds = len({record.seed for record in records})
+    gaps = _gaps(seeds, finished, left_out)
+    if seeds < 2:
+        needed = "At least two seeds with every objective and temperature are needed: go on with the same command."
+        return Verdict("No conclusion", (*gaps, needed))
+    rows = matched(records)
+    rates = sorted({row.rate for row in rows if row.rate is not None})
+    rate = rates[len(rates) // 2] if rates else None
+    judged = {row.variant: row for row in rows if row.rate == rate and row.score.key == JUDGE}
+    baseline = judged.pop("l2", None)
+    differences = {name: row.difference for name, row in judged.items() if row.difference is not None}
+    compared = {name: judged[name] for name in differences}
+    if baseline is None or not compared:
+        return _none(records, gaps)
+    better = [name for name, row in compared.items() if row.verdict == "better"]
+    best = min(better or compared, key=lambda name: differences[name])
+    apart = sorted({r.variant for r in records} - {"l2", *compared})
+    return Verdict(
+        _heading(compared, best),
+        (
+            f"Compared at a KL of {rate:.3g} nats by the distance of reconstructions from held-out images in a feature "
+            f"network, on which none of the models was trained; smaller is better.{_reference(records)}",
+            *(_sentence(name, difference, judged[name], baseline) for name, difference in differences.items()),
+            *([f"Not compared, as their rates do not reach that far: {', '.join(apart)}."] if apart else []),
+            *gaps,
+            f"The uncertainty is that of {baseline.seeds} seeds. Each model was trained for {iterations} iterations "
+            "with one small network: longer training, another network or other weights can turn the order round.",
+        ),
+    )
+
+
+def _heading(compared: Mapping[str, Summary], best: str) -> str:
+    verdicts = {row.verdict for row in compared.values()}
+    if "better" in verdicts:
+        return f"Structure helps on these images: train with {best}"
+    if verdicts == {"worse"}:
+        return "Structure does not help on these images: train with l2"
+    if "worse" in verdicts:
+        return "Structure is not shown to help on these images, and some of it does harm: train with l2"
+    return "No difference is shown on these images: there is no reason to leave l2"
+
+
+def _reference(records: Sequence[Result]) -> str:
+    """How far the nearest training image is, which tells a good reconstruction from a bad one."""
+    values = [r.reference for r in records if r.score.key == JUDGE and r.reference is not None]
+    return f" For scale: the nearest training image is at {values[0]:.3g}." if values else ""
+
+
+def _gaps(seeds: int, finished: tuple[int, int], left_out: Sequence[str]) -> list[str]:
+    """What is missing in the study."""
+    done, planned_runs = finished
+    found = []
+    if done < planned_runs:
+        found.append(
+            f"{done} of {planned_runs} runs are finished, and of {seeds} seeds all: the others do not count here, and "
+            "the same command goes on with them."
+        )
+    if left_out:
+        found.append(f"Left out for want of time: {', '.join(left_out)}. A larger budget in another folder tries more.")
+    return found
+
+
+def _none(records: Sequence[Result], gaps: Sequence[str]) -> Verdict:
+    """No conclusion, why, and what to do about it."""
+    reached = ", ".join(f"{variant} {low:.3g} to {high:.3g}" for (_, variant), (low, high) in reach(records).items())
+    return Verdict(
+        "No conclusion",
+        (
+            "The rates of the models do not meet, so that they cannot be compared at equal rate (KL in nats: "
+            f"{reached}).",
+            "Training was too short, or these images need other temperatures: give a larger budget and another folder, "
+            "or write a study file with values of tau of your own.",
+            *gaps,
+        ),
+    )
+
+
+def _sentence(name: str, difference: float, row: Summary, baseline: Summary) -> str:
+    change = 100 * difference / baseline.value
+    text = f"{name}: {row.value:.3g} instead of {baseline.value:.3g} ({change:+.0f}%"
+    if row.difference_low is not None and row.difference_high is not None:
+        ends = sorted(100 * end / baseline.value for end in (row.difference_low, row.difference_high))
+        text += f", 95% interval {ends[0]:+.0f}% to {ends[1]:+.0f}%"
+    return text + (f"; p = {row.p_adjusted:.2g})" if row.p_adjusted is not None else ")") + f": {row.verdict}."
