@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import difflib
 import types
@@ -112,10 +113,10 @@ def _value(hint: Any, value: Any, where: str, default: Any = None, make: Callabl
             except ValueError:
                 continue
     if origin is tuple and isinstance(value, (list, tuple)):
-        items = [arguments[0]] * len(value) if len(arguments) == 2 and arguments[1] is ... else list(arguments)
-        if len(items) == len(value):
+        items = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
+        with suppress(ValueError):  # of an item: the list is named
             return tuple(_value(item, v, where) for item, v in zip(items, value, strict=True))
-    if origin is dict and isinstance(value, Mapping):
+    if origin in (dict, collections.abc.Mapping) and isinstance(value, Mapping):
         return {key: _value(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         with suppress(OverflowError):  # an int beyond every float
@@ -130,6 +131,14 @@ def _value(hint: Any, value: Any, where: str, default: Any = None, make: Callabl
 
 
 def _name(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin is tuple:
+        count = "" if arguments[-1] is ... else f"{len(arguments)} "
+        return f"a list of {count}{arguments[0].__name__} values"
+    if origin in (dict, collections.abc.Mapping):
+        return "a table"
+    if hint is str:
+        return "a text"
+    return hint.__name__ if isinstance(hint, type) and not arguments else str(hint)

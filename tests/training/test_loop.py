@@ -608,7 +608,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, sign: bool) -> 
         ({"sums": {"totals": 1, "counts": {}}}, r"option sums\.totals must be"),
         ({"sums": {"totals": {"a": 1.0}, "counts": {"a": 0}}}, "sums do not have a count for each total"),
         ({"precision": "x"}, "option precision must be"),
-        ({"model": 3}, "option model must be str, got 3"),
+        ({"model": 3}, "option model must be a text, got 3"),
         ({"more": 3}, "unknown option more"),
     ],
 )

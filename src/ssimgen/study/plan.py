@@ -7,10 +7,10 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ssimgen._options import from_mapping, merged, short, suggestion
 from ssimgen._reading import read_options
@@ -82,43 +82,45 @@ class Plan:
     rates: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
+_Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _File:
     """The keys at the top."""
 
-    data: Mapping[str, Any]
-    models: Mapping[str, Any]
+    data: Mapping[str, _Table]
+    models: Mapping[str, _Table]
     name: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
     rates: tuple[float, ...] = ()
-    training: Mapping[str, Any] = field(default_factory=dict)
-    optimiser: Mapping[str, Any] = field(default_factory=dict)
-    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    training: _Table = field(default_factory=dict)
+    optimiser: _Table = field(default_factory=dict)
+    evaluation: _Table = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The keys of a table `models.NAME`."""
+@dataclass(frozen=True, kw_only=True)
+class _Variant:
+    """The keys of a table `models.NAME.variants.NAME`."""
 
-    variants: Mapping[str, Any]
+    options: _Table = field(default_factory=dict)
+    sweep: _Table = field(default_factory=dict)
+    training: _Table = field(default_factory=dict)
+    optimiser: _Table = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group(_Variant):
+    """The keys of a table `models.NAME`, of which some hold for all its variants."""
+
+    variants: Mapping[str, _Table]
     model: str = ""
     data: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     baseline: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    sweep: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    optimiser: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Variant:
-    """The keys of a table `models.NAME.variants.NAME`."""
-
-    options: Mapping[str, Any] = field(default_factory=dict)
-    sweep: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    optimiser: Mapping[str, Any] = field(default_factory=dict)
+Keys = TypeVar("Keys", _File, _Group, _Variant)
 
 
 def read_plan(path: Path) -> Plan:
@@ -139,73 +141,57 @@ def read_plan(path: Path) -> Plan:
 def make_plan(content: Mapping[str, Any], name: str) -> Plan:
     """The study that the content of a file describes; as :func:`read_plan`."""
     file = _table(_File, content, "")
-    sources = {
-        key: from_mapping(Source, _mapping(value, f"data.{key}"), f"data.{key}.") for key, value in file.data.items()
-    }
-    for key, values in (("data", file.data), ("models", file.models)):
-        if not values:
-            raise ValueError(f"{key} is empty: name at least one, as [{key}.NAME]")
-    runs = [
-        run
-        for group_name, table in file.models.items()
-        for run in _runs_of_group(
-            file,
-            group_name,
-            _table(_Group, _mapping(table, f"models.{group_name}"), f"models.{group_name}."),
-            sources,
-        )
-    ]
+    sources = {key: from_mapping(Source, table, f"data.{key}.") for key, table in file.data.items()}
+    groups = {key: _table(_Group, table, f"models.{key}.") for key, table in file.models.items()}
+    runs = [run for key, group in groups.items() for run in _runs_of_group(file, key, group, sources)]
     _check_folders(runs)
     seeds = list(dict.fromkeys(run.seed for run in runs))
-    ordered = tuple(
-        sorted(runs, key=lambda run: seeds.index(run.seed))
-    )  # stable: an early stop leaves whole comparisons
+    runs.sort(key=lambda run: seeds.index(run.seed))  # stable: an early stop leaves whole comparisons
     evaluation = from_mapping(EvaluationOptions, file.evaluation, "evaluation.")
     if not all(0 < rate < math.inf for rate in file.rates):
         raise ValueError(f"rates must be positive numbers of nats, got {list(file.rates)}")
-    return Plan(file.name or name, ordered, evaluation, file.rates)
+    return Plan(file.name or name, tuple(runs), evaluation, file.rates)
 
 
 def _runs_of_group(file: _File, name: str, group: _Group, sources: Mapping[str, Source]) -> Iterator[PlannedRun]:
     where = f"models.{name}"
     model = group.model or name
-    if model not in MODELS:
-        raise ValueError(f"{where}: unknown model {model!r}{suggestion(model, MODELS)}")
+    _check_known(where, "model", model, MODELS)
     for data in group.data:
-        if data not in sources:
-            raise ValueError(f"{where}.data: unknown data {data!r}{suggestion(data, sources)}")
-    if not group.variants:
-        raise ValueError(f"{where}.variants is empty: name at least one, as [{where}.variants.NAME]")
-    if group.baseline and group.baseline not in group.variants:
-        raise ValueError(
-            f"{where}.baseline: unknown variant {group.baseline!r}{suggestion(group.baseline, group.variants)}"
-        )
+        _check_known(f"{where}.data", "data", data, sources)
+    if group.baseline:
+        _check_known(f"{where}.baseline", "variant", group.baseline, group.variants)
+    variants = {key: _table(_Variant, table, f"{where}.variants.{key}.") for key, table in group.variants.items()}
     usual = usual_training(model)
-    for seed in group.seeds or file.seeds:
-        for data in group.data or tuple(sources):
-            for key, table in group.variants.items():
-                place = f"{where}.variants.{key}"
-                variant = _table(_Variant, _mapping(table, place), f"{place}.")
-                training = {**dataclasses.asdict(usual[0]), **file.training, **group.training, **variant.training}
-                optimiser = {**dataclasses.asdict(usual[1]), **file.optimiser, **group.optimiser, **variant.optimiser}
-                for point in _points({**group.sweep, **variant.sweep}, place):
-                    try:
-                        options = merged(merged(group.options, variant.options), _nested(point))
-                        config: Any = from_mapping(MODELS[model][1], options, "")
-                        yield PlannedRun(
-                            data,
-                            sources[data],
-                            name,
-                            model,
-                            key,
-                            point,
-                            config,
-                            from_mapping(Training, {**training, "seed": seed}, "training."),
-                            from_mapping(Optimiser, optimiser, "optimiser."),
-                            group.baseline,
-                        )
-                    except ValueError as error:
-                        raise ValueError(f"{place}: {error}") from error
+    for seed, data, (key, variant) in itertools.product(
+        group.seeds or file.seeds, group.data or sources, variants.items()
+    ):
+        place = f"{where}.variants.{key}"
+        training = {**dataclasses.asdict(usual[0]), **file.training, **group.training, **variant.training, "seed": seed}
+        optimiser = {**dataclasses.asdict(usual[1]), **file.optimiser, **group.optimiser, **variant.optimiser}
+        for point in _points({**group.sweep, **variant.sweep}, place):
+            try:
+                options = merged(merged(group.options, variant.options), _nested(point))
+                config: Any = from_mapping(MODELS[model][1], options)
+                yield PlannedRun(
+                    data,
+                    sources[data],
+                    name,
+                    model,
+                    key,
+                    point,
+                    config,
+                    from_mapping(Training, training, "training."),
+                    from_mapping(Optimiser, optimiser, "optimiser."),
+                    group.baseline,
+                )
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from error
+
+
+def _check_known(where: str, kind: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise ValueError(f"{where}: unknown {kind} {name!r}{suggestion(name, known)}")
 
 
 def _check_folders(runs: Sequence[PlannedRun]) -> None:
@@ -230,52 +216,27 @@ def _points(sweep: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
         yield dict(zip(sweep, values, strict=True))
 
 
-def _table(record: type[Any], content: Mapping[str, Any], where: str) -> Any:
+def _table(record: type[Keys], content: _Table, where: str) -> Keys:
     """A record of the file, with every key checked; tables in it stay as they are."""
     fields = {f.name: f for f in dataclasses.fields(record)}
     for key in content:
         if key not in fields:
             raise ValueError(f"unknown key {where}{key}{suggestion(key, fields)}")
-    values: dict[str, Any] = {}
     for key, f in fields.items():
-        if key not in content:
-            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-                raise ValueError(f"{where}{key} is missing: name at least one, as [{where}{key}.NAME]")
-            continue
-        value = content[key]
-        kind = str(f.type)
-        if kind.startswith("Mapping"):
-            values[key] = _mapping(value, where + key)
-            if key == "training" and "seed" in value:
-                raise ValueError(f"{where}training.seed: seeds of a study are listed under seeds")
-        elif kind.startswith("tuple"):
-            values[key] = _several(
-                value, {"tuple[int, ...]": int, "tuple[float, ...]": float}.get(kind, str), where + key
-            )
-        elif not isinstance(value, str):
-            raise ValueError(f"{where}{key} must be a text, got {value!r}")
-        else:
-            values[key] = value
-    return record(**values)
-
-
-def _several(value: Any, kind: type, where: str) -> tuple[Any, ...]:
-    accepted = (int, float) if kind is float else kind
-    if (
-        not isinstance(value, list)
-        or not value
-        or not all(isinstance(v, accepted) and type(v) is not bool for v in value)
-    ):
-        raise ValueError(f"{where} must be a list of {kind.__name__} values, got {value!r}")
-    if len(set(value)) < len(value):
-        raise ValueError(f"{where} names something twice: {value!r}")
-    return tuple(kind(v) for v in value)
-
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where} must be a table, got {value!r}")
-    return value
+        if not content.get(key) and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            lack = "empty" if key in content else "missing"
+            raise ValueError(f"{where}{key} is {lack}: name at least one, as [{where}{key}.NAME]")
+    made = from_mapping(record, content, where)
+    for key in content:
+        value = getattr(made, key)
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError(f"{where}{key} is empty: list at least one")
+            if len(set(value)) < len(value):
+                raise ValueError(f"{where}{key} names something twice: {list(value)}")
+    if "seed" in made.training:
+        raise ValueError(f"{where}training.seed: seeds of a study are listed under seeds")
+    return made
 
 
 def _nested(point: Mapping[str, Any]) -> dict[str, Any]:
