@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssimgen import engine
-from ssimgen._request import DataRange, lo_and_length
+from ssimgen._request import DataRange, lo_and_length, of_first_image
 
 _EVERY = 64  # calls that are looked at; of later ones, only every power of two: a loop shows what it does at once
 _PIXELS = 1024  # looked at of the first image of a batch
@@ -46,10 +46,10 @@ def notice_range(data_range: DataRange, x: Tensor, y: Tensor | None) -> None:
     _calls += 1
     if _calls > _EVERY and _calls & (_calls - 1):
         return
-    lo, length = lo_and_length(data_range)
     for name, images in (("x", x), ("y", y)):
         if images is None or not engine.fused_can(images):
             continue
+        lo, length = lo_and_length(of_first_image(data_range))
         pixels = images.detach()[0].flatten()
         pixels = pixels[:: 1 + (len(pixels) - 1) // _PIXELS]
         outside = (pixels < lo - _MARGIN * length) | (pixels > lo + (1 + _MARGIN) * length)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
+from ssimgen import engine
 from ssimgen.engine import Form, PatchDistance
+from ssimgen.engine.visibility import seen_by_others
 from ssimgen.windows import Window
 
-DataRange = float | Tensor | tuple[float | Tensor, float | Tensor]
-"""A number l, for values in [0, l], or (lo, hi); tensors and arrays of no axes, such as `x.max()`, are numbers."""
+_End = float | Tensor | NDArray[Any]
+DataRange = _End | tuple[_End, _End]
+"""A number l, for values in [0, l], or (lo, hi); tensors and arrays of no axes, such as `x.max()`, are numbers.
+
+Functions of pairs take tensors and arrays of shape (B,) too, alone or in (lo, hi): one value an image.
+"""
 
 FORMS: tuple[Form, ...] = ("product", "sum", "centred", "uncentred")
 NORMS = ("rms", "frobenius")
@@ -40,16 +50,83 @@ def patches(x: Tensor, window: Window) -> int:
     return channels * window.positions(height) * window.positions(width)
 
 
+def ends_of_range(value: DataRange) -> tuple[_End, _End]:
+    """(lo, hi), not checked yet."""
+    return (value[0], value[1]) if isinstance(value, (tuple, list)) and len(value) == 2 else (0.0, value)
+
+
+def differs_by_image(value: DataRange) -> bool:
+    """Whether a range is given by tensors or arrays, one value an image."""
+    return any(getattr(end, "ndim", 0) > 0 for end in ends_of_range(value))
+
+
+def of_first_image(value: DataRange) -> DataRange:
+    """The range of the first image, where each has its own."""
+    if not differs_by_image(value):
+        return value
+    lo, hi = (torch.as_tensor(end, dtype=torch.float64).flatten()[0].item() for end in ends_of_range(value))
+    return lo, hi
+
+
+def with_one_range(x: Tensor, y: Tensor, data_range: DataRange) -> tuple[Tensor, Tensor, DataRange]:
+    """The request with one range for all pairs: where each has its own, (x - lo) / l and (y - lo) / l in float64.
+
+    SSIM and the distances of images and of these are the same: c1 and c2 are in proportion to l^2.
+    """
+    if not differs_by_image(data_range):
+        return x, y, data_range
+    x, y = engine.widened(x), engine.widened(y)
+    ends = ends_of_range(data_range)
+    if any(getattr(end, "ndim", 0) == 0 and arguments.as_number(end) is None for end in ends):
+        raise _no_range(data_range)
+    lo, hi = (_of_each(end, x) for end in ends)
+    length = hi - lo
+    if not seen_by_others() and length.device.type != "meta":
+        bad = ~((length > 0) & length.isfinite()).flatten()
+        if bad.any():
+            first = int(bad.nonzero()[0])
+            raise ValueError(
+                "data_range must be positive numbers l, or (lo, hi) with lo < hi, got "
+                f"[{lo[first].item():g}, {hi[first].item():g}] for image {first}: pass the range of each image, "
+                "such as its greatest possible value"
+            )
+    return (x - lo) / length, (y - lo) / length, 1.0
+
+
+def _of_each(end: _End, x: Tensor) -> Tensor:
+    """An end of the range of each image, (B, 1, 1, 1), as wide as x."""
+    values = torch.as_tensor(end)
+    if values.dtype == torch.bool or values.is_complex():
+        raise TypeError(f"data_range must be numbers, got values of {values.dtype}")
+    values = torch.as_tensor(end, dtype=x.dtype, device=x.device).detach()
+    if values.ndim and values.shape != x.shape[:1]:
+        raise ValueError(
+            f"data_range must be one value, or one value an image in shape ({len(x)},), got shape "
+            f"{tuple(values.shape)}: "
+            + ("pass data_range.flatten()" if values.numel() == len(x) else "one value serves for all images")
+        )
+    return values.expand(len(x)).view(-1, *[1] * (x.ndim - 1))
+
+
 def lo_and_length(value: DataRange) -> tuple[float, float]:
     """(lo, l): the least value and the length of the range."""
-    pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (0.0, value)
-    lo, hi = (arguments.as_number(end) for end in pair)
-    if lo is None or hi is None or not hi > lo:
+    if differs_by_image(value):
         raise ValueError(
-            "data_range must be a positive number l (values in [0, l]) or a pair (lo, hi) with lo < hi, "
-            f"got {value!r}: pass 1.0 for images in [0, 1], 255 for bytes, (-1, 1) for tanh outputs"
+            "data_range must be one number or (lo, hi) here, got one value an image: a kernel, a metric or a loss is "
+            "one function of two images, whatever others they come with. Divide each image by its own range and pass "
+            "1.0, or call the functions of pairs, such as ssimgen.ssim and ssimgen.distance"
         )
+    lo, hi = (arguments.as_number(end) for end in ends_of_range(value))
+    if lo is None or hi is None or not hi > lo:
+        raise _no_range(value)
     return lo, hi - lo
+
+
+def _no_range(value: object) -> ValueError:
+    return ValueError(
+        "data_range must be a positive number l (values in [0, l]) or a pair (lo, hi) with lo < hi, "
+        f"got {value!r}: pass 1.0 for images in [0, 1], 255 for bytes, (-1, 1) for tanh outputs"
+    )
 
 
 def stability_constants(length: float, k1: float, k2: float) -> tuple[float, float]:

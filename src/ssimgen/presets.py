@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen._range_check import notice_range
-from ssimgen._request import DEFAULT_WINDOW, DataRange, patch_distance, window_fits
+from ssimgen._request import DEFAULT_WINDOW, DataRange, patch_distance, window_fits, with_one_range
 from ssimgen._scales import WANG_SCALE_WEIGHTS, fitting_scales, scale_complements, scale_weights
 from ssimgen.similarity import ssim
 from ssimgen.windows import Window
@@ -131,14 +131,15 @@ def tensorflow_ms_ssim(
         tensor([1., 1.])
     """
     x, y = arguments.image_pairs(x, y)
-    patch = patch_distance(x, data_range, window, 0.01, 0.03, "product")
+    unit_x, unit_y, unit = with_one_range(x, y, data_range)
+    patch = patch_distance(x, unit, window, 0.01, 0.03, "product")
     notice_range(data_range, x, y)
     fitting = fitting_scales(min(x.shape[-2:]), window, lambda side: (side + 1) // 2)
-    exponents = torch.tensor(scale_weights(weights, fitting, x, window), dtype=x.dtype, device=x.device)
-    terms = 1 - scale_complements(x, y, patch, len(exponents), _halved_with_the_edge)
+    exponents = torch.tensor(scale_weights(weights, fitting, x, window), dtype=unit_x.dtype, device=x.device)
+    terms = 1 - scale_complements(unit_x, unit_y, patch, len(exponents), _halved_with_the_edge)
     negative = terms <= 0  # not a clamp: the derivative of a power at 0, infinite, times 0 would be NaN
     powers = torch.where(negative, 0, torch.where(negative, 1, terms) ** exponents)
-    return powers.prod(-1).mean(1)
+    return powers.prod(-1).mean(1).to(x.dtype)
 
 
 def _halved_with_the_edge(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import engine
 from ssimgen._range_check import notice_range
-from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches, with_one_range
 from ssimgen._scales import (
     fitting_scales,
     halved,
@@ -40,6 +40,8 @@ def ssim(
         x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
         data_range: l, for values in [0, l], or (lo, hi). There is no default: a guessed range is wrong silently. A
             tensor of no axes, as `x.max()`, is taken for its number, as everywhere: no gradient flows through it.
+            Tensors or arrays of shape (B,), alone or in (lo, hi), are one value an image: the result is that of
+            (x - lo) / l and (y - lo) / l, computed in float64.
             Images far outside are warned of once a process, by a `ssimgen.DataRangeWarning`.
         window: which patches are compared; the default is Wang's Gaussian, 11 x 11 px of sigma 1.5 px.
         k1, k2: stability constants; as bandwidths, they set how fast similarity falls on dark or flat patches.
@@ -51,7 +53,7 @@ def ssim(
     Raises:
         TypeError: x or y is not a floating-point tensor, or window is no Window.
         ValueError: shapes or devices that differ, no pixel, images smaller than the window, or a data_range,
-            k1 or k2 that is not a positive number.
+            k1 or k2 that is not a positive number; a data_range that is neither of one value nor of one an image.
 
     Example:
         >>> import torch
@@ -60,8 +62,8 @@ def ssim(
         >>> round(ssim(x, x / 2, data_range=1.0).item(), 3)
         0.652
     """
-    x, y, patch = _prepare(x, y, data_range, window, k1, k2, "product")
-    return 1 - engine.squared_mean(x, y, patch).mean(1)
+    x, y, patch, dtype = _prepare(x, y, data_range, window, k1, k2, "product")
+    return (1 - engine.squared_mean(x, y, patch).mean(1)).to(dtype)
 
 
 def ssim_map(
@@ -79,7 +81,7 @@ def ssim_map(
 
     Args:
         x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
-        data_range: l, for values in [0, l], or (lo, hi).
+        data_range: l, for values in [0, l], or (lo, hi); or one value an image, as :func:`ssim`.
         window, k1, k2: which patches are compared, and the stability constants, as :func:`ssim`.
 
     Returns:
@@ -95,8 +97,8 @@ def ssim_map(
         >>> ssim_map(x, y, data_range=1.0).shape  # with the default window of 11 px
         torch.Size([4, 3, 22, 22])
     """
-    x, y, patch = _prepare(x, y, data_range, window, k1, k2, "product")
-    return 1 - engine.squared_map(x, y, patch)
+    x, y, patch, dtype = _prepare(x, y, data_range, window, k1, k2, "product")
+    return (1 - engine.squared_map(x, y, patch)).to(dtype)
 
 
 def distance(
@@ -130,7 +132,7 @@ def distance(
 
     Args:
         x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
-        data_range: l, for values in [0, l], or (lo, hi).
+        data_range: l, for values in [0, l], or (lo, hi); or one value an image, as :func:`ssim`.
         form: d^2 of a patch, as in the table.
         norm: "rms", the root mean of d^2, which does not grow with the image; "frobenius", the root of its sum
             (the paper's).
@@ -153,8 +155,8 @@ def distance(
         True
     """
     arguments.choice("norm", norm, NORMS)
-    x, y, patch = _prepare(x, y, data_range, window, k1, k2, form)
-    square = engine.squared_mean(x, y, patch).mean(1)
+    x, y, patch, dtype = _prepare(x, y, data_range, window, k1, k2, form)
+    square = engine.squared_mean(x, y, patch).mean(1).to(dtype)
     if norm == "frobenius":
         square = square * patches(x, window)
     return square if squared else root(square)
@@ -189,7 +191,7 @@ def ms_ssim(
 
     Args:
         x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
-        data_range: l, for values in [0, l], or (lo, hi).
+        data_range: l, for values in [0, l], or (lo, hi); or one value an image, as :func:`ssim`.
         window, k1, k2: which patches are compared, and the stability constants, as :func:`ssim`.
         weights: positive exponents w_1 ... w_M from fine to coarse. None takes as many of Wang's five scales as
             fit the images (with 11 px: 1 below 22 px, 2 at 28 and 32 px, 3 at 64 px, 5 from 176 px), divided
@@ -222,11 +224,11 @@ def ms_complement(
     k2: float,
 ) -> Float[Tensor, " B"]:
     """1 - MS-SSIM, which nothing cancels in where images are nearly equal; arguments as :func:`ms_ssim`."""
-    x, y, patch = _prepare(x, y, data_range, window, k1, k2, "product")
+    x, y, patch, dtype = _prepare(x, y, data_range, window, k1, k2, "product")
     fitting = fitting_scales(min(x.shape[-2:]), window, lambda side: side // 2)
     exponents = renormalised_wang_weights(fitting) if weights is None else scale_weights(weights, fitting, x, window)
     complements = scale_complements(x, y, patch, len(exponents), halved)
-    return join_scales(complements, exponents).mean(1)
+    return join_scales(complements, exponents).mean(1).to(dtype)
 
 
 def root(square: Tensor) -> Tensor:
@@ -239,8 +241,10 @@ def root(square: Tensor) -> Tensor:
 
 def _prepare(
     x: Tensor, y: Tensor, data_range: DataRange, window: Window, k1: float, k2: float, form: Form
-) -> tuple[Tensor, Tensor, PatchDistance]:
+) -> tuple[Tensor, Tensor, PatchDistance, torch.dtype]:
+    """What an engine is to compute, and the dtype of its result for the caller."""
     x, y = arguments.image_pairs(x, y)
-    patch = patch_distance(x, data_range, window, k1, k2, form)
+    unit_x, unit_y, unit = with_one_range(x, y, data_range)
+    patch = patch_distance(x, unit, window, k1, k2, form)
     notice_range(data_range, x, y)
-    return x, y, patch
+    return unit_x, unit_y, patch, x.dtype

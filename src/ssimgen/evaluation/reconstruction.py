@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
-from ssimgen._request import DEFAULT_WINDOW, DataRange, lo_and_length, window_fits
+from ssimgen._request import DEFAULT_WINDOW, DataRange, lo_and_length, window_fits, with_one_range
 from ssimgen.evaluation.estimates import DEFAULT_BOOTSTRAP, Bootstrap
 from ssimgen.evaluation.feature_networks import FeatureNetwork
 from ssimgen.evaluation.images import nearest, sharpness
@@ -27,7 +27,7 @@ def psnr(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], *, data_range
 
     Args:
         x, y: images of equal shape, dtype and device.
-        data_range: l, for values in [0, l], or (lo, hi) with l = hi - lo.
+        data_range: l, for values in [0, l], or (lo, hi) with l = hi - lo; or one value an image.
 
     Raises:
         TypeError, ValueError: as :func:`ssimgen.ssim`.
@@ -40,9 +40,11 @@ def psnr(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], *, data_range
         20.0
     """
     x, y = arguments.image_pairs(x, y)
+    dtype = x.dtype
+    x, y, data_range = with_one_range(x, y, data_range)
     _, length = lo_and_length(data_range)
     error = (x - y).square().flatten(1).mean(1)
-    return 10 * torch.log10(length**2 / error)
+    return (10 * torch.log10(length**2 / error)).to(dtype)
 
 
 def feature_distance(x: Float[Tensor, "B F"], y: Float[Tensor, "B F"]) -> Float[Tensor, " B"]:
