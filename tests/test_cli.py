@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -480,6 +481,51 @@ def test_compare_says_that_transparency_is_laid_on_something(
         out, err = capsys.readouterr()
         assert json.loads(out)["l1 (mean)"] == l2
         assert err == f"transparent pictures such as {tmp_path / 'a.png'} are laid on {on} (option background)\n"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "words", "ends"),
+    [
+        (np.uint16, ["4095"], (0, 4095)),
+        (np.float32, ["-1", "1.5"], (-1, 1.5)),
+        (np.int16, ["-1024", "3071"], (-1024, 3071)),
+    ],
+)
+def test_compare_takes_a_data_range(
+    dtype: type[np.generic],
+    words: list[str],
+    ends: tuple[float, float],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """12 bits in 16, and TIFF without a range of its own."""
+    lo, hi = ends
+    noises = np.random.default_rng(0).uniform(lo, hi, (2, 24, 24)).astype(dtype)
+    for name, noise in zip("ab", noises, strict=True):
+        tifffile.imwrite(tmp_path / f"{name}.tif", noise)
+    assert run("compare", tmp_path / "a.tif", tmp_path / "b.tif", "--json", "--data-range", *words) == 0
+    out, err = capsys.readouterr()
+    x, y = torch.tensor(noises.astype(float))[:, None, None]
+    expected = ssim(x, y, data_range=ends).item()
+    assert json.loads(out)["SSIM"] == pytest.approx(expected, abs=1e-6)
+    assert err == ""
+
+
+def test_compare_says_what_is_beyond_the_data_range(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).uniform(0, 2, (24, 24)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", noise)
+    same = [tmp_path / "a.tif"] * 2
+    assert run("compare", *same, "--json", "--data-range", "1") == 0
+    extent = f"from {noise.min():.4g} to {noise.max():.4g}"
+    said = f"{same[0]} has values beyond the data range, {extent} where that is 0 to 1\n"
+    assert capsys.readouterr().err == 2 * said
+    for words, message in (
+        (["0"], "data_range must be a positive number l"),
+        (["1", "0"], "data_range must be a positive number l"),
+        (["0", "1", "2"], "--data-range takes one number or two, got 3"),
+    ):
+        assert run("compare", *same, "--data-range", *words) == 2
+        assert message in complaint(capsys)
 
 
 ONE_BY_ONE = """

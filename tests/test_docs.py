@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from ssimgen import Window, cli, distance, pictures
@@ -56,6 +57,8 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (tmp_path / folder).mkdir()
         for i, image in enumerate(part):
             pictures.write(tmp_path / folder / f"{i}.png", image)
+    for name, image in zip(("a.tif", "b.tif"), images, strict=False):
+        tifffile.imwrite(tmp_path / name, (4095 * image[0] - 1024).short().numpy())
     np.save(tmp_path / "generated.npy", images[20:].numpy())
     for words in commands(page):
         assert cli.main([*words, *SHORTER.get(words[0], [])]) == 0, words

@@ -274,3 +274,58 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path: Path, monkeypatch
         pictures.read(Path())
     with pytest.raises(FileNotFoundError, match=r"no such file: none\.png"):
         pictures.read(Path("none.png"))
+
+
+# --- ranges -------------------------------------------------------------------------------------------------------
+
+
+def in_range(content: bytes, data_range: pictures.Range) -> np.ndarray:
+    return pictures.decode(content, "it", "black", data_range).image.movedim(0, -1).numpy()
+
+
+def test_values_between_the_ends_of_a_range() -> None:
+    """12 bits in 16 (PNG, TIFF), bytes of an 8-bit picture, transparency."""
+    twelve = values(5, 7, 1, below=4096)
+    for content in (png(twelve, 16, 0), tiff(twelve[..., 0].astype(np.uint16), photometric="minisblack")):
+        np.testing.assert_allclose(in_range(content, 4095), twelve / 4095, rtol=0, atol=2e-7)
+        np.testing.assert_allclose(in_range(content, (100, 3000)), (twelve - 100) / 2900, rtol=0, atol=2e-7)
+    eight = values(5, 7, 3, below=256)
+    np.testing.assert_allclose(in_range(png(eight, 8, 2), (16, 235)), (eight - 16) / 219, rtol=0, atol=2e-7)
+    clear = values(5, 7, 4, below=256)
+    expected = clear[..., :3] / 200 * clear[..., 3:] / 255
+    np.testing.assert_allclose(in_range(png(clear, 8, 6), 200), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.int32])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_tiff_without_a_range_of_its_own(dtype: type[np.generic], compression: str | None, order: str) -> None:
+    stored = np.random.default_rng(0).uniform(-1000, 3000, (5, 7)).astype(dtype)
+    content = tiff(stored, byteorder=order, compression=compression)
+    expected = (stored.astype(float) + 1024) / 4095
+    np.testing.assert_allclose(in_range(content, (-1024, 3071))[..., 0], expected, rtol=0, atol=2e-7)
+    with pytest.raises(ValueError, match=r"without a fixed range: say which \(--data-range of ssimgen compare"):
+        pictures.decode(content, "it")
+
+
+def test_large_numbers_of_a_tiff_keep_their_digits() -> None:
+    stored = 10**9 + np.arange(35, dtype=np.int32).reshape(5, 7)
+    np.testing.assert_allclose(
+        in_range(tiff(stored), (10**9, 10**9 + 34))[..., 0].ravel(), np.arange(35) / 34, rtol=1e-6
+    )
+
+
+def test_tiff_of_no_numbers_or_of_others() -> None:
+    real = np.ones((5, 7, 3), np.float32)
+    with pytest.raises(ValueError, match=r"^it holds NaN or infinite values: repair it$"):
+        in_range(tiff(np.where(np.eye(5, 7) > 0, np.nan, real[..., 0])), 1.0)
+    for content in (tiff(real, photometric="rgb"), tiff(real[..., 0], photometric="miniswhite")):
+        with pytest.raises(ValueError, match=r"^it (has signed or floating|is not a picture|has \d+ bits)"):
+            in_range(content, 1.0)
+
+
+@pytest.mark.parametrize("bad", [0, -1, (1, 1), (2, 1), (0, 1, 2), float("nan")], ids=repr)
+@pytest.mark.usefixtures("no_shape_checks")
+def test_what_is_no_range(bad: pictures.Range) -> None:
+    with pytest.raises(ValueError, match=r"^data_range must be a positive number l .* got .*: 4095 for 12 bits in 16$"):
+        in_range(png(values(5, 7, 1), 16, 0), bad)

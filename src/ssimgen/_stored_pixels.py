@@ -26,6 +26,8 @@ _DEEP_COLOUR = re.compile(r"(?:RGB|RGBA|RGBX|LA);16[BLN]")  # Pillow's readers o
 _OTHER_BYTE = str.maketrans("BLN", "LBB" if sys.byteorder == "little" else "LBL")
 _TIFF_BITS, _TIFF_COLOURS, _TIFF_PLANES, _TIFF_KIND = 258, 262, 284, 339  # tags
 _REMEDY = "save it as grey or RGB of 8 bits, or of 16 bits without sign"
+_RANGE = "say which (--data-range of ssimgen compare, data_range of ssimgen.pictures.read), or "
+_WITHOUT_RANGE = {(2, "I"), (3, "F")}  # kinds of TIFF, and the modes in which they are had in full: with sign, real
 
 
 class UnsuitableError(ValueError):
@@ -33,15 +35,23 @@ class UnsuitableError(ValueError):
 
 
 class Stored(NamedTuple):
-    """Grey or red, green and blue, and the opacity if there is one, in [0, 1]; and how many bits each of them had."""
+    """Grey or red, green and blue, and the opacity if there is one, in [0, 1]; and how many bits each of them had.
 
-    pixels: NDArray[np.float32]  # (H, W, 1 or 3)
+    1 is `greatest` in the file; of values without a range, which are as they are in the file, it is 1.
+    """
+
+    pixels: NDArray[np.floating[Any]]  # (H, W, 1 or 3)
     opacity: NDArray[np.float32] | None  # (H, W)
     bits: int
+    greatest: int
 
 
-def stored_pixels(file: BufferedIOBase) -> Stored:
+def stored_pixels(file: BufferedIOBase, without_range: bool = False) -> Stored:
     """The first picture of a file, turned as the camera recorded.
+
+    Args:
+        file: of a picture.
+        without_range: read grey TIFF of real or signed values too.
 
     Raises:
         UnsuitableError: too large, empty, or of a kind that cannot be read in full.
@@ -54,6 +64,8 @@ def stored_pixels(file: BufferedIOBase) -> Stored:
             raise UnsuitableError(f"is {width} x {height} px, more than {LARGEST:,} pixels: crop or scale it down")
         if not width * height:
             raise UnsuitableError(f"is {width} x {height} px, which is no pixel")
+        if without_range and _lacks_range(picture):
+            return _real(picture)
         bits = _bits(picture, ihdr)
         if bits <= 8 and picture.mode in (*_GREY, *_COLOUR):
             return _shallow(picture, bits)
@@ -75,7 +87,8 @@ def _bits(picture: Any, ihdr: bytes) -> int:
     if picture.format == "TIFF":
         bits: int = max(picture.tag_v2.get(_TIFF_BITS, (1,)))
         if set(picture.tag_v2.get(_TIFF_KIND, (1,))) != {1}:
-            raise UnsuitableError(f"has signed or floating-point values, without a fixed range: {_REMEDY}")
+            otherwise = _RANGE if _lacks_range(picture) else ""
+            raise UnsuitableError(f"has signed or floating-point values, without a fixed range: {otherwise}{_REMEDY}")
         if bits > 8 and (picture.tag_v2.get(_TIFF_COLOURS, 0) == 0 or picture.tag_v2.get(_TIFF_PLANES, 1) == 2):
             raise UnsuitableError(f"has {bits} bits a channel, in separate planes or with 0 for white: {_REMEDY}")
         return bits
@@ -87,6 +100,21 @@ def _bits(picture: Any, ihdr: bytes) -> int:
     return 8
 
 
+def _lacks_range(picture: Any) -> bool:
+    """Whether a picture is a TIFF of values with a sign or real ones that Pillow reads in full, with 0 for black."""
+    if picture.format != "TIFF" or picture.tag_v2.get(_TIFF_COLOURS, 1) == 0:
+        return False
+    return {(kind, picture.mode) for kind in picture.tag_v2.get(_TIFF_KIND, (1,))} <= _WITHOUT_RANGE
+
+
+def _real(picture: Any) -> Stored:
+    """Values as they are in the file. Those that libtiff unpacks are in the order of this machine, not of the file."""
+    if picture.tile[0].codec_name == "libtiff":
+        picture = _as_raw_mode(picture, lambda raw: re.sub(r"B?([FS])$", r"N\1", raw))
+    values = np.asarray(ImageOps.exif_transpose(picture), np.float64)
+    return Stored(values[..., None], None, 32, 1)
+
+
 def _shallow(picture: Any, bits: int) -> Stored:
     if picture.format == "PNG" and bits < 8 and picture.mode in _GREY and "transparency" in picture.info:
         key = picture.info["transparency"]  # a value of the file, while Pillow scales the pixels
@@ -95,9 +123,9 @@ def _shallow(picture: Any, bits: int) -> Stored:
     grey = picture.mode in _GREY
     if picture.has_transparency_data:
         layer = _unit(picture.convert("RGBA"))
-        return Stored(layer[..., : 1 if grey else 3], layer[..., 3], bits)
+        return Stored(layer[..., : 1 if grey else 3], layer[..., 3], bits, 255)
     pixels = _unit(picture.convert("L" if grey else "RGB"))
-    return Stored(pixels[..., None] if grey else pixels, None, bits)
+    return Stored(pixels[..., None] if grey else pixels, None, bits, 255)
 
 
 def _unit(picture: Any) -> NDArray[np.float32]:
@@ -118,9 +146,9 @@ def _deep(picture: Any, file: BufferedIOBase) -> Stored:
             values = high * 256 + _values(_as_raw_mode(again, lambda raw: raw[:-1] + raw[-1].translate(_OTHER_BYTE)))
     unit = values.astype(np.float32) / np.float32(65535)
     if unit.shape[-1] in (2, 4):
-        return Stored(unit[..., :-1], unit[..., -1], 16)
+        return Stored(unit[..., :-1], unit[..., -1], 16, 65535)
     opacity = None if key is None else (values != np.array(key)).any(-1).astype(np.float32)
-    return Stored(unit, opacity, 16)
+    return Stored(unit, opacity, 16, 65535)
 
 
 def _values(picture: Any) -> NDArray[np.int32]:

@@ -19,12 +19,16 @@ from PIL import Image, ImageColor, UnidentifiedImageError
 from torch import Tensor
 
 from ssimgen._files import ordinary_file, write_atomically
+from ssimgen._numbers import as_number
 from ssimgen._stored_pixels import FORMATS, Stored, UnsuitableError, stored_pixels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["beside", "grid", "read", "write", "write_array"]
+
+Range = float | tuple[float, float]
+"""l, for values in [0, l], or (lo, hi)."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pnm")
 
@@ -39,12 +43,20 @@ class Picture(NamedTuple):
     bits: int
 
 
-def read(path: Path, background: str = "white") -> Float[Tensor, "C H W"]:
+def read(path: Path, background: str = "white", data_range: Range | None = None) -> Float[Tensor, "C H W"]:
     """A picture as float32 in [0, 1]: one channel if the file is grey, three if it is coloured.
 
     16 bits a channel keep their precision, palettes become colours, transparency is laid over `background` (a name
     such as "black", or as "#a0c0ff"), and the orientation that a camera recorded is applied. CMYK becomes RGB without
     a colour profile. Of an animation or a file of several pictures, the first one.
+
+    Args:
+        path: of the file.
+        background: below transparent pixels.
+        data_range: which values of the file are 0 and 1, as l or (lo, hi): 4095 for 12 bits in 16. Values beyond
+            become numbers below 0 or above 1. With it, grey TIFF of floating-point (32 bits) and of signed values is
+            read too.
+            None: 0 and the greatest value that so many bits can hold; fewer than 8 bits count as spread over 0 to 255.
 
     Raises:
         ValueError: not a picture, damaged, of more than 100 million pixels (checked before decoding), or of a kind
@@ -60,16 +72,17 @@ def read(path: Path, background: str = "white") -> Float[Tensor, "C H W"]:
         >>> image.shape, round(image.max().item(), 3)
         (torch.Size([1, 2, 3]), 0.2)
     """
-    return decode(path, str(path), background).image
+    return decode(path, str(path), background, data_range).image
 
 
-def decode(content: bytes | Path, name: str, background: str = "white") -> Picture:
+def decode(content: bytes | Path, name: str, background: str = "white", data_range: Range | None = None) -> Picture:
     """A picture from a file, or from the content of one, as :func:`read`; `name` is what errors call it."""
     below = colour(background)
+    ends = None if data_range is None else _ends(data_range)
     with _opened(content) as file:
         try:
             with _quiet():
-                stored = stored_pixels(file)
+                stored = stored_pixels(file, without_range=ends is not None)
         except UnsuitableError as error:
             raise ValueError(f"{name} {error}") from error
         except Image.DecompressionBombError as error:
@@ -80,7 +93,27 @@ def decode(content: bytes | Path, name: str, background: str = "white") -> Pictu
             raise ValueError(f"{name} takes more memory than there is: scale it down") from error
         except Exception as error:  # of damaged files, readers of pictures raise whatever they run into
             raise ValueError(f"{name} is damaged or incomplete: {error or type(error).__name__}") from error
-    return _over(stored, below)
+    return _over(stored if ends is None else _rescaled(stored, *ends, name), below)
+
+
+def _ends(data_range: Range) -> tuple[float, float]:
+    """(lo, hi) as numbers."""
+    pair = data_range if isinstance(data_range, tuple) else (0.0, data_range)
+    lo, hi = (as_number(end) for end in pair) if len(pair) == 2 else (None, None)
+    if lo is None or hi is None or not hi > lo:
+        raise ValueError(
+            f"data_range must be a positive number l (values in [0, l]) or lo and hi with lo < hi, got {data_range!r}: "
+            "4095 for 12 bits in 16"
+        )
+    return lo, hi
+
+
+def _rescaled(stored: Stored, lo: float, hi: float, name: str) -> Stored:
+    """Values of the file, so that lo is 0 and hi is 1."""
+    values = stored.pixels.astype(np.float64) * stored.greatest
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds NaN or infinite values: repair it")
+    return stored._replace(pixels=((values - lo) / (hi - lo)).astype(np.float32))
 
 
 def colour(name: str) -> tuple[float, float, float]:

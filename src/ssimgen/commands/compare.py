@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ssimgen import Window
     from ssimgen.data import Source
+    from ssimgen.pictures import Range
 
 
 @command
@@ -33,6 +35,7 @@ def compare(
     background: str = "white",
     map: Path | None = None,
     json: bool = False,
+    data_range: tuple[float, ...] = (),
     size: int = 11,
     sigma: float = 1.5,
     k1: float = 0.01,
@@ -40,7 +43,7 @@ def compare(
 ) -> None:
     """Compare two pictures: every similarity index and distance.
 
-    Pixels are taken as [0, 1].
+    Pixels are taken as [0, 1], of the greatest value that their bits can hold or of a data range.
 
     Args:
         a: a picture.
@@ -49,30 +52,50 @@ def compare(
         background: colour on which transparent pictures are laid: a name such as black, or as #a0c0ff.
         map: write a picture of A, B and the map of SSIM to this PNG file.
         json: print JSON instead of a table.
+        data_range: values of the files from 0 to this number, as 4095 for 12 bits in 16, or between two numbers; with
+            it, grey TIFF of floating-point or signed values is read too.
         size: side of the Gaussian window in pixels.
         sigma: its standard deviation in pixels.
         k1: stability constant of luminance.
         k2: stability constant of contrast and structure.
     """
+    from ssimgen import DataRangeWarning
     from ssimgen.data import Source
 
-    x, y = read_pair(a, b, Source(grey=grey, background=background), note)
+    x, y = read_pair(a, b, Source(grey=grey, background=background), note, file_range(data_range))
     if map is not None:
         check_output(map, (".png",))
     window = gaussian_window("--size", size, sigma, x)
-    values = {key: v.item() for key, v in similarity_indices(x, y, window=window, k1=k1, k2=k2).items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataRangeWarning)  # `read_pair` says it in units of the files
+        values = {key: v.item() for key, v in similarity_indices(x, y, window=window, k1=k1, k2=k2).items()}
     if map is not None:
         draw_map(map, x, y, (a.name, b.name), window=window, k1=k1, k2=k2)
     table(values, (str(a), str(b)), as_json=json)
 
 
+def file_range(numbers: tuple[float, ...]) -> Range | None:
+    """What --data-range says: nothing, one number, or two."""
+    if len(numbers) > 2:
+        raise ValueError(f"--data-range takes one number or two, got {len(numbers)}")
+    return None if not numbers else numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
 def read_pair(
-    a: Path, b: Path, source: Source, report: Callable[[str], None] = print
+    a: Path,
+    b: Path,
+    source: Source,
+    report: Callable[[str], None] = print,
+    data_range: Range | None = None,
 ) -> tuple[Float[Tensor, "1 C H W"], Float[Tensor, "1 C H W"]]:
     """Two pictures of equal size and kind, in [0, 1], read as those of the source; as `ssimgen.data.read_picture`."""
     from ssimgen.data import read_picture
 
-    x, y = (read_picture(path, source, report) for path in (a, b))
+    x, y = (read_picture(path, source, report, data_range) for path in (a, b))
+    for path, z in ((a, x), (b, y)):
+        low, high = (end.item() for end in z.aminmax())
+        if low < 0 or high > 1:
+            report(f"{path} has values beyond the data range, from {low:.4g} to {high:.4g} where that is 0 to 1")
     if x.shape[1:] != y.shape[1:]:
         sizes = [f"{path} is {z.shape[2]} x {z.shape[1]} px" for path, z in ((a, x), (b, y))]
         raise ValueError(f"{sizes[0]}, but {sizes[1]}: crop or scale one of them")

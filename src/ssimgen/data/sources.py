@@ -157,13 +157,16 @@ def open_gallery(source: Source | str | Path, report: Callable[[str], None] = pr
     return gallery.of_sets(_read(source, report))
 
 
-def read_picture(path: Path, source: Source, report: Callable[[str], None] = print) -> Float[Tensor, "C H W"]:
+def read_picture(
+    path: Path, source: Source, report: Callable[[str], None] = print, data_range: pictures.Range | None = None
+) -> Float[Tensor, "C H W"]:
     """One picture in [0, 1], (C, H, W), made to fit as those of the source are.
 
     Args:
         path: of the picture.
         source: its size, grey and background say how.
         report: told if the picture is transparent anywhere.
+        data_range: which values of the file are 0 and 1, as :func:`ssimgen.pictures.read`.
 
     Raises:
         ValueError, OSError: as :func:`ssimgen.pictures.read`.
@@ -177,15 +180,17 @@ def read_picture(path: Path, source: Source, report: Callable[[str], None] = pri
         >>> read_picture(Path("a.png"), Source(size=16, grey=True)).shape
         torch.Size([1, 16, 16])
     """
-    return _reader(source, report)(path)
+    return _reader(source, report, data_range)(path)
 
 
-def _reader(source: Source, report: Callable[[str], None]) -> Callable[[Path], Tensor]:
+def _reader(
+    source: Source, report: Callable[[str], None], data_range: pictures.Range | None = None
+) -> Callable[[Path], Tensor]:
     """A function that reads a picture; of the first transparent one of all, `report` is told."""
     told = threading.Lock()
 
     def read(path: Path) -> Tensor:
-        picture = pictures.decode(path, str(path), source.background)
+        picture = pictures.decode(path, str(path), source.background, data_range)
         if picture.transparent and told.acquire(blocking=False):
             report(f"transparent pictures such as {path} are laid on {source.background} (option background)")
         try:
