@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from image_pairs import blind_pair
 from ssimgen import Window
 from ssimgen._request import FORMS
 from ssimgen.discrepancy import (
@@ -136,7 +137,7 @@ def test_mmd_with_the_kernel_of_the_paper_is_half_the_energy_distance(
 
 
 def test_centring_does_not_cancel_in_the_conditional_discrepancy(digits: Tensor) -> None:
-    """F3: there the weights of L do not sum to 0, so the base point matters."""
+    """F3: there the weights of L do not sum to 0 where the conditions differ, so the base point matters."""
     x, y = digits[:6], digits[6:11]
     conditions = RBF(points(6, 0)), RBF(points(6, 0), points(5, 1)), RBF(points(5, 1))
     values = []
@@ -144,19 +145,6 @@ def test_centring_does_not_cancel_in_the_conditional_discrepancy(digits: Tensor)
         k = DistanceInduced(STRUCTURE, base)
         values.append(cmmd2(*conditions, k(x), k(x, y), k(y), regularisation=0.1).item())
     assert abs(values[0] - values[1]) > 0.01 * values[0]
-
-
-def blind_pair(window: Window, side: int) -> tuple[Tensor, Tensor]:
-    """{0.5 +- a} and {0.5 +- b}: patches of a and b have the weighted mean 0, and |a| = |b| in every pixel."""
-    means = torch.zeros(window.positions(side), side, dtype=torch.float64)
-    for row, start in zip(means, range(0, side, window.stride), strict=False):
-        row[start : start + window.size] = torch.tensor(window.taps, dtype=torch.float64)
-    unseen = torch.linalg.svd(means).Vh[-1]
-    assert (means @ unseen).abs().max() < 1e-14
-    sign = torch.where(torch.arange(side) % 3 == 0, -1.0, 1.0)
-    a = (0.4 * unseen / unseen.abs().max())[:, None].expand(side, side)
-    b = a * sign
-    return torch.stack([0.5 + a, 0.5 - a])[:, None], torch.stack([0.5 + b, 0.5 - b])[:, None]
 
 
 @pytest.mark.parametrize(
@@ -224,6 +212,159 @@ def test_cmmd_of_labels_compares_class_means() -> None:
         one_x @ one_x.T, one_x @ one_y.T, one_y @ one_y.T, x @ x.T, x @ y.T, y @ y.T, regularisation=lam
     ).item()
     assert value == pytest.approx(expected, rel=1e-12)
+
+
+LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2])
+
+
+def same_label(a: Tensor, b: Tensor) -> Tensor:
+    return (a[:, None] == b).double()
+
+
+@pytest.mark.parametrize("lam", [1e-3, 0.3, 10.0])
+def test_cmmd_of_labels_is_a_weighted_sum_of_the_mmd2_of_classes(lam: float, digits: Tensor) -> None:
+    """F9 (a): weights (n_c / (n_c + lambda))^2, where both samples have the same labels."""
+    x, y, K = digits[:12], digits[12:24], same_label(LABELS, LABELS)
+    for kernel in (Gaussian(STRUCTURE, (0.5,)), SSIM(1.0, BLOCKS)):
+        expected = 0.0
+        for label in range(3):
+            inside = label == LABELS
+            n = inside.sum().item()
+            expected += (n / (n + lam)) ** 2 * of(mmd2, kernel, x[inside], y[inside], unbiased=False)
+        value = cmmd2(K, K, K, kernel(x), kernel(x, y), kernel(y), regularisation=lam).item()
+        assert value == pytest.approx(expected, rel=1e-9)
+
+
+def test_cmmd_of_labels_needs_a_characteristic_kernel() -> None:
+    """F9 (b): with SSIM as kernel of the images it does not see a class of the blind pair; what F4 (c) allows does."""
+    x, y = (torch.cat([z, z, z]) for z in blind_pair(BLOCKS, 21))
+    labels = torch.tensor([0, 0, 1, 1, 1, 1])
+    K = same_label(labels, labels)
+    for kernel, sees in (
+        (SSIM(1.0, BLOCKS), False),
+        (Gaussian(STRUCTURE, (0.3,)), True),
+        (DistanceInduced(STRUCTURE, x[:1]), True),
+    ):
+        value = cmmd2(K, K, K, kernel(x), kernel(x, y), kernel(y), regularisation=1e-3).item()
+        assert (abs(value) < 1e-13) != sees
+        assert (value > 1e-3) == sees
+
+
+def test_cmmd_with_any_positive_definite_kernel_of_labels() -> None:
+    """F9 (b): as lambda falls to 0, the sum of (k^-1)_cd <Delta_c, Delta_d>, Delta the differences of class means."""
+    x, y, root = points(12, 0, 5), points(12, 1, 5), points(3, 2, 3)
+    k = root @ root.T + 0.1 * torch.eye(3)
+    one = F.one_hot(LABELS, 3).double()
+    K, difference = one @ k @ one.T, (one.T @ (x - y)) / one.sum(0)[:, None]
+    expected = (torch.linalg.inv(k) * (difference @ difference.T)).sum().item()
+    assert cmmd2(K, K, K, x @ x.T, x @ y.T, y @ y.T, regularisation=1e-8).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("lam", [1e-3, 0.3])
+def test_the_base_point_matters_to_cmmd_only_where_conditions_differ(lam: float, digits: Tensor) -> None:
+    """F9 (c): not at all if both samples have the same conditions; else by the row sums of the weights."""
+    x, y = digits[:12], digits[12:24]
+    bases = x[:1], torch.zeros_like(x[:1])
+
+    def values(*conditions: Tensor) -> list[float]:
+        kernels = [DistanceInduced(STRUCTURE, base) for base in bases]
+        return [cmmd2(*conditions, k(x), k(x, y), k(y), regularisation=lam).item() for k in kernels]
+
+    for K in (same_label(LABELS, LABELS), RBF(points(12, 3))):
+        one, other = values(K, K, K)
+        assert one == pytest.approx(other, rel=1e-9)
+    others = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2])
+    one, other = values(same_label(LABELS, LABELS), same_label(LABELS, others), same_label(others, others))
+    n, m = LABELS.bincount().double(), others.bincount().double()
+    rows_x, rows_y = (lam * (p - q) / ((p + lam) ** 2 * (q + lam)) for p, q in ((n, m), (m, n)))
+    half_x, half_y = ((STRUCTURE(z, bases[0]) - STRUCTURE(z, bases[1]))[:, 0] / 2 for z in (x, y))
+    change = 2 * ((rows_x[LABELS] * half_x).sum() + (rows_y[others] * half_y).sum()).item()
+    assert one - other == pytest.approx(change, rel=1e-6)
+    bound = STRUCTURE(*bases) * ((n * rows_x.abs()).sum() + (m * rows_y.abs()).sum())
+    assert 0 < abs(change) <= bound.item()
+
+
+def weights(K: Tensor, lam: float) -> Tensor:
+    """W of F9: (K + lambda)^-1 K (K + lambda)^-1."""
+    regularised = K + lam * torch.eye(len(K), dtype=K.dtype)
+    return torch.linalg.solve(regularised, torch.linalg.solve(regularised, K).T)
+
+
+def test_what_cmmd_is_on_average() -> None:
+    """F9 (d): <Delta, W Delta> + sum of W_ii (V(P_i) + V(Q_i)), against the mean over all outcomes of fair coins."""
+    K, lam, spread = RBF(points(3, 0)), 0.2, points(12, 1).view(2, 3, 2, 3)
+    draws = [
+        [sample[torch.arange(3), torch.tensor(coins)] for coins in itertools.product((0, 1), repeat=3)]
+        for sample in spread
+    ]  # P_i and Q_i put half their mass on each of two points, in R^3 with the linear kernel
+    values = [
+        cmmd2(K, K, K, x @ x.T, x @ y.T, y @ y.T, regularisation=lam).item()
+        for x, y in itertools.product(draws[0], draws[1])
+    ]
+    W, means = weights(K, lam), spread.mean(2)
+    variance = ((spread - means[:, :, None]) ** 2).sum(-1).mean(2).sum(0)
+    difference = means[0] - means[1]
+    expected = (W * (difference @ difference.T)).sum() + (W.diagonal() * variance).sum()
+    assert np.mean(values) == pytest.approx(expected.item(), rel=1e-12)
+
+
+def mean_cmmd(K: Tensor, lam: float, centres: Tensor, real: float, drawn: float, width: float) -> float:
+    """The mean of CMMD^2, where outcomes are normal about the centres, by F9 (d); L is Gaussian."""
+
+    def product(s: float, t: float) -> Tensor:
+        spread = width**2 + s**2 + t**2
+        return width / math.sqrt(spread) * torch.exp(-((centres - centres.T) ** 2) / (2 * spread))
+
+    W = weights(K, lam)
+    differences = product(real, real) + product(drawn, drawn) - 2 * product(real, drawn)
+    variance = 2 - product(real, real).diagonal() - product(drawn, drawn).diagonal()
+    return ((W * differences).sum() + (W.diagonal() * variance).sum()).item()
+
+
+def test_cmmd_of_single_conditions_prefers_one_outcome_to_the_truth() -> None:
+    """F9 (d), y = sin 2x + noise of 0.3, 256 conditions x: no noise is best where conditions are hardly pooled."""
+    x = points(256, 0, 1)
+    centres, width = torch.sin(2 * x), 0.5
+    best = {}
+    for conditions, lam in itertools.product((0.1, 0.5, 2.0), (1e-3, 1.0, 100.0)):
+        K = Gaussian(Euclidean(), (conditions,))(x)
+        found = {noise: mean_cmmd(K, lam, centres, 0.3, noise, width) for noise in (0.0, 0.1, 0.2, 0.3, 0.4)}
+        best[conditions, lam] = min(found, key=found.__getitem__)
+    assert list(best.values()) == [0.0, 0.0, 0.3, 0.1, 0.3, 0.3, 0.2, 0.3, 0.3]  # the table of docs/kernels.md
+    K, outcome = Gaussian(Euclidean(), (0.5,))(x), Gaussian(Euclidean(), (width,))
+    values = []
+    for seed in range(40):
+        y, z = (centres + s * points(256, n + seed, 1) for s, n in ((0.3, 100), (0.1, 200)))
+        values.append(cmmd2(K, K, K, outcome(y), outcome(y, z), outcome(z), regularisation=1.0).item())
+    standard_error = np.std(values, ddof=1) / math.sqrt(len(values))
+    assert abs(np.mean(values) - mean_cmmd(K, 1.0, centres, 0.3, 0.1, width)) < 3 * standard_error
+    assert standard_error < 0.05
+
+
+def test_a_class_of_one_image_is_matched_by_the_likeliest_image(digits: Tensor) -> None:
+    """F9 (d): one image beats the truth if a batch holds fewer than n* of its class; on digits n* is 1.0 to 1.8."""
+    images = digits[:250]
+    for width in (0.2, 1.0):
+        kernel = Gaussian(STRUCTURE, (width * median_distance(STRUCTURE, images),))
+        gram = kernel(images)
+        n = len(images)
+        squared_norm = (gram.sum() - n) / (n * (n - 1))
+        density = ((gram.sum(1) - 1) / (n - 1)).max()
+        least = (1 - squared_norm) / (1 + squared_norm - 2 * density)
+        assert 1 < least < 2
+        for count in (1, 2):
+            truth = 2 * (1 - squared_norm) / count
+            one = squared_norm + 1 - 2 * density + (1 - squared_norm) / count
+            assert (one < truth) == (count < least)
+
+
+def test_how_much_variance_counts_in_the_completion_of_digits(digits: Tensor) -> None:
+    """The numbers of docs/kernels.md, F9 (d): the trace of W against its sum, for 256 upper halves."""
+    upper = digits[:256, :, :14]
+    units = median_distance(Euclidean(), upper)
+    K = Gaussian(Euclidean(), tuple(f * units for f in (0.2, 0.3, 0.5, 0.7, 1.0)))(upper)
+    ratios = {lam: (W.trace() / W.sum()).item() for lam in (1e-3, 1.0, 100.0) for W in [weights(K, lam)]}
+    assert ratios == pytest.approx({1e-3: 86, 1.0: 45, 100.0: 0.18}, rel=0.05)
 
 
 def test_cmmd_of_a_sample_with_itself_is_zero_and_otherwise_positive() -> None:

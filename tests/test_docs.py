@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import torch.nn.functional as F
 
 from ssimgen import Window, cli, distance, pictures
 
@@ -97,18 +98,41 @@ def test_no_tracked_file_exceeds_a_megabyte() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "corner", "edge", "middle"),
-    [(Window.gaussian(), 9e-7, 8e-4, 0.13), (Window.uniform(8, stride=4), 0.09 / 4, 0.09 / 2, 0.09)],
-    ids=["default", "uniform"],
+    ("window", "margin", "middle", "edge", "corner", "ratio"),
+    [
+        (Window.gaussian(), 0, 0.13, 8.4e-4, 9.1e-7, 145_000),
+        (Window.uniform(7), 0, 0.086, 0.012, 0.0018, 49),
+        (Window.uniform(8, stride=4), 0, 0.090, 0.045, 0.023, 4),
+        (Window.gaussian(), 5, 0.054, 0.032, 0.018, 3),
+    ],
+    ids=["default", "uniform 7", "uniform 8/4", "mirrored"],
 )
-def test_weight_of_the_border(window: Window, corner: float, edge: float, middle: float) -> None:
-    """What docs/kernels.md says, after F4, of a pixel of a grey image that goes from 0.5 to 1."""
+def test_weight_of_the_border(
+    window: Window, margin: int, middle: float, edge: float, corner: float, ratio: float
+) -> None:
+    """The table of docs/kernels.md, after F4: a pixel of a grey image that goes from 0.5 to 1."""
     grey = torch.full((1, 1, 28, 28), 0.5, dtype=torch.float64)
-    for (row, column), expected in {(0, 0): corner, (0, 14): edge, (14, 14): middle}.items():
+    squares = []
+    for row, column in (14, 14), (0, 14), (0, 0):
         other = grey.clone()
         other[..., row, column] = 1
-        square = distance(grey, other, data_range=1.0, window=window, squared=True)
-        assert square.item() == pytest.approx(expected, rel=0.05)
+        x, y = (F.pad(z, (margin,) * 4, mode="reflect") for z in (grey, other))
+        squares.append(distance(x, y, data_range=1.0, window=window, squared=True).item())
+    assert squares == pytest.approx([middle, edge, corner], rel=0.03)
+    assert squares[0] / squares[2] == pytest.approx(ratio, rel=0.02)
+
+
+def test_mirrored_borders_need_short_strides() -> None:
+    """Sides of all lengths, in windows of 7 px on images mirrored by 3 px: what docs/kernels.md says after F4."""
+    for side in range(7, 21):
+        grey = torch.full((side, 1, side, side), 0.5, dtype=torch.float64)
+        other = grey.clone()
+        other[torch.arange(side), 0, torch.arange(side), side // 2] = 1  # one pixel, in each row once
+        x, y = (F.pad(z, (3,) * 4, mode="reflect") for z in (grey, other))
+        for stride in (1, 2, 3):
+            assert (distance(x, y, data_range=1.0, window=Window.uniform(7, stride)) > 0.01).all()
+    unseen = distance(x[:, :, :17, :17], y[:, :, :17, :17], data_range=1.0, window=Window.uniform(7, 7))
+    assert (unseen == 0).any()
 
 
 def test_the_drawing_of_the_rooms_is_that_of_the_code() -> None:

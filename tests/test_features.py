@@ -8,6 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
+from sklearn.random_projection import SparseRandomProjection
 from sklearn.utils.estimator_checks import check_estimator
 from torch import Tensor
 
@@ -132,6 +133,33 @@ def test_random_projection_is_unbiased_and_narrow(images: Tensor) -> None:
     assert np.abs(np.mean(errors)) < 4 * deviation / np.sqrt(5) + transformer.error_bound_
     again = SSIMFeatures(**options, n_components=1000, random_state=4).fit_transform(rows(images))
     np.testing.assert_array_equal(features, again)
+
+
+def test_the_variance_of_a_random_projection_is_its_formula() -> None:
+    """F6: (|x|^2 |y|^2 + (x.y)^2 + (root of the features - 3) sum of x_i^2 y_i^2) / n, even or not."""
+    random, n, features = np.random.default_rng(0), 20, 400
+    even, few = random.normal(size=(2, features)) / 20, np.zeros((2, features))
+    few[:, :4] = random.normal(size=(2, 4))
+    for x, y in (even, few, np.eye(features)[[0, 0]]):
+        projections = (SparseRandomProjection(n, random_state=seed).fit(x[None]).components_ for seed in range(2000))
+        products = [(p @ x) @ (p @ y) for p in projections]
+        fourth = (np.sqrt(features) - 3) * np.sum(x**2 * y**2)
+        expected = ((x @ x) * (y @ y) + (x @ y) ** 2 + fourth) / n
+        assert np.var(products) == pytest.approx(expected, rel=0.15)
+    assert expected > 9 * 2 / n
+
+
+def test_the_nearest_in_features_is_within_four_errors_of_the_nearest(digits: Tensor) -> None:
+    """F6, at a tolerance that makes the errors matter: neighbours change, and D^2 by at most four of them."""
+    database, queries = digits[:200], digits[200:260]
+    options = {"data_range": 1.0, "image_shape": (1, 28, 28), "form": "sum", "window": BLOCKS}
+    transformer = SSIMFeatures(**options, tolerance=0.3)
+    features = torch.from_numpy(transformer.fit_transform(rows(database)))
+    squares = torch.cdist(torch.from_numpy(transformer.transform(rows(queries))), features) ** 2 / 2
+    exact = pairwise.distance(queries, database, data_range=1.0, form="sum", window=BLOCKS, squared=True)
+    excess = exact[torch.arange(60), squares.argmin(1)] - exact.min(1).values
+    assert (squares - exact).abs().max() <= 2 * transformer.error_bound_
+    assert 0 < excess.max() <= 4 * transformer.error_bound_
 
 
 def test_rows_are_transformed_one_by_one(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

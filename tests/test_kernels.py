@@ -8,8 +8,10 @@ import torch
 from sklearn.preprocessing import KernelCenterer
 from torch import Tensor
 
+from image_pairs import blind_pair
 from ssimgen import Window, ms_ssim, pairwise
 from ssimgen._request import FORMS
+from ssimgen.engine import Form
 from ssimgen.kernels import (
     GMMN_BANDWIDTHS,
     SSIM,
@@ -246,38 +248,101 @@ def test_bad_distances() -> None:
         centred_gram(torch.zeros(2, 3), torch.zeros(4, 4))
 
 
-def patterns(*signs: Tensor, amplitude: float) -> Tensor:
-    """Images 0.5 + amplitude * sign whose 2 x 2 windows all have the mean 0.5 and the variance amplitude^2."""
-    return torch.stack([0.5 + amplitude * s for s in signs])[:, None]
+@pytest.mark.parametrize(
+    ("window", "side"),
+    [
+        (Window.uniform(2), 20),
+        (Window.gaussian(), 28),
+        (Window.gaussian(), 11),
+        (Window.uniform(7), 28),
+        (Window.uniform(3), 9),
+        (BLOCKS, 21),
+        (Window((0.2, 0.8)), 9),
+        (Window.gaussian(8, 2.0, stride=3), 20),
+        (Window.uniform(3, stride=5), 13),
+    ],
+)
+@pytest.mark.parametrize("k2", [0.03, 0.5])
+def test_the_root_of_a_half_plus_half_ssim_is_no_kernel(window: Window, side: int, k2: float) -> None:
+    """F7: the blind pair of F4, whatever its signs: an eigenvalue 1 + sqrt(T) - sqrt of (1 + T + R) / 2 and minus R."""
+    kernel = SSIM(1.0, window, k2=k2)
+    for seed in range(5):
+        signs = torch.randint(0, 2, (side,), generator=torch.Generator().manual_seed(seed)).double() * 2 - 1
+        signs[:2] = torch.tensor([1, -1])  # else b could be a, or -a, where the window sees it
+        x = torch.cat(blind_pair(window, side, signs))
+        gram = kernel(x)
+        T, R = (1 + gram[0, 1]) / 2, (gram[0, 2] - gram[0, 3]) / 2
+        assert 0 < T < 1
+        assert R.abs() < 1 - T
+        expected = 1 + T.sqrt() - ((1 + T + R) / 2).sqrt() - ((1 + T - R) / 2).sqrt()
+        least = torch.linalg.eigvalsh(((1 + gram) / 2).sqrt())[0]
+        assert expected < -1e-9
+        torch.testing.assert_close(least, expected, rtol=1e-6, atol=1e-14)
 
 
-ROWS = ((-1.0) ** torch.arange(4, dtype=torch.float64))[:, None].expand(4, 4)
-COLUMNS = ROWS.T
+def test_three_images_never_show_it(digits: Tensor) -> None:
+    """F7: the roots of the Gram matrix of any three images are positive semidefinite."""
+    window = Window.uniform(7)
+    x = torch.cat([digits[:20], 1 - digits[:20], *blind_pair(window, 28)])
+    roots = ((1 + SSIM(1.0, window)(x)) / 2).sqrt()
+    triples = torch.combinations(torch.arange(len(x)), 3)
+    assert torch.linalg.eigvalsh(roots[triples[:, :, None], triples[:, None]])[:, 0].min() > -1e-12
+    assert torch.linalg.eigvalsh(roots)[0] < -0.3
 
 
-def test_the_root_of_a_half_plus_half_ssim_is_no_kernel() -> None:
-    """F7: four images, with the eigenvalue 1 + sqrt(t) - sqrt(2 + 2 t) < 0, t = c2 / (2 var + c2)."""
-    x = patterns(ROWS, -ROWS, COLUMNS, -COLUMNS, amplitude=0.4)
-    t = 0.03**2 / (2 * 0.4**2 + 0.03**2)
-    eigenvalues = torch.linalg.eigvalsh(((1 + SSIM(1.0, Window.uniform(2))(x)) / 2).sqrt())
-    assert eigenvalues[0].item() == pytest.approx(1 + math.sqrt(t) - math.sqrt(2 + 2 * t), abs=1e-12)
-    assert eigenvalues[0] < -0.36
-
-
-def test_ms_ssim_is_no_kernel_and_gives_no_metric() -> None:
-    """F7: three images, all structure terms above 0.01, so that the values are Wang's."""
-    x = patterns(ROWS, (ROWS + COLUMNS) / math.sqrt(2), COLUMNS, amplitude=0.2)
-    options = {"data_range": 1.0, "window": Window.uniform(2)}
-    gram = torch.stack([ms_ssim(image.expand_as(x), x, **options) for image in x])
-    w = 0.0448 / (0.0448 + 0.2856)
+@pytest.mark.parametrize("scales", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "window",
+    [Window.uniform(2), Window.gaussian(), Window.uniform(7, unbiased=True), Window.uniform(3, 2), Window((0.2, 0.8))],
+)
+def test_ms_ssim_is_no_kernel_and_gives_no_metric(window: Window, scales: int) -> None:
+    """F7: stripes by rows and by columns; all structure terms are above 0.01, so that the values are Wang's."""
+    side = window.size * 2 ** (scales - 1)
+    stripes = ((-1.0) ** torch.arange(side, dtype=torch.float64))[:, None].expand(side, side)
+    mean = sum(tap * (-1) ** i for i, tap in enumerate(window.taps))
+    a = math.sqrt(0.04 / (window.beta * (1 - mean**2))) * stripes  # of variance 0.04 in every patch
+    x = 0.5 + torch.stack([a, (a + a.T) / math.sqrt(2), a.T])[:, None]
+    gram = torch.stack([ms_ssim(image.expand_as(x), x, data_range=1.0, window=window) for image in x])
+    weights = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+    w = weights[0] / sum(weights[:scales])
     near = (math.sqrt(2) * 0.04 + 0.0009) / 0.0809  # the structure term of neighbours
     far = 0.0009 / 0.0809
     assert far > 0.01
-    assert gram[0, 1].item() == pytest.approx(near**w, rel=1e-12)
-    assert gram[0, 2].item() == pytest.approx(far**w, rel=1e-12)
-    assert torch.linalg.eigvalsh(gram)[0] < -0.1
+    assert gram[0, 1].item() == pytest.approx(near**w, rel=1e-10)
+    assert gram[0, 2].item() == pytest.approx(far**w, rel=1e-10)
+    least = 1 + far**w / 2 - math.sqrt(far ** (2 * w) / 4 + 2 * near ** (2 * w))
+    assert torch.linalg.eigvalsh(gram)[0].item() == pytest.approx(least, abs=1e-10)
+    assert least < -0.04
     d = (1 - gram).clamp_min(0).sqrt()
-    assert d[0, 2] > d[0, 1] + d[1, 2] + 0.2  # no triangle inequality
+    assert d[0, 2] > d[0, 1] + d[1, 2] + 0.18  # no triangle inequality
+
+
+def test_the_numbers_of_ms_ssim() -> None:
+    """Those of docs/kernels.md, F7 (b), for two scales."""
+    w = 0.0448 / (0.0448 + 0.2856)
+    near, far = ((math.sqrt(2) * 0.04 + 0.0009) / 0.0809) ** w, (0.0009 / 0.0809) ** w
+    assert [w, near, far] == pytest.approx([0.136, 0.955, 0.543], abs=5e-4)
+    assert 1 + far / 2 - math.sqrt(far**2 / 4 + 2 * near**2) == pytest.approx(-0.106, abs=5e-4)
+    assert [math.sqrt(1 - far), 2 * math.sqrt(1 - near)] == pytest.approx([0.676, 0.426], abs=5e-4)
+
+
+@pytest.mark.parametrize("form", ["product", "sum", "uncentred"])
+def test_no_bound_on_pixels_is_needed(form: Form) -> None:
+    """F4 (c): laws on images of any size are told apart: no eigenvalue is 0, but that of constants for -D."""
+    scale = 10 ** torch.linspace(-3, 8, 12, dtype=torch.float64)[:, None, None, None]
+    x = scale * torch.randn(12, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    metric = StructuralDistance(1.0, form, window=Window.uniform(3))
+    for kernel in (Gaussian(metric, (0.5,)), Laplacian(metric, (0.5,))):
+        assert torch.linalg.eigvalsh(kernel(x))[0] > 1e-3
+    assert torch.linalg.eigvalsh(centred_gram(metric(x)))[1] > 1e-3
+
+
+def test_a_characteristic_kernel_need_not_be_universal(digits: Tensor) -> None:
+    """F4: k_b tells all distributions apart, and all functions of its Hilbert space are 0 at b."""
+    x, b = digits[:20], digits[20:21]
+    kernel = DistanceInduced(StructuralDistance(1.0, window=SMALL), b)
+    assert kernel(b, x).abs().max() < 1e-12
+    assert torch.linalg.eigvalsh(kernel(x))[0] > 1e-3
 
 
 def test_centred_form_does_not_see_brightness(digits: Tensor) -> None:

@@ -214,3 +214,77 @@ def test_centred_does_not_see_a_constant(pair: list[Tensor], window: Window, con
     assume(abs(constant) > 1e-3)
     for form in ("product", "sum", "uncentred"):
         assert (distance(x, x + constant, form=form, **options) > 1e-9).all()
+
+
+def patch_statistics(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Means, variances and covariance of images of one patch with equal weights, each (n,)."""
+    mean_x, mean_y = x.mean((1, 2, 3)), y.mean((1, 2, 3))
+    u, v = x - mean_x[:, None, None, None], y - mean_y[:, None, None, None]
+    return mean_x, mean_y, u.square().mean((1, 2, 3)), v.square().mean((1, 2, 3)), (u * v).mean((1, 2, 3))
+
+
+@given(pair=pictures(2))
+def test_centring_costs_at_most_the_luminance_complement(pair: list[Tensor]) -> None:
+    """F10: (1 - SSIM) - d^2 of centred patches = a (1 - b), between -a and a; so for images, with the mean of a."""
+    x, y = (z[:, :1, :6, :6] for z in pair)
+    options = {"data_range": 1, "squared": True}
+    mean_x, mean_y, var_x, var_y, cov = patch_statistics(x, y)
+    a = (mean_x - mean_y) ** 2 / (mean_x**2 + mean_y**2 + 0.01**2)
+    b = (var_x + var_y - 2 * cov) / (var_x + var_y + 0.03**2)
+    whole = Window.uniform(6)
+    excess = distance(x, y, form="product", window=whole, **options) - distance(
+        x, y, form="centred", window=whole, **options
+    )
+    torch.testing.assert_close(excess, a * (1 - b), rtol=0, atol=1e-9)
+    for window in SMALL_WINDOWS:
+        square = {f: distance(*pair, form=f, window=window, **options) for f in ("product", "sum", "centred")}
+        mean_a = square["sum"] - square["centred"]
+        assert ((square["product"] - square["centred"]).abs() <= mean_a + 1e-9).all()
+        assert ((square["product"].sqrt() - square["centred"].sqrt()).abs() <= mean_a.sqrt() + 1e-6).all()
+
+
+@given(pair=pictures(2), shift=st.sampled_from([0.0, 1.0, 30.0]))
+def test_without_centring_structure_has_the_weight_of_variance_in_energy(pair: list[Tensor], shift: float) -> None:
+    """F10: d^2 without centring is w b + (1 - w) a0, w the share of variance, a0 the luminance with c1 = 0."""
+    x, y = (z[:, :1, :6, :6] + shift for z in pair)
+    mean_x, mean_y, var_x, var_y, cov = patch_statistics(x, y)
+    b = (var_x + var_y - 2 * cov) / (var_x + var_y + 0.03**2)
+    w = (var_x + var_y + 0.03**2) / (var_x + var_y + mean_x**2 + mean_y**2 + 0.03**2)
+    a0 = (mean_x - mean_y) ** 2 / (mean_x**2 + mean_y**2)
+    value = distance(x, y, data_range=1, form="uncentred", window=Window.uniform(6), squared=True)
+    torch.testing.assert_close(value, w * b + (1 - w) * a0, rtol=1e-9, atol=1e-11)
+
+
+def test_equal_means_do_not_make_the_form_without_centring_right() -> None:
+    """The numbers of docs/kernels.md, F10: stripes of 0.1 about 0.9 against their negative."""
+    rows = ((-1.0) ** torch.arange(8, dtype=torch.float64))[:, None].expand(1, 1, 8, 8)
+    x, y = 0.9 + 0.1 * rows, 0.9 - 0.1 * rows
+    options = {"data_range": 1.0, "squared": True, "window": Window.uniform(8)}
+    assert 1 - ssim(x, y, data_range=1.0, window=Window.uniform(8)).item() == pytest.approx(1.914, abs=5e-4)
+    assert distance(x, y, form="centred", **options).item() == pytest.approx(1.914, abs=5e-4)
+    assert distance(x, y, form="uncentred", **options).item() == pytest.approx(0.024, abs=5e-4)
+    dark = [torch.full((1, 1, 8, 8), grey, dtype=torch.float64) for grey in (0.0, 0.02, 0.5, 0.52)]
+    assert distance(*dark[:2], form="product", **options).item() == pytest.approx(0.8, abs=1e-3)
+    assert distance(*dark[2:], form="product", **options).item() == pytest.approx(0.0008, abs=5e-5)
+
+
+def test_what_a_colour_counts() -> None:
+    """The numbers of docs/kernels.md, F5: three luminance terms, each blind to all but the ratio of its two means."""
+
+    def flat(*colour: float) -> Tensor:
+        return torch.tensor(colour, dtype=torch.float64)[None, :, None, None].expand(1, 3, 8, 8)
+
+    def squared(x: Tensor, y: Tensor, form: Form = "sum") -> float:
+        return distance(x, y, data_range=1.0, form=form, window=Window.uniform(8), squared=True).item()
+
+    grey, rows = flat(0.5, 0.5, 0.5), ((-1.0) ** torch.arange(8, dtype=torch.float64))[:, None].expand(1, 1, 8, 8)
+    assert squared(grey, flat(0.6, 0.5, 0.4)) == pytest.approx(0.014, abs=5e-4)
+    assert squared(grey, grey + 0.01 * rows) == pytest.approx(0.1, abs=5e-4)
+    assert squared(grey, grey + 0.05 * rows) == pytest.approx(0.735, abs=5e-4)
+    assert squared(flat(0.3, 0.3, 0.3), flat(0.6, 0.6, 0.6)) == pytest.approx(0.2, abs=5e-4)
+    assert squared(flat(0.05, 0.1, 0.2), flat(0.1, 0.2, 0.4)) == pytest.approx(0.2, abs=2e-3)
+    other = 0.5 + 0.3 * rows.mT.expand(1, 3, 8, 8)  # unlike stripes: s2 = c2 / (2 * 0.09 + c2)
+    colour = torch.tensor([0.1, 0.0, -0.1], dtype=torch.float64)[None, :, None, None]
+    striped = 0.5 + 0.3 * rows.expand(1, 3, 8, 8)
+    by_colour = {f: squared(striped + colour, other, f) - squared(striped, other, f) for f in ("sum", "product")}
+    assert by_colour["product"] == pytest.approx(by_colour["sum"] * 9e-4 / (0.18 + 9e-4), rel=1e-6)

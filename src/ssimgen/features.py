@@ -159,7 +159,8 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         k1, k2: stability constants.
         tolerance: greatest error of an inner product, from 1e-4 to 1.
         n_components: project the features to this many by a sparse random projection, without storing them all. Inner
-            products then vary about their values with a standard deviation of order sqrt(2 / n_components).
+            products then vary about their values (docs/kernels.md, F6): of images whose features are spread evenly
+            with a standard deviation of at most sqrt(2 / n_components) of |phi|^2, of others with a larger one.
         random_state: of the projection.
 
     With P patches of q pixels, and T1 and T2 terms for luminance and structure (9 and 6 at the default tolerance),

@@ -114,7 +114,7 @@ class DistanceInduced(Kernel):
 
     What the paper's K = -1/2 H D H is for a function of two images instead of one sample: MMD^2 with either is
     half the energy distance of D, whatever the base point b (docs/kernels.md, F3). b matters to the conditional
-    discrepancy and to k itself, which is 0 at b.
+    discrepancy of samples with different conditions (F9) and to k itself, which is 0 at b.
 
     Args:
         metric: D, not squared.

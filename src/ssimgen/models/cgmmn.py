@@ -43,7 +43,8 @@ class CGMMNConfig:
         latent: dimensions of the noise.
         kernel: how two images, or lower halves, are compared.
         condition_kernel: how two upper halves are compared; labels are compared for equality.
-        regularisation: lambda. Larger values smooth over conditions.
+        regularisation: lambda. Larger values smooth over conditions; with upper halves, which are all different, small
+            ones prefer a single completion of each (docs/kernels.md, F9).
         root: minimise CMMD instead of CMMD^2.
         network: generator, and encoder of upper halves.
         features: numbers that an upper half is encoded in.
