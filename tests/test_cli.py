@@ -263,7 +263,7 @@ def test_a_run_is_not_overwritten_but_resumed_with_its_own_options(
     assert [line["iteration"] for line in read_metrics(folder)] == [6, 7, 8, 9]
     capsys.readouterr()
     assert run("train", "vae", "-o", folder, "--resume", "--tau", "0.2") == 2
-    assert "config.tau = 0.1, it cannot go on with 0.2" in complaint(capsys)
+    assert "was trained with --tau = 0.1, it cannot go on with 0.2" in complaint(capsys)
     assert run("train", "vae", "-o", tmp_path / "none", "--resume") == 2
     assert "holds no run" in complaint(capsys)
     assert not (tmp_path / "none").exists()
@@ -274,7 +274,7 @@ def test_a_finished_run_says_so(trained: Path, capsys: pytest.CaptureFixture[str
     assert run("train", "vae", "-o", trained, "--resume") == 0
     assert "is already finished: more --iterations than 6 go on with it" in " ".join(capsys.readouterr().out.split())
     assert run("train", "vae", "-o", trained, "--resume", "--iterations", "5") == 2
-    assert "was trained for 6 iterations, more than 5: set iterations to as many or more" in complaint(capsys)
+    assert "was trained for 6 iterations, more than 5: set --iterations to as many or more" in complaint(capsys)
 
 
 def test_a_demonstration_that_is_stopped_says_how_to_go_on(
@@ -293,6 +293,8 @@ def test_a_demonstration_that_is_stopped_says_how_to_go_on(
     [
         (["--tau", "-1"], "tau must be a positive number, got -1.0"),
         (["--data", "/no/such"], "'/no/such' is neither a path nor one of mnist5k"),
+        (["--weight-decay", "-1"], "--weight-decay must be a positive number, or 0 for none"),
+        (["--held-out", "2"], "--held-out must be a fraction between 0 and 1, got 2.0"),
         (["--batch", "99"], "fewer than a batch of 99: take a smaller batch"),
         (["--network.kind", "conv", "--size", "27"], "27 x 27 px becomes 27 x 27: pass --size 24 to scale and crop"),
         (["--size", "1000000"], "size must be from 1 to 10000 pixels, got 1000000"),

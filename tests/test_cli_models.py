@@ -78,7 +78,7 @@ def test_more_classes_than_the_model_knows_are_refused(
 ) -> None:
     options = ["--num-classes", "1", *SMALL]
     assert run("train", name, "-o", tmp_path / "x", "--data", tiny, *options) == 2
-    assert "labels must be class numbers from 0 to 0, got 0 to 1: set num_classes" in complaint(capsys)
+    assert "labels must be class numbers from 0 to 0, got 0 to 1: set --num-classes" in complaint(capsys)
     assert not (tmp_path / "x").exists()
 
 

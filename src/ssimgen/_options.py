@@ -9,7 +9,8 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -56,7 +57,7 @@ def _filled(
 ) -> dict[str, Any]:
     """Every field of a record, of `values` or by default, MISSING without either; `make` makes the records in it."""
     fields = {field.name: field for field in dataclasses.fields(record)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(record)
+    hints = _hints(record)
     for key in values:
         if key not in fields:
             raise ValueError(f"unknown option {where}{key}{suggestion(key, fields)}")
@@ -76,9 +77,28 @@ def check(hints: Mapping[str, Any], values: Mapping[str, Any], where: str = "") 
         if not dataclasses.is_dataclass(hint):
             _value(hint, value, where + key)
         elif isinstance(value, Mapping):
-            check(typing.get_type_hints(hint), value, f"{where}{key}.")
+            check(_hints(hint), value, f"{where}{key}.")
         else:
             raise ValueError(f"option {where}{key} must be a table of options, got {value!r}")
+
+
+def keep_types(record: Any) -> None:
+    """Make the values of a frozen record those of the types of its fields, as numbers of other libraries can be.
+
+    Words that are one of several are checked elsewhere.
+
+    Raises:
+        TypeError: a value that cannot be of the type, by the name of its field.
+    """
+    for name, hint in _hints(type(record)).items():
+        value = getattr(record, name)
+        if type(value) is not bool and isinstance(value, Real):
+            value = int(value) if isinstance(value, Integral) else float(value)
+        if typing.get_origin(hint) is not Literal:
+            try:
+                object.__setattr__(record, name, _value(hint, value, name))
+            except ValueError:
+                raise TypeError(f"{name} must be {_name(hint)}, got {getattr(record, name)!r}") from None
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -92,6 +112,11 @@ def short(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "-".join(map(short, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@cache
+def _hints(record: Any) -> dict[str, Any]:
+    return typing.get_type_hints(record)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

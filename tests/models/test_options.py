@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from ssimgen.data import Source
 from ssimgen.training import Hardware, Optimiser, Training
 
 
@@ -54,3 +56,30 @@ def test_optimisers_have_the_options_asked_for(method: str, kind: type) -> None:
 def test_bad_options_are_named(record: type, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         record(**options)
+
+
+@pytest.mark.parametrize(
+    ("record", "options", "message"),
+    [
+        (Source, {"size": "a"}, r"size must be int \| None, got 'a'"),
+        (Source, {"size": 2.5}, r"size must be int \| None, got 2.5"),
+        (Source, {"held_out": "a"}, "held_out must be float, got 'a'"),
+        (Source, {"data": 3}, "data must be a text, got 3"),
+        (Source, {"grey": "no"}, "grey must be bool, got 'no'"),
+        (Training, {"iterations": "many"}, "iterations must be int, got 'many'"),
+        (Optimiser, {"lr": "fast"}, "lr must be float, got 'fast'"),
+        (Optimiser, {"drops": 0.5}, "drops must be a list of float values, got 0.5"),
+        (Hardware, {"devices": "auto"}, "devices must be int, got 'auto'"),
+    ],
+)
+@pytest.mark.usefixtures("no_shape_checks")
+def test_options_of_another_type_are_named(record: type, options: dict[str, object], message: str) -> None:
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        record(**options)
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+def test_numbers_of_numpy_are_numbers() -> None:
+    source = Source(size=np.int64(8), held_out=np.float32(0.5))
+    assert source == Source(size=8, held_out=0.5)
+    assert (type(source.size), type(source.held_out)) == (int, float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssimgen._files import writable_folder
 from ssimgen._usage import parse
+from ssimgen.commands.wording import of_options
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -30,7 +32,9 @@ def command(function: Callable[..., int | None]) -> Callable[[list[str]], int]:
 
     def run(words: list[str]) -> int:
         name = function.__name__.replace("_", "-")
-        exit_code: int | None = parse(bound, words, f"ssimgen {name}")()
+        parameters = inspect.signature(function).parameters.values()
+        with of_options([p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]):
+            exit_code: int | None = parse(bound, words, f"ssimgen {name}")()
         return exit_code or 0
 
     run.__doc__ = function.__doc__

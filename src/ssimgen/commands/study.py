@@ -11,7 +11,7 @@ from ssimgen.commands.common import command
 
 if TYPE_CHECKING:
     from ssimgen.report import Verdict
-    from ssimgen.study import Plan, PlannedRun
+    from ssimgen.study import Outcome, Plan, PlannedRun
 
 _NAMED = 12  # missing runs
 
@@ -94,15 +94,16 @@ def run_and_report(plan: Plan, output: Path, *, budget: float | None, parallel: 
         ValueError: runs failed; tables and reports of the others are written all the same.
         Stopped: a signal came; likewise.
     """
+    from ssimgen._interruption import Stopped
     from ssimgen.study import write_tables
-    from ssimgen.study.execution import Stopped
     from ssimgen.study.progress import carry_on, complain
 
+    outcomes: list[Outcome] = []
     stopped = None
     try:
-        outcomes = carry_on(plan, output, budget=budget, parallel=parallel)
+        carry_on(plan, output, budget=budget, parallel=parallel, report=outcomes.append)
     except Stopped as stop:
-        stopped, outcomes = stop, stop.outcomes
+        stopped = stop
     write_tables(plan, output)
     for path in write_reports(plan, output):
         print(f"report: {path}")

@@ -14,6 +14,7 @@ from tyro.conf import arg
 from ssimgen._options import check, draft, merged, suggestion
 from ssimgen._usage import parse
 from ssimgen.commands.common import ended, note
+from ssimgen.commands.wording import of_options, option_names
 
 if TYPE_CHECKING:
     from ssimgen.training import Optimiser, Training
@@ -33,8 +34,9 @@ def train(words: list[str]) -> int:
         raise ValueError(f"unknown model {name!r}{suggestion(name, MODELS)}; ssimgen train lists them")
     options = _train_options(name, *usual_training(name))
     filed = _by_record(options, _filed(name, rest, _hints(options)))
-    chosen: Any = parse(options, rest, f"ssimgen train {name}", default=draft(options, filed, missing=MISSING))
-    return ended(partial(_train, name, chosen), f"go on with: ssimgen train {name} -o {chosen.output} --resume")
+    with of_options(list(option_names(_hints(options)))):
+        chosen: Any = parse(options, rest, f"ssimgen train {name}", default=draft(options, filed, missing=MISSING))
+        return ended(partial(_train, name, chosen), f"go on with: ssimgen train {name} -o {chosen.output} --resume")
 
 
 def _train_options(name: str, training: Training, optimiser: Optimiser) -> type:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ssimgen import pictures
 from ssimgen._files import ordinary_file
 from ssimgen._memory import check_fits
-from ssimgen._options import suggestion
+from ssimgen._options import keep_types, suggestion
 from ssimgen._stored_pixels import LARGEST
 from ssimgen.data import arrays, folders, gallery, hub, idx, photos
 from ssimgen.data.fitting import Fit
@@ -49,7 +49,7 @@ class Source:
             sets lie in a temporary file, where TMPDIR says. None: a quarter of the machine's memory.
 
     Raises:
-        ValueError: an option out of range, by its name.
+        TypeError, ValueError: an option of another type, or out of range, by its name.
 
     Example:
         >>> from ssimgen.data import Source
@@ -67,6 +67,7 @@ class Source:
     memory: float | None = None
 
     def __post_init__(self) -> None:
+        keep_types(self)
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be at least 1 image, got {self.limit}")
         if self.size is not None and not 1 <= self.size <= _LARGEST_SIZE:

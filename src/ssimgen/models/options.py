@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ssimgen._arguments import choice, is_positive
+from ssimgen._options import keep_types
 
 _MOST_ITERATIONS = 99_999_999  # names of checkpoints and pictures have eight digits
 _LEAST, _GREATEST = 1e-30, 1e30  # of a rate: their products and quotients with others leave float32 room
@@ -43,6 +44,7 @@ class Training:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        keep_types(self)
         for name in ("iterations", "batch", "log_every", "picture_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -81,6 +83,7 @@ class Optimiser:
     clip: float = 0.0
 
     def __post_init__(self) -> None:
+        keep_types(self)
         choice("method", self.method, _METHODS)
         choice("schedule", self.schedule, ("constant", "linear", "cosine", "drops"))
         _check_rate("lr", self.lr)
@@ -141,6 +144,7 @@ class Hardware:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
+        keep_types(self)
         choice("accelerator", self.accelerator, ("auto", "cpu", "cuda", "mps"))
         choice("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         if self.devices < 1 or self.num_nodes < 1:

@@ -21,7 +21,7 @@ import filelock
 import torch
 
 from ssimgen._files import writable_folder
-from ssimgen._interruption import noted
+from ssimgen._interruption import Stopped, noted
 from ssimgen._reading import read_config, read_evaluation
 from ssimgen.batches import Shape
 from ssimgen.data import Source, Splits, load_images
@@ -44,14 +44,6 @@ class Outcome:
     run: PlannedRun
     status: Status
     message: str = ""
-
-
-class Stopped(KeyboardInterrupt):
-    """Signal `signum` stopped a study after every running model wrote a checkpoint; `outcomes` are those so far."""
-
-    def __init__(self, signum: int, outcomes: list[Outcome]) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.signum, self.outcomes = signum, outcomes
 
 
 def run_study(
@@ -78,7 +70,8 @@ def run_study(
         ValueError: a budget or a number of processes that is not positive; images that cannot be read or are too few;
             a run in the folder that has other options than the study.
         OSError: images are missing, or the folder cannot be written.
-        Stopped: a signal came, SIGINT, SIGTERM or SIGHUP.
+        Stopped: a signal came, SIGINT, SIGTERM or SIGHUP, and every running model wrote a checkpoint; the outcomes so
+            far have been reported.
     """
     if budget is not None and not budget > 0:
         raise ValueError(f"budget must be a positive number of minutes, got {budget}")
@@ -103,7 +96,7 @@ def run_study(
             outcomes.append(outcome)
             report(outcome)
     if received:
-        raise Stopped(received[0], outcomes)
+        raise Stopped(received[0])
     if len(outcomes) < len(plan.runs) or any(outcome.status == "stopped" for outcome in outcomes):
         print("budget used up", file=sys.stderr)
     return outcomes

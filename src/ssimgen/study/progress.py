@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -13,20 +14,28 @@ from ssimgen.study.execution import Outcome, run_study
 from ssimgen.study.plan import Plan
 
 
-def carry_on(plan: Plan, output: Path, *, budget: float | None, parallel: int) -> list[Outcome]:
-    """Carry out a study, with a progress bar."""
+def carry_on(
+    plan: Plan,
+    output: Path,
+    *,
+    budget: float | None,
+    parallel: int,
+    report: Callable[[Outcome], object] = lambda _: None,
+) -> list[Outcome]:
+    """Carry out a study, as :func:`run_study`, with a progress bar."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(plan.name, total=len(plan.runs))
 
-        def report(outcome: Outcome) -> None:
+        def shown(outcome: Outcome) -> None:
             if outcome.status != "skipped":
                 line = f"{outcome.status:<9} {outcome.run.folder}" + (f": {outcome.message}" if outcome.message else "")
                 progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
             progress.advance(task)
+            report(outcome)
 
-        return run_study(plan, output, budget=budget, parallel=parallel, report=report)
+        return run_study(plan, output, budget=budget, parallel=parallel, report=shown)
 
 
 def complain(plan: Plan, outcomes: list[Outcome]) -> None:
