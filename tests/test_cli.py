@@ -395,7 +395,7 @@ def test_compare_prints_the_indices_of_the_library(
     x, y = (torch.tensor(np.array(Image.open(p))).movedim(2, 0)[None] / 255 for p in pictures)
     assert values["SSIM"] == pytest.approx(ssim(x, y, data_range=1.0).item(), abs=1e-6)
     assert values["MS-SSIM"] == pytest.approx(ms_ssim(x, y, data_range=1.0).item(), abs=1e-6)
-    assert values["PSNR (dB)"] == pytest.approx(-10 * np.log10(((x - y) ** 2).mean().item()), rel=1e-5)
+    assert values["PSNR, dB"] == pytest.approx(-10 * np.log10(((x - y) ** 2).mean().item()), rel=1e-5)
     assert values["distance, product"] == pytest.approx((1 - values["SSIM"]) ** 0.5, rel=1e-5)
     with Image.open(tmp_path / "map.png") as drawn:
         assert drawn.width > 500
@@ -468,7 +468,7 @@ def test_compare_sees_all_16_bits(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run("compare", tmp_path / "a.png", tmp_path / "b.png", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     error = ((noises[0] - noises[1]) / 65535) ** 2
-    assert found["PSNR (dB)"] == pytest.approx(-10 * np.log10(error.mean()), rel=1e-4)
+    assert found["PSNR, dB"] == pytest.approx(-10 * np.log10(error.mean()), rel=1e-4)
     assert found["SSIM"] < 1
 
 
@@ -605,7 +605,7 @@ def test_demo_leaves_picture_table_and_report(
     rows = json.loads((tmp_path / "demo" / "table.json").read_text())
     assert list(rows) == ["l2", "ssim"]
     for row in rows.values():
-        assert list(row)[:3] == ["PSNR (dB)", "SSIM", "MS-SSIM"]
+        assert list(row)[:3] == ["PSNR, dB", "SSIM", "MS-SSIM"]
         assert all(np.isfinite(value) for value in row.values())
     text = (tmp_path / "demo" / "table.txt").read_text()
     assert "PSNR" in text

@@ -51,7 +51,7 @@ def exact_kernel(images: Tensor, form: str, window: Window, **options: float) ->
 def test_exponential_sum_keeps_its_word(high: float, tolerance: float) -> None:
     low = 3e-4
     reciprocal = ExponentialSum.reciprocal(low, high * low, tolerance)
-    assert (reciprocal.rates > 0).all()
+    assert (reciprocal.exponents > 0).all()
     assert (reciprocal.weights > 0).all()
     z = np.concatenate([np.geomspace(low, high * low, 100_003), [low, high * low]])  # other points than in the proof
     error = np.abs(z * reciprocal(z) - 1).max()
@@ -61,8 +61,8 @@ def test_exponential_sum_keeps_its_word(high: float, tolerance: float) -> None:
 
 def test_exponential_sum_is_short() -> None:
     """Each further term makes every feature vector longer: these are the ranges of structure and luminance."""
-    assert len(ExponentialSum.reciprocal(1, 557, 1e-2).rates) == 6
-    assert len(ExponentialSum.reciprocal(1, 20001, 1e-2).rates) == 8
+    assert len(ExponentialSum.reciprocal(1, 557, 1e-2).exponents) == 6
+    assert len(ExponentialSum.reciprocal(1, 20001, 1e-2).exponents) == 8
 
 
 def test_tolerance_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:

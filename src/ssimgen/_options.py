@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeVar, Union
 
 T = TypeVar("T")
 
+_hints: Callable[[Any], dict[str, Any]] = cache(typing.get_type_hints)
+
 
 def from_mapping(record: type[T], values: Mapping[str, Any], where: str = "", default: T | None = None) -> T:
     """A `record` whose fields are `values`, and those of `default`, or of the record itself, where nothing is said.
@@ -112,11 +114,6 @@ def short(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "-".join(map(short, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-@cache
-def _hints(record: Any) -> dict[str, Any]:
-    return typing.get_type_hints(record)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -39,13 +39,13 @@ _MOST_TERMS = 24
 
 @dataclass(frozen=True, eq=False)
 class ExponentialSum:
-    """1/z ~ sum_k weights_k exp(-rates_k z), all positive, with relative error at most `error` on [low, high].
+    """1/z ~ sum_k weights_k exp(-exponents_k z), all positive, with relative error at most `error` on [low, high].
 
-    Made by :meth:`reciprocal`; a call gives the sum at any z. Each term is a product exp(-rate u) exp(-rate v) of
+    Made by :meth:`reciprocal`; a call gives the sum at any z. Each term is a product exp(-a u) exp(-a v) of
     z = u + v, which is what turns SSIM into an inner product (docs/kernels.md, F6).
 
     Attributes:
-        rates, weights: (T,) one of each a term.
+        exponents, weights: (T,) one of each a term.
         low, high: ends of the interval.
         error: proved bound of |z sum - 1| on it.
 
@@ -58,7 +58,7 @@ class ExponentialSum:
         True
     """
 
-    rates: Array
+    exponents: Array
     weights: Array
     low: float
     high: float
@@ -68,29 +68,29 @@ class ExponentialSum:
     def reciprocal(cls, low: float, high: float, tolerance: float) -> ExponentialSum:
         """The shortest sum found with a relative error of at most `tolerance`.
 
-        For each number of terms, rates and weights are fitted by least squares at Chebyshev points of log z, which
+        For each number of terms, exponents and weights are fitted by least squares at Chebyshev points of log z, which
         comes near the best uniform approximation. What is fitted is then proved: see :func:`_proved_error`.
 
         Raises:
             ValueError: a tolerance that no sum of up to 24 terms reaches.
         """
-        rates, weights, error = _shortest_exponentials(high / low, tolerance)
-        return cls(rates / low, weights / low, low, high, error)
+        exponents, weights, error = _shortest_exponentials(high / low, tolerance)
+        return cls(exponents / low, weights / low, low, high, error)
 
     def __call__(self, z: ArrayLike) -> Array:
         """The sum at z."""
-        values: Array = np.exp(-np.multiply.outer(np.asarray(z, float), self.rates)) @ self.weights
+        values: Array = np.exp(-np.multiply.outer(np.asarray(z, float), self.exponents)) @ self.weights
         return values
 
 
 @functools.cache
 def _shortest_exponentials(ratio: float, tolerance: float) -> tuple[Array, Array, float]:
-    """Rates, weights and proved error for 1/z on [1, ratio]."""
+    """Exponents, weights and proved error for 1/z on [1, ratio]."""
     for terms in range(1, _MOST_TERMS + 1):
-        rates, weights = _fitted_exponentials(ratio, terms)
-        error = _proved_error(rates, weights, ratio)
+        exponents, weights = _fitted_exponentials(ratio, terms)
+        error = _proved_error(exponents, weights, ratio)
         if error <= tolerance:
-            return rates, weights, error
+            return exponents, weights, error
     raise ValueError(
         f"no sum of {_MOST_TERMS} exponentials comes within {tolerance:.3g} of 1/z where z varies by a factor of "
         f"{ratio:.3g}: pass a larger tolerance, or larger k1 and k2"
@@ -98,38 +98,38 @@ def _shortest_exponentials(ratio: float, tolerance: float) -> tuple[Array, Array
 
 
 def _fitted_exponentials(ratio: float, terms: int) -> tuple[Array, Array]:
-    """Rates and weights for 1/z on [1, ratio], by least squares on the relative error."""
+    """Exponents and weights for 1/z on [1, ratio], by least squares on the relative error."""
     nodes = (1 - np.cos(np.pi * (np.arange(200) + 0.5) / 200)) / 2
     z = ratio**nodes
 
     def terms_at(parameters: Array) -> tuple[Array, Array]:
-        rates, weights = np.exp(np.clip(parameters, -60, 60)).reshape(2, terms)  # logarithms keep both positive
-        return z[:, None] * weights * np.exp(-np.outer(z, rates)), rates
+        exponents, weights = np.exp(np.clip(parameters, -60, 60)).reshape(2, terms)  # logarithms keep both positive
+        return z[:, None] * weights * np.exp(-np.outer(z, exponents)), exponents
 
     def residual(parameters: Array) -> Array:
         error: Array = terms_at(parameters)[0].sum(1) - 1
         return error
 
     def jacobian(parameters: Array) -> Array:
-        values, rates = terms_at(parameters)
-        return np.hstack([-values * np.outer(z, rates), values])
+        values, exponents = terms_at(parameters)
+        return np.hstack([-values * np.outer(z, exponents), values])
 
     spread = np.linspace(math.log(0.5 / ratio), 0, terms)  # the trapezoid rule of int e^-(z e^s) e^s ds = 1/z
     start = np.concatenate([spread, spread + math.log(math.log(2 * ratio) / terms)])
     solution = least_squares(residual, start, jacobian, method="lm", max_nfev=400).x
-    rates, weights = np.exp(solution).reshape(2, terms)
-    return rates, weights
+    exponents, weights = np.exp(solution).reshape(2, terms)
+    return exponents, weights
 
 
-def _proved_error(rates: Array, weights: Array, ratio: float) -> float:
+def _proved_error(exponents: Array, weights: Array, ratio: float) -> float:
     """An upper bound of |z sum w exp(-t z) - 1| on [1, ratio], up to rounding.
 
     In the variable log z, each term (w / t) a exp(-a), a = t z, has a second derivative of at most 0.44 w / t, so
     between points h apart the error is at most its larger value at the two, plus 0.44 sum(w / t) h^2 / 8.
     """
     z, h = np.geomspace(1, ratio, 2**14), math.log(ratio) / (2**14 - 1)
-    at_points = np.abs(z * (np.exp(-np.outer(z, rates)) @ weights) - 1).max()
-    return float(at_points + 0.44 * (weights / rates).sum() * h * h / 8)
+    at_points = np.abs(z * (np.exp(-np.outer(z, exponents)) @ weights) - 1).max()
+    return float(at_points + 0.44 * (weights / exponents).sum() * h * h / 8)
 
 
 class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -327,7 +327,7 @@ def _widened(u: Array) -> tuple[Array, Array]:
 def _lifted(u: Array, e: Array, c: float, reciprocal: ExponentialSum) -> Array:
     """f_k(u) for every term k of 1/z, (..., d) -> (..., T d); e is a unit vector orthogonal to every u."""
     norm = (u * u).sum(-1, keepdims=True) + c / 2
-    scale = np.sqrt(reciprocal.weights) * np.exp(-reciprocal.rates * norm)  # (..., T)
+    scale = np.sqrt(reciprocal.weights) * np.exp(-reciprocal.exponents * norm)  # (..., T)
     line = math.sqrt(2) * u + math.sqrt(c) * e  # (..., d)
     terms: Array = scale[..., :, None] * line[..., None, :]
     return terms.reshape(*u.shape[:-1], -1)

@@ -11,12 +11,12 @@ from ssimgen.training import Hardware, Optimiser, Training
 
 
 def test_schedules() -> None:
-    assert [Optimiser().rate(p) for p in (0, 0.5, 0.99)] == [1, 1, 1]
-    assert Optimiser(schedule="linear").rate(0.25) == 0.75
-    assert Optimiser(schedule="cosine").rate(0.25) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+    assert [Optimiser().lr_factor(p) for p in (0, 0.5, 0.99)] == [1, 1, 1]
+    assert Optimiser(schedule="linear").lr_factor(0.25) == 0.75
+    assert Optimiser(schedule="cosine").lr_factor(0.25) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
     drops = Optimiser(schedule="drops", drops=(0.5, 0.75))
-    assert [drops.rate(p) for p in (0.49, 0.5, 0.75)] == pytest.approx([1, 0.1, 0.01])
-    assert [Optimiser(warmup=0.2).rate(p) for p in (0.0, 0.1, 0.2, 0.9)] == pytest.approx([0, 0.5, 1, 1])
+    assert [drops.lr_factor(p) for p in (0.49, 0.5, 0.75)] == pytest.approx([1, 0.1, 0.01])
+    assert [Optimiser(warmup=0.2).lr_factor(p) for p in (0.0, 0.1, 0.2, 0.9)] == pytest.approx([0, 0.5, 1, 1])
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from ssimgen.objectives.adversarial import (
     LabelDistance,
     Perceptual,
     convergence,
+    discriminator_losses,
     energy_distance_within_classes,
-    fooling,
+    generator_loss,
     moved_balance,
-    told_apart,
 )
 from ssimgen.objectives.reconstruction import Reconstruction
 from ssimgen.objectives.structure import Structure
@@ -55,7 +55,7 @@ def pictures(n: int, seed: int) -> Tensor:
 
 def test_the_discriminator_loss_is_the_negative_of_the_value_of_the_game() -> None:
     real, fake = numbers(0.3, -1.2, 4.0), numbers(-0.5, 2.0)
-    terms = told_apart(real, fake)
+    terms = discriminator_losses(real, fake)
     assert terms["real"].item() == pytest.approx(-sum(math.log(sigmoid(s)) for s in (0.3, -1.2, 4.0)) / 3)
     assert terms["fake"].item() == pytest.approx(-sum(math.log(1 - sigmoid(s)) for s in (-0.5, 2.0)) / 2)
     assert slopes(terms["real"], real) == pytest.approx([(sigmoid(s) - 1) / 3 for s in (0.3, -1.2, 4.0)])
@@ -65,20 +65,26 @@ def test_the_discriminator_loss_is_the_negative_of_the_value_of_the_game() -> No
 def test_the_generator_losses_are_their_formulas() -> None:
     scores = (-0.5, 2.0, -7.0)
     fake = numbers(*scores)
-    assert fooling(fake, "minimax").item() == pytest.approx(sum(math.log(1 - sigmoid(s)) for s in scores) / 3)
-    assert fooling(fake, "non-saturating").item() == pytest.approx(-sum(math.log(sigmoid(s)) for s in scores) / 3)
-    assert slopes(fooling(fake, "minimax"), fake) == pytest.approx([-sigmoid(s) / 3 for s in scores])
-    assert slopes(fooling(fake, "non-saturating"), fake) == pytest.approx([(sigmoid(s) - 1) / 3 for s in scores])
+    assert generator_loss(fake, "minimax").item() == pytest.approx(sum(math.log(1 - sigmoid(s)) for s in scores) / 3)
+    assert generator_loss(fake, "non-saturating").item() == pytest.approx(
+        -sum(math.log(sigmoid(s)) for s in scores) / 3
+    )
+    assert slopes(generator_loss(fake, "minimax"), fake) == pytest.approx([-sigmoid(s) / 3 for s in scores])
+    assert slopes(generator_loss(fake, "non-saturating"), fake) == pytest.approx([(sigmoid(s) - 1) / 3 for s in scores])
 
 
 def test_minimax_is_the_zero_sum_game() -> None:
     fake = numbers(-0.5, 2.0)
-    torch.testing.assert_close(fooling(fake, "minimax"), -told_apart(numbers(1.0), fake)["fake"])
+    torch.testing.assert_close(generator_loss(fake, "minimax"), -discriminator_losses(numbers(1.0), fake)["fake"])
 
 
 def test_losses_of_sure_discriminators_are_finite() -> None:
     fake = numbers(-1e4, 1e4)
-    for loss in (fooling(fake, "minimax"), fooling(fake, "non-saturating"), told_apart(fake, fake)["real"]):
+    for loss in (
+        generator_loss(fake, "minimax"),
+        generator_loss(fake, "non-saturating"),
+        discriminator_losses(fake, fake)["real"],
+    ):
         assert math.isfinite(loss.item())
         assert all(map(math.isfinite, slopes(loss, fake)))
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 from ssimgen.commands.common import check_output, command, gaussian_window, note
+from ssimgen.scores import METRICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +71,7 @@ def compare(
         warnings.simplefilter("ignore", DataRangeWarning)  # `read_pair` says it in units of the files
         values = {key: v.item() for key, v in similarity_indices(x, y, window=window, k1=k1, k2=k2).items()}
     if map is not None:
-        draw_map(map, x, y, (a.name, b.name), window=window, k1=k1, k2=k2)
+        write_map(map, x, y, (a.name, b.name), window=window, k1=k1, k2=k2)
     table(values, (str(a), str(b)), as_json=json)
 
 
@@ -119,9 +120,9 @@ def similarity_indices(
     from ssimgen.evaluation import psnr
 
     values = {
-        "PSNR (dB)": psnr(x, y, data_range=1.0),
-        "SSIM": ssim(x, y, data_range=1.0, window=window, k1=k1, k2=k2),
-        "MS-SSIM": ms_ssim(x, y, data_range=1.0, window=window, k1=k1, k2=k2),
+        METRICS["psnr"].label: psnr(x, y, data_range=1.0),
+        METRICS["ssim"].label: ssim(x, y, data_range=1.0, window=window, k1=k1, k2=k2),
+        METRICS["ms_ssim"].label: ms_ssim(x, y, data_range=1.0, window=window, k1=k1, k2=k2),
     }
     for form in FORMS:
         values[f"distance, {form}"] = distance(x, y, data_range=1.0, form=form, window=window, k1=k1, k2=k2)
@@ -130,7 +131,9 @@ def similarity_indices(
     return values
 
 
-def draw_map(path: Path, x: Tensor, y: Tensor, names: tuple[str, str], *, window: Window, k1: float, k2: float) -> None:
+def write_map(
+    path: Path, x: Tensor, y: Tensor, names: tuple[str, str], *, window: Window, k1: float, k2: float
+) -> None:
     """A PNG of both pictures and, between -1 and 1, the mean over channels of their SSIM at every position."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 

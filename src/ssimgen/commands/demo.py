@@ -18,6 +18,7 @@ from tyro.conf import arg
 from ssimgen._files import writable_folder, write_atomically
 from ssimgen._options import from_mapping
 from ssimgen.commands.common import command, ended
+from ssimgen.scores import METRICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +80,7 @@ def run(folder: Path, *, iterations: int, seed: int) -> None:
     rows = {objective: judge(model, digits.held_out) for objective, model in models.items()}
     _write_table(folder, rows)
     originals = digits.held_out.first(10).images
-    _draw(folder / "demo.png", originals, models, seed)
+    _write_picture(folder / "demo.png", originals, models, seed)
     print("evaluating both for the report")
     paths = [folder / "runs" / objective for objective in OBJECTIVES]
     for path in paths:
@@ -102,9 +103,9 @@ def judge(model: VAE, images: Images) -> dict[str, float]:
         with torch.no_grad():
             x, y, terms = batch.images, model.reconstruct(batch.images), model.terms(batch)
         values = {
-            "PSNR (dB)": psnr(y, x, data_range=1.0).mean(),
-            "SSIM": ssim(y, x, data_range=1.0).mean(),
-            "MS-SSIM": ms_ssim(y, x, data_range=1.0).mean(),
+            METRICS["psnr"].label: psnr(y, x, data_range=1.0).mean(),
+            METRICS["ssim"].label: ssim(y, x, data_range=1.0).mean(),
+            METRICS["ms_ssim"].label: ms_ssim(y, x, data_range=1.0).mean(),
             **{f"loss term: {name}": term for name, term in terms.items()},
         }
         for name, value in values.items():
@@ -135,7 +136,7 @@ def _write_table(folder: Path, rows: Mapping[str, Mapping[str, float]]) -> None:
     write_atomically(folder / "table.json", lambda file: file.write(content.encode()))
 
 
-def _draw(path: Path, originals: Tensor, models: Mapping[str, VAE], seed: int) -> None:
+def _write_picture(path: Path, originals: Tensor, models: Mapping[str, VAE], seed: int) -> None:
     """Above: originals and reconstructions, a row each; below: samples, side by side."""
     import torch
     from matplotlib.figure import Figure

@@ -70,7 +70,7 @@ def neighbours(
         track = partial(progress.track, description="comparing")
         found = search.neighbours(image, gallery, metric, number=number, leave_out=gallery.place(query), track=track)
     if picture is not None:
-        draw_neighbours(picture, image, found)
+        write_picture(picture, image, found)
     (print_json if json else print_table)(str(query), found, gallery.source)
 
 
@@ -91,7 +91,7 @@ def print_json(query: str, found: list[Neighbour], source: str) -> None:
     print(json.dumps({"query": query, "source": source, "neighbours": listed}, indent=2))
 
 
-def draw_neighbours(path: Path, query: Float[Tensor, "C H W"], found: list[Neighbour]) -> None:
+def write_picture(path: Path, query: Float[Tensor, "C H W"], found: list[Neighbour]) -> None:
     """A PNG of the query and its neighbours, with their distances."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 

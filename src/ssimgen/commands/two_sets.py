@@ -82,7 +82,7 @@ def test_samples(
     if picture is not None:
         check_output(picture, (".png",))
     first, second = (open_gallery(Source(z, size, grey, background), note) for z in (a, b))
-    x, y = draw(first, second, images, seed)
+    x, y = random_subsets(first, second, images, seed)
     patches = gaussian_window("--window", window, sigma, x.images, stride)
     with progress_bar() as progress:
         found = compare_sets(
@@ -99,12 +99,12 @@ def test_samples(
             track=partial(progress.track, description="comparing all pairs"),
         )
     if picture is not None:
-        draw_witnesses(picture, found, x, y)
+        write_witnesses(picture, found, x, y)
     (print_json if json else print_table)(found, x, y)
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class Subset:
     """Images drawn from a gallery, with their places in it."""
 
     gallery: Gallery
@@ -116,7 +116,7 @@ class Drawn:
         return [self.gallery.names[self.places[i]] for i in order]
 
 
-def draw(a: Gallery, b: Gallery, most: int, seed: int) -> tuple[Drawn, Drawn]:
+def random_subsets(a: Gallery, b: Gallery, most: int, seed: int) -> tuple[Subset, Subset]:
     """At most `most` random images of each set, all of one size and kind.
 
     Raises ValueError for sets of fewer than two images, and for sets that do not fit each other.
@@ -130,7 +130,7 @@ def draw(a: Gallery, b: Gallery, most: int, seed: int) -> tuple[Drawn, Drawn]:
             raise ValueError(f"{gallery.source} holds one image, and a test needs two or more: a few hundred are usual")
     generator = torch.Generator().manual_seed(seed)
     places = [sorted(torch.randperm(len(gallery), generator=generator)[:most].tolist()) for gallery in (a, b)]
-    x, y = (Drawn(gallery, chosen, gallery.images(chosen)) for gallery, chosen in zip((a, b), places, strict=True))
+    x, y = (Subset(gallery, chosen, gallery.images(chosen)) for gallery, chosen in zip((a, b), places, strict=True))
     if x.images.shape[2:] != y.images.shape[2:]:
         sizes = [f"{z.gallery.source} are {z.images.shape[3]} x {z.images.shape[2]} px" for z in (x, y)]
         raise ValueError(f"images of {sizes[0]}, but those of {sizes[1]}: give a size to scale to, with --size")
@@ -162,13 +162,13 @@ def doubts(test: TwoSampleResult) -> list[str]:
     return found
 
 
-def print_table(found: SetComparison, a: Drawn, b: Drawn) -> None:
+def print_table(found: SetComparison, a: Subset, b: Subset) -> None:
     """Print the comparison of a and b."""
     console = Console(highlight=False, markup=False)
     for letter, z in (("A", a), ("B", b)):
-        drawn, everything = len(z.places), len(z.gallery)
-        part = "" if drawn == everything else f" (drawn at random) of the {everything:,}"
-        console.print(f"{letter}: {drawn:,}{part} images of {z.gallery.source}")
+        taken, everything = len(z.places), len(z.gallery)
+        part = "" if taken == everything else f" (drawn at random) of the {everything:,}"
+        console.print(f"{letter}: {taken:,}{part} images of {z.gallery.source}")
     test = found.test
     verdict = "the sets differ" if test.rejected else "no difference found, which does not prove that there is none"
     console.print(f"\n{verdict}: p = {test.p_value:.4g}, level {test.level:g}, {len(test.null):,} permutations")
@@ -199,7 +199,7 @@ def _cells(respect: Respect) -> list[str]:
     return tested + (["", ""] if respect.means is None else [f"{mean:.4f}" for mean in respect.means])
 
 
-def print_json(found: SetComparison, a: Drawn, b: Drawn) -> None:
+def print_json(found: SetComparison, a: Subset, b: Subset) -> None:
     """Print the comparison as one JSON object."""
     print(
         json.dumps(
@@ -235,7 +235,7 @@ def _numbers(result: TwoSampleResult) -> dict[str, float]:
     return {"mmd2": result.statistic, "p_value": result.p_value}
 
 
-def draw_witnesses(path: Path, found: SetComparison, a: Drawn, b: Drawn) -> None:
+def write_witnesses(path: Path, found: SetComparison, a: Subset, b: Subset) -> None:
     """A PNG of the images of each set whose like is rarest in the other, rarest first."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 

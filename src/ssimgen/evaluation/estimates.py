@@ -12,7 +12,7 @@ from torch import Tensor
 from ssimgen._numbers import positive_integer
 from ssimgen.discrepancy import mmd2
 
-_BLOCK = 50  # draws made at a time, to bound memory
+_BLOCK = 50  # resamples made at a time, to bound memory
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class PointEstimate:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made: the images are drawn again with replacement, and each draw gives the statistic anew.
+    """How intervals are made: the images are drawn again with replacement, and each resample gives the statistic anew.
 
-    The interval reaches between quantiles of the draws (the percentile interval, Efron 1979), each rounded outwards
-    to a draw. Sets of images are drawn independently. Equal seeds give equal intervals.
+    The interval reaches between quantiles of the resamples (the percentile interval, Efron 1979), each rounded outwards
+    to a resample. Sets of images are drawn independently. Equal seeds give equal intervals.
 
     Attributes:
-        resamples: how many draws.
+        resamples: how many.
         level: of confidence.
-        seed: of the draws.
+        seed: of the resamples.
 
     Raises:
         ValueError: resamples below 1, or a level that is not between 0 and 1.
@@ -97,52 +97,52 @@ class Bootstrap:
     def linearised(self, value: float, *influences: Float[Tensor, " _"]) -> Estimate:
         """A statistic of sets of images, from the influence of each image on it.
 
-        A draw is given `value` plus the mean influence of the images drawn, which is exact to first order (the
+        A resample is given `value` plus the mean influence of the images drawn, which is exact to first order (the
         infinitesimal jackknife: Jaeckel 1972; Efron 1982, chapter 6). Statistics whose bias grows as distinct images
-        become fewer need this: a draw leaves a third of the images out, so that the plain bootstrap puts the Frechet
-        distance of 400 points in 64 dimensions at twice its value.
+        become fewer need this: a resample leaves a third of the images out, so that the plain bootstrap puts the
+        Frechet distance of 400 points in 64 dimensions at twice its value.
 
         Args:
             value: the statistic.
             influences: of the images of each set, with mean zero.
         """
         generator = self._generator()
-        draws = torch.full((self.resamples,), value, dtype=torch.float64)
+        values = torch.full((self.resamples,), value, dtype=torch.float64)
         for influence in influences:
-            draws += self._means(influence.double(), generator)
-        return self._estimate(torch.tensor(value), draws)
+            values += self._means(influence.double(), generator)
+        return self._estimate(torch.tensor(value), values)
 
     def mmd2(self, k_xx: Float[Tensor, "n n"], k_xy: Float[Tensor, "n m"], k_yy: Float[Tensor, "m m"]) -> Estimate:
         """Unbiased squared MMD of two samples from their Gram matrices, as :func:`ssimgen.discrepancy.mmd2`.
 
-        A draw counts a pair as often as its two images were drawn together; pairs of an image with itself stay
+        A resample counts a pair as often as its two images were drawn together; pairs of an image with itself stay
         out. Where the distributions are equal the interval is too wide, as the bootstrap of every degenerate
         U-statistic (Arcones, Gine 1992): :func:`ssimgen.discrepancy.two_sample_test` answers whether they are.
         """
         generator = self._generator()
-        draws = []
+        values = []
         for indices in self._indices(len(k_xx), generator):
             counts_x = _counts(indices, k_xx)
             counts_y = _counts(torch.randint(len(k_yy), (len(indices), len(k_yy)), generator=generator), k_yy)
             cross = ((counts_x @ k_xy) * counts_y).sum(1) / k_xy.numel()
-            draws.append(_pair_means(k_xx, counts_x) + _pair_means(k_yy, counts_y) - 2 * cross)
-        return self._estimate(mmd2(k_xx, k_xy, k_yy), torch.cat(draws))
+            values.append(_pair_means(k_xx, counts_x) + _pair_means(k_yy, counts_y) - 2 * cross)
+        return self._estimate(mmd2(k_xx, k_xy, k_yy), torch.cat(values))
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
 
     def _indices(self, n: int, generator: torch.Generator) -> Iterator[Int[Tensor, "b {n}"]]:
-        """Which images each draw holds, a block of draws at a time."""
+        """Which images each resample holds, a block of resamples at a time."""
         for block in torch.ones(self.resamples).split(_BLOCK):
             yield torch.randint(n, (len(block), n), generator=generator)
 
     def _means(self, values: Float[Tensor, " n"], generator: torch.Generator) -> Float[Tensor, " resamples"]:
         return torch.cat([values.cpu()[indices].mean(1) for indices in self._indices(len(values), generator)])
 
-    def _estimate(self, value: Float[Tensor, ""], draws: Float[Tensor, " resamples"]) -> Estimate:
+    def _estimate(self, value: Float[Tensor, ""], values: Float[Tensor, " resamples"]) -> Estimate:
         tail = (1 - self.level) / 2
-        low = draws.quantile(tail, interpolation="lower")
-        high = draws.quantile(1 - tail, interpolation="higher")
+        low = values.quantile(tail, interpolation="lower")
+        high = values.quantile(1 - tail, interpolation="higher")
         return Estimate(value.item(), low.item(), high.item())
 
 
@@ -150,12 +150,12 @@ DEFAULT_BOOTSTRAP = Bootstrap()
 
 
 def _counts(indices: Int[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n"]:
-    """How often each draw holds each image."""
+    """How often each resample holds each image."""
     ones = torch.ones(indices.shape, dtype=like.dtype)
     return torch.zeros_like(ones).scatter_add_(1, indices, ones).to(like.device)
 
 
 def _pair_means(gram: Float[Tensor, "n n"], counts: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
-    """Mean of k(x_i, x_j) over the pairs i != j of each draw."""
+    """Mean of k(x_i, x_j) over the pairs i != j of each resample."""
     total = ((counts @ gram) * counts).sum(1) - counts.square() @ gram.diagonal()
     return total / (counts.sum(1).square() - counts.square().sum(1))

@@ -25,7 +25,7 @@ from ssimgen.models import networks
 from ssimgen.models.classes import labels_of, of_class, with_class
 from ssimgen.models.networks import Network
 from ssimgen.models.steps import LatentAutoencoder, Step
-from ssimgen.objectives.adversarial import fooling, told_apart
+from ssimgen.objectives.adversarial import discriminator_losses, generator_loss
 from ssimgen.objectives.reconstruction import Objective, Reconstruction
 from ssimgen.objectives.structure import Structure
 
@@ -135,13 +135,13 @@ class AAE(LatentAutoencoder):
         labels = labels_of(batch, self.num_classes)
         codes = self.encoder(batch.images)
         prior = self.noise(len(codes), self.latent)
-        return told_apart(of_class(self.adversary(prior), labels), of_class(self.adversary(codes), labels))
+        return discriminator_losses(of_class(self.adversary(prior), labels), of_class(self.adversary(codes), labels))
 
     def encoder_terms(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of the encoder against the adversary."""
         labels = labels_of(batch, self.num_classes)
         scores = of_class(self.adversary(self.encoder(batch.images)), labels)
-        return {"fooling": fooling(scores, "non-saturating")}
+        return {"fooling": generator_loss(scores, "non-saturating")}
 
     def steps(self) -> list[Step]:
         """Reconstruction, then the adversary, then the encoder against it."""

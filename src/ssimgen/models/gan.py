@@ -24,7 +24,7 @@ from ssimgen.models import networks
 from ssimgen.models.classes import labels_of, of_class, with_class
 from ssimgen.models.networks import Network
 from ssimgen.models.steps import LatentModel, Step
-from ssimgen.objectives.adversarial import Game, Perceptual, fooling, told_apart
+from ssimgen.objectives.adversarial import Game, Perceptual, discriminator_losses, generator_loss
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class GAN(LatentModel):
         """The loss of the discriminator on real and on generated images of the same classes."""
         labels = labels_of(batch, self.num_classes)
         generated = self.draw(self.noise(len(batch.images), self.latent), labels).detach()
-        terms = told_apart(self.scores(batch.images, labels), self.scores(generated, labels))
+        terms = discriminator_losses(self.scores(batch.images, labels), self.scores(generated, labels))
         return {"real": terms["real"]} if self.config.perceptual.kind == "literal" else terms
 
     def generator_terms(self, batch: Batch) -> dict[str, Tensor]:
@@ -108,7 +108,7 @@ class GAN(LatentModel):
         generated = self.draw(self.noise(len(batch.images), self.latent), labels)
         terms = {}
         if perceptual.kind != "literal":
-            terms["fooling"] = fooling(self.scores(generated, labels), self.config.game)
+            terms["fooling"] = generator_loss(self.scores(generated, labels), self.config.game)
         if perceptual.kind != "none":
             terms["perceptual"] = perceptual(generated, batch.images, labels)
         return terms

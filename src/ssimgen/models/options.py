@@ -14,7 +14,7 @@ from ssimgen._arguments import choice, is_positive
 from ssimgen._options import keep_types
 
 _MOST_ITERATIONS = 99_999_999  # names of checkpoints and pictures have eight digits
-_LEAST, _GREATEST = 1e-30, 1e30  # of a rate: their products and quotients with others leave float32 room
+_LEAST, _GREATEST = 1e-30, 1e30  # of what multiplies gradients: products and quotients with others leave float32 room
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class Optimiser:
         keep_types(self)
         choice("method", self.method, _METHODS)
         choice("schedule", self.schedule, ("constant", "linear", "cosine", "drops"))
-        _check_rate("lr", self.lr)
+        _check_positive("lr", self.lr)
         for name in ("weight_decay", "clip"):
             if getattr(self, name) != 0:
-                _check_rate(name, getattr(self, name), "or 0 for none, ")
+                _check_positive(name, getattr(self, name), "or 0 for none, ")
         for name in ("momentum", "beta2", "warmup"):
             if not 0 <= getattr(self, name) <= 1 - 1e-7:  # which float32 still tells from 1
                 raise ValueError(f"{name} must be in [0, 1), at most 1 - 1e-7, got {getattr(self, name)}")
@@ -100,7 +100,7 @@ class Optimiser:
         """The PyTorch optimiser of `parameters`, at `scale` times the learning rate."""
         return _METHODS[self.method](self, parameters, self.lr * scale)
 
-    def rate(self, progress: float) -> float:
+    def lr_factor(self, progress: float) -> float:
         """The learning rate when a fraction `progress` of the run is done, as a multiple of `lr`."""
         rise = min(1.0, progress / self.warmup) if self.warmup else 1.0
         if self.schedule == "linear":
@@ -112,7 +112,7 @@ class Optimiser:
         return rise
 
 
-def _check_rate(name: str, value: float, otherwise: str = "") -> None:
+def _check_positive(name: str, value: float, otherwise: str = "") -> None:
     if not (is_positive(value) and _LEAST <= value <= _GREATEST):
         raise ValueError(
             f"{name} must be a positive number, {otherwise}between {_LEAST:g} and {_GREATEST:g}, got {value}"

@@ -40,7 +40,7 @@ from ssimgen.objectives.structure import Structure
 Game = Literal["non-saturating", "minimax"]
 
 
-def told_apart(real: Float[Tensor, "B 1 *map"], fake: Float[Tensor, "b 1 *map"]) -> dict[str, Tensor]:
+def discriminator_losses(real: Float[Tensor, "B 1 *map"], fake: Float[Tensor, "b 1 *map"]) -> dict[str, Tensor]:
     """The discriminator's losses -E log sigmoid(D(x)) and -E log(1 - sigmoid(D(G))) (Goodfellow et al. 2014, Eq. 1).
 
     Args:
@@ -51,14 +51,14 @@ def told_apart(real: Float[Tensor, "B 1 *map"], fake: Float[Tensor, "b 1 *map"])
 
     Example:
         >>> import torch
-        >>> from ssimgen.objectives.adversarial import told_apart
-        >>> told_apart(real=torch.full((8, 1), 20.0), fake=torch.zeros(8, 1))["fake"]
+        >>> from ssimgen.objectives.adversarial import discriminator_losses
+        >>> discriminator_losses(real=torch.full((8, 1), 20.0), fake=torch.zeros(8, 1))["fake"]
         tensor(0.6931)
     """
     return {"real": F.softplus(-real).mean(), "fake": F.softplus(fake).mean()}
 
 
-def fooling(fake: Float[Tensor, "b 1 *map"], game: Game) -> Float[Tensor, ""]:
+def generator_loss(fake: Float[Tensor, "b 1 *map"], game: Game) -> Float[Tensor, ""]:
     """The generator's loss, a mean over scores in nats (Goodfellow et al. 2014, section 3).
 
     Args:
@@ -68,8 +68,9 @@ def fooling(fake: Float[Tensor, "b 1 *map"], game: Game) -> Float[Tensor, ""]:
 
     Example:
         >>> import torch
-        >>> from ssimgen.objectives.adversarial import fooling
-        >>> fooling(torch.zeros(8, 1), "non-saturating"), fooling(torch.zeros(8, 1), "minimax")
+        >>> from ssimgen.objectives.adversarial import generator_loss
+        >>> zeros = torch.zeros(8, 1)
+        >>> generator_loss(zeros, "non-saturating"), generator_loss(zeros, "minimax")
         (tensor(0.6931), tensor(-0.6931))
     """
     return F.softplus(-fake).mean() if game == "non-saturating" else -F.softplus(fake).mean()

@@ -154,7 +154,7 @@ def evaluate_run(
         rows.append(_record(kind, row))
         if report is not None:
             report(kind, row)
-    judge.draw(path)
+    judge.write_pictures(path)
     result = {
         "format": FORMAT,
         "iteration": iteration,
@@ -280,7 +280,7 @@ class _Judge:
         ):
             yield "samples", self._noted(row)
 
-    def draw(self, folder: Path) -> None:
+    def write_pictures(self, folder: Path) -> None:
         """Pictures for whoever looks at the run."""
         real = self.held_out.first(64).images
         pictures.write(folder / "real.png", pictures.grid(real))

@@ -47,7 +47,7 @@ def picture_hook(run: RunFolder, training: Training, data: Data) -> Hook:
     """Grids of samples from a fixed noise, and of reconstructions of the first images of `data`."""
     originals = data.first(32).images
 
-    def draw(model: Model, iteration: int) -> dict[str, float]:
+    def show(model: Model, iteration: int) -> dict[str, float]:
         samples = model.sample(64, torch.Generator().manual_seed(training.seed))
         pictures.write(run.path / "samples" / f"{iteration:08d}.png", pictures.grid(samples))
         if isinstance(model, Autoencoder):
@@ -55,4 +55,4 @@ def picture_hook(run: RunFolder, training: Training, data: Data) -> Hook:
             pictures.write(run.path / "reconstructions" / f"{iteration:08d}.png", pairs)
         return {}
 
-    return Hook(training.picture_every, draw, on_stop=True)
+    return Hook(training.picture_every, show, on_stop=True)

@@ -57,7 +57,7 @@ def _progress(state: State, step: Step) -> float | None:
 def _take(state: State, mover: Mover, batch: Batch, progress: float) -> dict[str, float]:
     step, options = mover.step, state.optimiser
     for group in mover.optimiser.param_groups:
-        group["lr"] = options.lr * step.lr_scale * options.rate(progress)
+        group["lr"] = options.lr * step.lr_scale * options.lr_factor(progress)
     _require_gradients_of(mover, state.model)
     mover.optimiser.zero_grad()
     try:
