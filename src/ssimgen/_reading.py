@@ -11,10 +11,12 @@ import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 from ssimgen._files import parse_json
+from ssimgen.scores import Better, Kind
 
 CONFIG, EVALUATION, METRICS = "config.json", "evaluation.json", "metrics.jsonl"
 FORMAT = 1  # of evaluation.json
@@ -40,7 +42,7 @@ _CONFIG = {
     "study?": {"data?": str, "group": str, "variant": str, "point": dict, "arm": str, "baseline?": str},
 }
 _ROW = {
-    "kind": {"rate", "reconstruction", "samples"},
+    "kind": set(get_args(Kind)),
     "metric": str,
     "value": _OPTIONAL,
     "low": _OPTIONAL,
@@ -49,7 +51,7 @@ _ROW = {
     "reference_low?": _OPTIONAL,
     "reference_high?": _OPTIONAL,
     "n": int,
-    "better": {"higher", "lower", "reference"},
+    "better": set(get_args(Better)),
     "note?": str,
 }
 _EVALUATION = {
@@ -58,7 +60,9 @@ _EVALUATION = {
     "network": (str, type(None)),
     "data": dict,
     "rows": [_ROW],
+    "worst?": [int],
     "seconds?": _NUMBER,
+    "versions?": dict,
 }
 _LINE = {"iteration": int, "seconds": _NUMBER}
 _NAMES = {
@@ -66,6 +70,62 @@ _NAMES = {
     _OPTIONAL: "a number or null", (str, type(None)): "a text or null",
 }  # fmt: skip
 
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRow:
+    """One metric of a run, as evaluation.json has it: ends of intervals, and values, are None where there is none.
+
+    Attributes:
+        kind: what is scored: "rate", "reconstruction" or "samples".
+        metric: its label.
+        value, low, high: of the model, with its interval.
+        reference, reference_low, reference_high: of real images in its place.
+        n: how many of the model's images the value is of.
+        better: "higher", "lower", or "reference" if the best value is that of real images.
+        note: what else it depends on, or why there is no value.
+    """
+
+    kind: Kind
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    reference: float | None
+    reference_low: float | None = None
+    reference_high: float | None = None
+    n: int
+    better: Better
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The scores of a run, as evaluation.json has them.
+
+    Attributes:
+        format: of the file.
+        iteration: after how many the model was scored.
+        options: of the evaluation; scores compare only where they are equal.
+        network: name of that which the features are of.
+        data: hashes of the training and the held-out images.
+        rows: one a metric.
+        worst: places of the held-out images that come back worst, worst first.
+        seconds: how long it took.
+        versions: of what the numbers depend on.
+    """
+
+    format: int = FORMAT
+    iteration: int
+    options: Mapping[str, Any]
+    network: str | None
+    data: Mapping[str, str]
+    rows: tuple[ScoreRow, ...]
+    worst: tuple[int, ...] = ()
+    seconds: float | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+T = TypeVar("T", ScoreRow, Evaluation)
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxlong = _repr.maxother = 70
@@ -83,7 +143,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return _read(folder / CONFIG, _CONFIG, "train the run again, or leave it out")
 
 
-def read_evaluation(folder: Path) -> dict[str, Any]:
+def read_evaluation(folder: Path) -> Evaluation:
     """The evaluation of the run in `folder`.
 
     Raises:
@@ -100,7 +160,13 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
         _check(content, _EVALUATION, "")
         if not content["rows"]:
             raise ValueError("'rows' is empty")
-    return content
+    rows = tuple(_record(ScoreRow, row) for row in content["rows"])
+    return _record(Evaluation, {**content, "rows": rows, "worst": tuple(content.get("worst", ()))})
+
+
+def _record(record: type[T], content: Mapping[str, Any]) -> T:
+    """A record of what its fields are called, without what else there is."""
+    return record(**{field.name: content[field.name] for field in fields(record) if field.name in content})
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:

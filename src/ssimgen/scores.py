@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeGuard
 
 Answer = Literal["yes", "related", "no"]
 Better = Literal["higher", "lower", "reference"]
+Kind = Literal["rate", "reconstruction", "samples"]
 Looks = Literal["pixels", "structure", "elsewhere"]
 
 
@@ -182,7 +183,7 @@ class Score:
         """What files and tables call it."""
         return f"{self.metric.label} ({self.of})" if self.of else self.metric.label
 
-    def short(self, network: str) -> str:
+    def short(self, network: str | None) -> str:
         """Its label where all that needs one has this network."""
         return self.metric.label if self.of == network else self.label
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ssimgen import ssim
+from ssimgen._reading import read_evaluation
 from ssimgen.cli import main
 from ssimgen.commands.evaluate import print_table
 from ssimgen.data import Source, Splits, load_images
@@ -23,7 +24,7 @@ from ssimgen.models import CGMMN, GMMN, VAE, CGMMNConfig, GMMNConfig, Model, VAE
 from ssimgen.models.networks import Network
 from ssimgen.models.vae import kl_to_standard_normal
 from ssimgen.report import write_report
-from ssimgen.runs import evaluation
+from ssimgen.runs import Evaluation, ScoreRow, evaluation
 from ssimgen.runs.evaluation import (
     EvaluationOptions,
     evaluate_run,
@@ -75,21 +76,22 @@ def vae_run(splits: Splits, folder: Path, tmp_path: Path) -> Path:
     return trained(VAE(VAEConfig(0.1, 2, network=NETWORK), splits.train.shape), splits, tmp_path / "vae", folder)
 
 
-def rows_of(result: dict[str, object], kind: str) -> dict[str, dict[str, float]]:
-    return {row["metric"]: row for row in result["rows"] if row["kind"] == kind}  # type: ignore[attr-defined]
+def rows_of(result: Evaluation, kind: str) -> dict[str, ScoreRow]:
+    return {row.metric: row for row in result.rows if row.kind == kind}
 
 
 def test_an_autoencoder_is_judged_by_rate_reconstructions_and_samples(vae_run: Path, splits: Splits) -> None:
     result = evaluate_run(vae_run, OPTIONS, network=PIXELS)
-    assert result == json.loads((vae_run / "evaluation.json").read_text())
-    assert (result["iteration"], result["network"]) == (4, "coarse pixels")
+    assert result == read_evaluation(vae_run)
+    assert json.loads((vae_run / "evaluation.json").read_text()) == json.loads(json.dumps(asdict(result)))
+    assert (result.iteration, result.network) == (4, "coarse pixels")
     model = load_model(vae_run)
     images = splits.held_out.select(slice(None)).images  # 30, all of them
     scores = ssim(model.reconstruct(images), images, data_range=1.0)  # type: ignore[attr-defined]
     reconstruction = rows_of(result, "reconstruction")
-    assert reconstruction["SSIM"]["value"] == pytest.approx(scores.mean().item(), abs=1e-6)
-    assert reconstruction["SSIM"]["n"] == 30
-    assert result["worst"] == scores.argsort()[:16].tolist()
+    assert reconstruction["SSIM"].value == pytest.approx(scores.mean().item(), abs=1e-6)
+    assert reconstruction["SSIM"].n == 30
+    assert list(result.worst) == scores.argsort()[:16].tolist()
     drawn = model.sample(40, torch.Generator().manual_seed(0))
     expected = evaluate_samples(
         drawn,
@@ -99,7 +101,7 @@ def test_an_autoencoder_is_judged_by_rate_reconstructions_and_samples(vae_run: P
         network=PIXELS,
         options=OPTIONS.sample_options(),
     )
-    assert [row.model.value for row in expected] == [row["value"] for row in rows_of(result, "samples").values()]
+    assert [row.model.value for row in expected] == [row.value for row in rows_of(result, "samples").values()]
     assert not any("Parzen" in row.metric for row in expected)
 
 
@@ -123,7 +125,7 @@ def test_a_metric_is_one_entry_and_the_function_that_computes_it(
         result = evaluate_run(run, OPTIONS, network=PIXELS)
         print_table(run, result)
         assert label in capsys.readouterr().out
-    assert rows_of(result, "reconstruction")[label]["better"] == "lower"
+    assert rows_of(result, "reconstruction")[label].better == "lower"
     page = write_report([vae_run, other], tmp_path / "report", baseline="tau=0.1").read_text()
     assert f"<dt>{label}</dt><dd>{meaning}</dd>" in page
     assert f"{label}, lower is better" in page  # a chart
@@ -135,8 +137,8 @@ def test_so_is_one_of_samples(vae_run: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(METRICS, "brightness", Metric("brightness", "reference", meaning=meaning))
     monkeypatch.setitem(OF_SAMPLES, "brightness", of_images(lambda images, _: images.mean((1, 2, 3))))
     row = rows_of(evaluate_run(vae_run, OPTIONS, network=PIXELS), "samples")["brightness"]
-    assert row["reference"] == pytest.approx(0.5, abs=0.05)
-    assert row["n"] == 40
+    assert row.reference == pytest.approx(0.5, abs=0.05)
+    assert row.n == 40
     page = write_report([vae_run], tmp_path / "report").read_text()
     assert f"<dt>brightness</dt><dd>{meaning}</dd>" in page
 
@@ -181,9 +183,9 @@ def test_the_interval_of_the_rate_is_over_images_however_few(n: int, splits: Spl
 def test_a_generator_has_no_rate_and_no_reconstructions(splits: Splits, folder: Path, tmp_path: Path) -> None:
     run = trained(GMMN(GMMNConfig(3, network=NETWORK), splits.train.shape), splits, tmp_path / "gmmn", folder)
     result = evaluate_run(run, OPTIONS, network=PIXELS)
-    assert {row["kind"] for row in result["rows"]} == {"samples"}
+    assert {row.kind for row in result.rows} == {"samples"}
     assert not (run / "worst.png").exists()
-    assert result["worst"] == []
+    assert result.worst == ()
 
 
 def test_conditional_samples_are_judged_by_class(splits: Splits, folder: Path, tmp_path: Path) -> None:
@@ -191,8 +193,8 @@ def test_conditional_samples_are_judged_by_class(splits: Splits, folder: Path, t
     assert model.num_classes == 2
     result = evaluate_run(trained(model, splits, tmp_path / "cgmmn", folder), OPTIONS, network=PIXELS)
     row = rows_of(result, "samples")["class accuracy"]
-    assert row["reference"] == 1  # dark and bright images are easily told apart
-    assert row["n"] == 40
+    assert row.reference == 1  # dark and bright images are easily told apart
+    assert row.n == 40
 
 
 def test_without_a_classifier_that_tells_real_images_apart_there_is_no_class_accuracy(
@@ -204,9 +206,9 @@ def test_without_a_classifier_that_tells_real_images_apart_there_is_no_class_acc
     run = trained(model, unrelated, tmp_path / "cgmmn", folder)
     result = evaluate_run(run, OPTIONS, splits=unrelated, network=PIXELS)
     row = rows_of(result, "samples")["class accuracy"]
-    assert (row["value"], row["low"], row["high"]) == (None, None, None)
-    assert row["reference"] < 0.2
-    assert re.search(r"of 30 real held-out images into their class, and always naming one", str(row["note"]))
+    assert (row.value, row.low, row.high) == (None, None, None)
+    assert row.reference < 0.2
+    assert re.search(r"of 30 real held-out images into their class, and always naming one", str(row.note))
     print_table(run, result)
     assert "class accuracy: no score, as the classifier puts" in capsys.readouterr().out
     assert "no score" in write_report([run], tmp_path / "report").read_text()
@@ -264,10 +266,10 @@ def test_of_a_large_set_only_so_many_training_images_are_searched(
 ) -> None:
     monkeypatch.setattr(evaluation, "_SEARCHED", 100 * 4 * 144)  # 100 images of 12 x 12 px
     rows = rows_of(evaluate_run(vae_run, OPTIONS, network=PIXELS), "samples")
-    assert rows["structural distance to the nearest training image"]["note"] == "of 100 of the 120 training images"
+    assert rows["structural distance to the nearest training image"].note == "of 100 of the 120 training images"
     monkeypatch.undo()
     rows = rows_of(evaluate_run(vae_run, OPTIONS, network=PIXELS), "samples")
-    assert rows["structural distance to the nearest training image"]["note"] == ""
+    assert rows["structural distance to the nearest training image"].note == ""
 
 
 def test_a_run_started_from_python_says_so(vae_run: Path) -> None:
@@ -298,13 +300,13 @@ def test_the_command_prints_a_table(vae_run: Path, capsys: pytest.CaptureFixture
     words = ["--images", "20", "--tested", "20", "--permutations", "19", "--resolution", "32", "--parzen"]
     assert main(["evaluate", str(vae_run), *words]) == 0
     printed = capsys.readouterr().out
-    result = json.loads((vae_run / "evaluation.json").read_text())
-    assert result["network"] == "EfficientNet-Lite0, 32 px"
-    for row in result["rows"]:
-        assert row["metric"].removesuffix(" (EfficientNet-Lite0, 32 px)") in printed
+    result = read_evaluation(vae_run)
+    assert result.network == "EfficientNet-Lite0, 32 px"
+    for row in result.rows:
+        assert row.metric.removesuffix(" (EfficientNet-Lite0, 32 px)") in printed
     assert "Parzen" in printed
     assert main(["evaluate", str(vae_run), *words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == result["rows"]
+    assert json.loads(capsys.readouterr().out)["rows"] == [asdict(row) for row in result.rows]
 
 
 def test_images_smaller_than_the_window(vae_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +14,9 @@ from tyro.conf import Positional, arg
 
 from ssimgen import scores
 from ssimgen.commands.common import command, progress_bar
+
+if TYPE_CHECKING:
+    from ssimgen.runs import Evaluation
 
 
 @command
@@ -65,31 +69,31 @@ def evaluate(
         (print_json if json else print_table)(run, result)
 
 
-def print_table(path: Path, result: dict[str, Any]) -> None:
+def print_table(path: Path, result: Evaluation) -> None:
     """Print an evaluation."""
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 150)
-    table = Table(title=f"{path}, after {result['iteration']:,} iterations; features: {result['network']}")
+    table = Table(title=f"{path}, after {result.iteration:,} iterations; features: {result.network}")
     table.add_column("metric")
     for heading in ("value", "95% interval", "real images", "95% interval", "best", "n"):
         table.add_column(heading, justify="right", no_wrap=True)
     kind = None
-    for row in result["rows"]:
-        if row["kind"] != kind:
-            kind = row["kind"]
+    for row in result.rows:
+        if row.kind != kind:
+            kind = row.kind
             table.add_section()
-        ours = _cells(row["value"], row["low"], row["high"])
-        real = _cells(row["reference"], row["reference_low"], row["reference_high"])
-        best = "as real" if row["better"] == "reference" else row["better"]
-        table.add_row(scores.read(row["metric"]).short(result["network"]), *ours, *real, best, str(row["n"]))
+        ours = _cells(row.value, row.low, row.high)
+        real = _cells(row.reference, row.reference_low, row.reference_high)
+        best = "as real" if row.better == "reference" else row.better
+        table.add_row(scores.read(row.metric).short(result.network), *ours, *real, best, str(row.n))
     console.print(table)
-    for row in result["rows"]:
-        if row["value"] is None and row["note"]:
-            console.print(f"{row['metric']}: no score, as {row['note']}", soft_wrap=True)
+    for row in result.rows:
+        if row.value is None and row.note:
+            console.print(f"{row.metric}: no score, as {row.note}", soft_wrap=True)
 
 
-def print_json(path: Path, result: dict[str, Any]) -> None:
+def print_json(path: Path, result: Evaluation) -> None:
     """Print an evaluation as one JSON object on a line."""
-    print(json.dumps({"run": str(path), **result}))
+    print(json.dumps({"run": str(path), **asdict(result)}))
 
 
 def _cells(value: float | None, low: float | None, high: float | None) -> list[str]:

@@ -8,6 +8,8 @@ arms.py        runs that differ only by their seed, in groups
 ranking.py     models by rows, metrics by columns, best first
 comparison.py  the same beside a baseline
 charts.py      inline SVG
+galleries.py   pictures
+options.py     in which options models differ
 page.py        the page; report.html, report.css and report.js are its template
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from ssimgen._reading import read_config, read_evaluation, read_metrics
+from ssimgen._reading import Evaluation, read_config, read_evaluation, read_metrics
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _NO_MATTER = ("seed", "log_every", "picture_every", "checkpoint_every", "keep", "tensorboard")
@@ -25,12 +25,12 @@ class Run:
     Attributes:
         path: its folder.
         config: content of config.json.
-        evaluation: content of evaluation.json.
+        evaluation: its scores, as evaluation.json has them.
     """
 
     path: Path
     config: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
+    evaluation: Evaluation
 
     @property
     def seed(self) -> int:
@@ -68,7 +68,7 @@ class Run:
         """Whether an evaluation of this run leaves such a picture: reconstructions are of models that reconstruct."""
         if name not in ("reconstructions", "worst"):
             return True
-        return any(row["kind"] == "reconstruction" for row in self.evaluation["rows"])
+        return any(row.kind == "reconstruction" for row in self.evaluation.rows)
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -89,7 +89,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
                 f"{run.path} on {_data(run)}: write a report of each"
             )
         for what in ("options", "network", "data"):
-            if run.evaluation[what] != first.evaluation[what]:
+            if getattr(run.evaluation, what) != getattr(first.evaluation, what):
                 raise ValueError(
                     f"{first.path} and {run.path} were evaluated differently ({_difference(first, run, what)}), and "
                     "their values do not compare: evaluate them again in one way"
@@ -153,7 +153,7 @@ def _data(run: Run) -> str:
 
 
 def _difference(a: Run, b: Run, what: str) -> str:
-    old, new = a.evaluation[what], b.evaluation[what]
+    old, new = getattr(a.evaluation, what), getattr(b.evaluation, what)
     if isinstance(old, dict) and isinstance(new, dict):
         key = next(key for key in {**old, **new} if old.get(key) != new.get(key))
         what, old, new = key, old.get(key), new.get(key)

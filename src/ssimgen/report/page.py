@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -22,32 +20,12 @@ from ssimgen.report.charts import Point, Series, line_chart
 from ssimgen.report.comparison import Comparison, comparisons
 from ssimgen.report.embedding import embed
 from ssimgen.report.folders import Run, read_runs
+from ssimgen.report.galleries import galleries, pictured, pictures_of
+from ssimgen.report.options import options_between, options_of
 from ssimgen.report.ranking import ranking
-from ssimgen.report.results import Result, differing_options, records_of
+from ssimgen.report.results import Result, records_of
 from ssimgen.report.summary import Summary, matched, reach, summary
 from ssimgen.scores import RANKED_BY, RATE, Score
-
-_NONE = "-"
-_MOST_PICTURES = 40  # variants with pictures
-_GALLERIES = {  # pictures of a run folder: heading, what they show, and for those who do not see them
-    "samples": ("Samples", "Images drawn from the models.", "samples of"),
-    "reconstructions": (
-        "Reconstructions",
-        "Rows of held-out images, each followed by the row of their reconstructions.",
-        "held-out images and their reconstructions by",
-    ),
-    "worst": (
-        "Failures: worst reconstructions",
-        "The held-out images that come back with the lowest SSIM, worst first, each row followed by the row of their "
-        "reconstructions.",
-        "worst reconstructions by",
-    ),
-    "nearest": (
-        "Nearest training images",
-        "Rows of samples, each followed by the row of the training images nearest to them in the structural distance.",
-        "samples and nearest training images of",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -102,9 +80,9 @@ def page(
     arms = arms_of(runs, records)
     means = summary(records)
     first = runs[0]
-    shown = _pictured(arms, records, at_rates)
+    shown = pictured(arms, records, at_rates)
     groups = groups_of(arms)
-    pictures = {(str(run.path), name): png for run, name, png in _all_pictures(shown)}
+    pictures = {(str(run.path), name): png for run, name, png in pictures_of(shown)}
     real = next((png for png in (run.picture("real") for run in runs) if png), None)
     embedded = embed(pictures | ({("", "real"): real} if real else {}))
     at_rate = comparisons(at_rates, lambda row: row.variant)
@@ -131,12 +109,12 @@ def page(
             compared=comparisons(means, lambda row: row.arm),
             rates=[c for c in (_rate_charts(group, means, first) for group in groups) if c.charts],
             losses=[c for c in (_loss_charts(group, shown) for group in groups) if c.charts],
-            galleries=_galleries(shown, embedded.uris),
+            galleries=galleries(shown, embedded.uris),
             real=embedded.uris.get(("", "real")),
             compressed=embedded.note,
             left_out=len(arms) - len(shown),
-            options=[_options(group) for group in groups],
-            between=_between(groups),
+            options=[options_of(group) for group in groups],
+            between=options_between(groups),
             versions=first.config.get("versions", {}),
             style=Markup(_resource("report.css")),
             script=Markup(_resource("report.js")),
@@ -207,7 +185,7 @@ def _rate_charts(group: Group, means: Sequence[Summary], first: Run) -> Charts:
                 points.setdefault(r.variant, []).append(Point(rate[key], r.value, r.low, r.high))
         series = [Series(variant, tuple(ps), group.styles[variant]) for variant, ps in points.items()]
         if series:
-            label = metric.short(first.evaluation["network"])
+            label = metric.short(first.evaluation.network)
             better = {"higher": ", higher is better", "lower": ", lower is better"}
             title = label + next(better.get(r.better, "") for r in rows if r.score == metric)
             charts.append(Chart(title, Markup(line_chart(series, x_label=Score(RATE).label, y_label=label))))
@@ -237,100 +215,6 @@ def _loss_charts(group: Group, shown: Sequence[Arm]) -> Charts:
         svg = line_chart(lines, x_label="iteration", y_label=title, log=log)
         charts.append(Chart(title, Markup(svg)))
     return Charts(group.name, group.legend(arm.variant for arm in arms), charts)
-
-
-# --- pictures ---------------------------------------------------------------------------------------------------
-
-
-def _pictured(arms: Sequence[Arm], records: Sequence[Result], at_rates: Sequence[Summary]) -> list[Arm]:
-    """One arm a variant: of a sweep, that whose rate is nearest to the middle of the common rates."""
-    rate = {r.folder: r.value for r in records if r.score.key == RATE}
-    middle: dict[str, list[float]] = {}
-    for row in at_rates:
-        if row.rate is not None:
-            middle.setdefault(row.group, []).append(row.rate)
-    chosen: dict[tuple[str, str], Arm] = {}
-    for arm in arms:
-        key = (arm.group, arm.variant)
-        rates = sorted(set(middle.get(arm.group, [])))
-        wanted = rates[len(rates) // 2 :][:1]
-
-        def off(candidate: Arm, wanted: list[float] = wanted) -> float:
-            value = rate.get(str(candidate.runs[0].path))
-            return abs(value - wanted[0]) if wanted and value is not None else 0.0
-
-        if key not in chosen or off(arm) < off(chosen[key]):
-            chosen[key] = arm
-    return list(chosen.values())[:_MOST_PICTURES]
-
-
-def _all_pictures(arms: Sequence[Arm]) -> Iterator[tuple[Run, str, bytes]]:
-    for arm in arms:
-        for name in _GALLERIES:
-            content = arm.runs[0].picture(name)
-            if content is not None:
-                yield arm.runs[0], name, content
-
-
-def _galleries(arms: Sequence[Arm], uris: Mapping[tuple[str, str], str]) -> list[dict[str, Any]]:
-    """Pictures of one kind beside each other; None where a run folder should have one and does not."""
-    found = []
-    for name, (heading, text, alt) in _GALLERIES.items():
-        figures = [
-            {"label": arm.label, "alt": f"{alt} {arm.label}", "uri": uris.get((str(arm.runs[0].path), name))}
-            for arm in arms
-            if arm.runs[0].expects(name)
-        ]
-        if figures:
-            found.append({"name": name, "heading": heading, "text": text, "figures": figures})
-    return found
-
-
-# --- options ----------------------------------------------------------------------------------------------------
-
-
-def _options(group: Group) -> dict[str, Any]:
-    """Options in which the arms of a group differ, an arm a line, and those that they share."""
-    runs = [arm.runs[0] for arm in group.arms]
-    keys = differing_options(runs)
-    columns = [_marked([_shown(run.options.get(key)) for run in runs]) for key in keys]
-    lines = [
-        {"label": arm.name, "baseline": arm.baseline, "cells": [column[i] for column in columns]}
-        for i, arm in enumerate(group.arms)
-    ]
-    shared = {key: _shown(value) for key, value in runs[0].options.items() if key not in keys}
-    return {"group": group.name, "keys": keys, "lines": lines, "shared": shared}
-
-
-def _between(groups: Sequence[Group]) -> dict[str, Any]:
-    """Options that every group has one value of, but not the same."""
-    found: dict[str, list[str]] = {}
-    for key in groups[0].arms[0].runs[0].options:
-        values = [{_shown(arm.runs[0].options.get(key)) for arm in group.arms} for group in groups]
-        if all(len(each) == 1 and each != {_NONE} for each in values):
-            found[key] = [next(iter(each)) for each in values]
-    keys = [key for key, values in found.items() if len(set(values)) > 1]
-    columns = [_marked(found[key]) for key in keys]
-    lines = [
-        {"label": group.name, "baseline": False, "cells": [column[i] for column in columns]}
-        for i, group in enumerate(groups)
-    ]
-    return {"keys": keys, "lines": lines}
-
-
-def _marked(values: Sequence[str]) -> list[tuple[str, bool]]:
-    """Each value, and whether it differs from that which half of them or more have."""
-    given = [value for value in values if value != _NONE] or list(values)
-    usual = max(dict.fromkeys(given), key=given.count)
-    if 2 * given.count(usual) < len(given):
-        return [(value, value != _NONE) for value in values]
-    return [(value, value not in (usual, _NONE)) for value in values]
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return _NONE
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 # --- rendering --------------------------------------------------------------------------------------------------

@@ -108,8 +108,8 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
     for run, (group, variant, point) in zip(runs, names, strict=True):
         of_group = [v for g, v, _ in names if g == group]
         chosen = next((v for v in of_group if baseline in v), "") if baseline else run.study.get("baseline", "")
-        for row in run.evaluation["rows"]:
-            score = scores.read(row["metric"])
+        for row in run.evaluation.rows:
+            score = scores.read(row.metric)
             records.append(
                 Result(
                     study="",
@@ -121,21 +121,21 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
                     arm=run.study.get("arm", variant),
                     seed=run.seed,
                     baseline=chosen,
-                    iterations=run.evaluation["iteration"],
+                    iterations=run.evaluation.iteration,
                     train_seconds=run.metrics[-1]["seconds"] if run.metrics else None,
-                    evaluation_seconds=run.evaluation.get("seconds"),
-                    kind=row["kind"],
+                    evaluation_seconds=run.evaluation.seconds,
+                    kind=row.kind,
                     score=score,
-                    value=row["value"],
-                    low=row["low"],
-                    high=row["high"],
-                    reference=row["reference"],
-                    reference_low=row.get("reference_low"),
-                    reference_high=row.get("reference_high"),
-                    n=row["n"],
-                    better=row["better"],
+                    value=row.value,
+                    low=row.low,
+                    high=row.high,
+                    reference=row.reference,
+                    reference_low=row.reference_low,
+                    reference_high=row.reference_high,
+                    n=row.n,
+                    better=row.better,
                     trained_on=scores.trained_on(score, run.config["config"]),
-                    note=row.get("note", ""),
+                    note=row.note,
                     folder=str(run.path),
                 )
             )

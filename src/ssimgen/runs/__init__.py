@@ -5,6 +5,7 @@ checkpoints.py   all that a run needs to go on, in one file
 evaluation.py    scores of the trained model beside real images
 """
 
+from ssimgen._reading import Evaluation, ScoreRow
 from ssimgen.runs.checkpoints import Checkpoint, CheckpointError
 from ssimgen.runs.evaluation import EvaluationOptions, evaluate_run
 from ssimgen.runs.folder import RunFolder, load_model
@@ -12,8 +13,10 @@ from ssimgen.runs.folder import RunFolder, load_model
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "Evaluation",
     "EvaluationOptions",
     "RunFolder",
+    "ScoreRow",
     "evaluate_run",
     "load_model",
 ]

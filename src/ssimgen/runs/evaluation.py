@@ -22,7 +22,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from torch import Tensor
 from ssimgen import _options, pictures
 from ssimgen._files import write_atomically
 from ssimgen._numbers import positive_integer
-from ssimgen._reading import EVALUATION, FORMAT, read_config
+from ssimgen._reading import EVALUATION, Evaluation, ScoreRow, read_config
 from ssimgen.data import Images, Source, Splits, load_images
 from ssimgen.evaluation import (
     Bootstrap,
@@ -46,11 +46,9 @@ from ssimgen.evaluation import (
 from ssimgen.evaluation.rows import LEAST
 from ssimgen.models import VAE, Autoencoder, Model
 from ssimgen.runs.folder import RunFolder, load_model, versions
-from ssimgen.scores import RATE, Score
+from ssimgen.scores import RATE, Kind, Score
 from ssimgen.similarity import ssim
 from ssimgen.windows import Window
-
-Kind = Literal["rate", "reconstruction", "samples"]
 
 _BATCH = 50  # images passed through the model at a time
 _SHOWN = 16  # worst reconstructions, and samples with their nearest images
@@ -117,7 +115,7 @@ def evaluate_run(
     splits: Splits | None = None,
     network: FeatureNetwork | None = None,
     report: Callable[[Kind, Row], object] | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Score the latest checkpoint of the run in `path`; write evaluation.json and pictures, and return the former.
 
     Args:
@@ -155,37 +153,42 @@ def evaluate_run(
         if report is not None:
             report(kind, row)
     judge.write_pictures(path)
-    result = {
-        "format": FORMAT,
-        "iteration": iteration,
-        "options": dataclasses.asdict(options),
-        "network": network.name,
-        "data": {"train": splits.train.digest, "held_out": splits.held_out.digest},
-        "rows": rows,
-        "worst": judge.worst,
-        "seconds": round(time.monotonic() - began, 1),
-        "versions": versions(),
-    }
-    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+    result = Evaluation(
+        iteration=iteration,
+        options=dataclasses.asdict(options),
+        network=network.name,
+        data={"train": splits.train.digest, "held_out": splits.held_out.digest},
+        rows=tuple(rows),
+        worst=tuple(judge.worst),
+        seconds=round(time.monotonic() - began, 1),
+        versions=versions(),
+    )
+    text = json.dumps(dataclasses.asdict(result), indent=2, allow_nan=False) + "\n"
     write_atomically(path / EVALUATION, lambda file: file.write(text.encode()))
     return result
 
 
-def _record(kind: Kind, row: Row) -> dict[str, float | str | None]:
+def _record(kind: Kind, row: Row) -> ScoreRow:
     """A row as evaluation.json holds it."""
     ours, real = (
-        (None, None, None) if found is None else (found.value, found.low, found.high)
+        (None, None, None) if found is None else map(_finite, (found.value, found.low, found.high))
         for found in (row.model, row.reference)
     )
-    numbers = ("value", "low", "high", "reference", "reference_low", "reference_high")
-    return {
-        "kind": kind,
-        "metric": row.metric,
-        **dict(zip(numbers, map(_finite, (*ours, *real)), strict=True)),
-        "n": row.n,
-        "better": row.better,
-        "note": row.note,
-    }
+    value, low, high = ours
+    reference, reference_low, reference_high = real
+    return ScoreRow(
+        kind=kind,
+        metric=row.metric,
+        value=value,
+        low=low,
+        high=high,
+        reference=reference,
+        reference_low=reference_low,
+        reference_high=reference_high,
+        n=row.n,
+        better=row.better,
+        note=row.note,
+    )
 
 
 def _check_enough(splits: Splits) -> None:

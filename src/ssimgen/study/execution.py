@@ -112,7 +112,7 @@ def is_finished(run: PlannedRun, output: Path, evaluation: EvaluationOptions) ->
     except ValueError:  # missing or damaged: it is made again
         return False
     wanted = json.loads(json.dumps(dataclasses.asdict(evaluation)))
-    return bool(done["iteration"] == folder.latest_iteration() and done["options"] == wanted)
+    return done.iteration == folder.latest_iteration() and done.options == wanted
 
 
 def finished_folders(plan: Plan, output: Path) -> dict[str, list[Path]]:
