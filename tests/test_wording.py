@@ -55,6 +55,9 @@ def test_names_become_options(message: str, expected: str) -> None:
         "unknown option weihgt_decay: did you mean 'weight_decay'?",
         "the latent codes must be finite",
         "--weight-decay must be positive",
+        "run/config.tau is damaged",
+        "config.tau of run does not say where its images came from",
+        "it does not fit: pass tau=Window.gaussian(8) or smaller",
         "options.toml: option tau must be float, got 'a'",
     ],
 )

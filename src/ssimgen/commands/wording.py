@@ -11,7 +11,6 @@ from typing import Any
 
 _NAME = r"[a-z][a-z0-9_.]*[a-z0-9]|[a-z]"
 _ALONE = rf"(?<![\w./'\"=-])({_NAME})(?![\w/'\"(]|\.\w)"  # no part of a path or of a quoted value
-_SECTIONS = r"\b(?:config|training|optimiser)\."  # of the configuration of a run
 
 
 @contextmanager
@@ -60,8 +59,8 @@ def in_options(message: str, names: Collection[str]) -> str:
     def all_of(found: re.Match[str]) -> str:
         return re.sub(_ALONE, option, found[0])
 
-    message = re.sub(rf"{_SECTIONS}({_NAME})", option, message)
-    message = re.sub(rf"(?<![\w./'\"-])({_NAME})=('[^']*'|-?[\w.+-]*\w)", given, message)
+    message = re.sub(rf"\b(?:config|training|optimiser)\.({_NAME})(?= = )", option, message)  # of a run's configuration
+    message = re.sub(rf"(?<![\w./'\"-])({_NAME})=('[^']*'|-?[\w.+-]*\w)(?![\w(]|\.\w)", given, message)
     message = re.sub(rf"^(?:{_NAME})(?: and (?:{_NAME}))*(?= must )", all_of, message)
     message = re.sub(rf"(?<= and )({_NAME})(?= at least )|(?<=\bset )({_NAME})(?= to |$)", all_of, message)
     return re.sub(_ALONE, lambda found: option(found) if "_" in found[1] else found[0], message)

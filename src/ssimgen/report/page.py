@@ -108,6 +108,7 @@ def page(
             apart=_apart(records, at_rate),
             compared=comparisons(means, lambda row: row.arm),
             rates=[c for c in (_rate_charts(group, means, first) for group in groups) if c.charts],
+            unlogged=[arm.label for arm in shown if not arm.runs[0].metrics],
             losses=[c for c in (_loss_charts(group, shown) for group in groups) if c.charts],
             galleries=galleries(shown, embedded.uris),
             real=embedded.uris.get(("", "real")),
