@@ -34,6 +34,12 @@ MODULES = [
     "ssimgen.models.networks",
     "ssimgen.models.interpolation",
     "ssimgen.data",
+    "ssimgen.batches",
+    "ssimgen.training",
+    "ssimgen.runs",
+    "ssimgen.report",
+    "ssimgen.study",
+    "ssimgen.study.quick",
 ]
 
 

@@ -132,7 +132,7 @@ def _batch_remedy(name: str, x: Tensor) -> str:
 
 
 def finite_samples(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[Tensor, Tensor]:
-    """As :func:`samples`, of finite values."""
+    """Two samples as :func:`samples` returns them, whose values must be finite."""
     a, b = samples(x, y, names)
     for name, points in zip(names, (a, b), strict=True):
         finite(name, points)

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 
 class Stopped(KeyboardInterrupt):
-    """Signal `signum` came."""
+    """Signal `signum` asked a command or a study to stop."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")

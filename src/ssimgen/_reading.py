@@ -83,6 +83,14 @@ class ScoreRow:
         n: how many of the model's images the value is of.
         better: "higher", "lower", or "reference" if the best value is that of real images.
         note: what else it depends on, or why there is no value.
+
+    Example:
+        >>> from ssimgen.runs import ScoreRow
+        >>> row = ScoreRow(
+        ...     kind="reconstruction", metric="SSIM", value=0.8, low=0.7, high=0.9, reference=0.5, n=20, better="higher"
+        ... )
+        >>> row.value > row.reference
+        True
     """
 
     kind: Kind
@@ -112,6 +120,15 @@ class Evaluation:
         worst: places of the held-out images that come back worst, worst first.
         seconds: how long it took.
         versions: of what the numbers depend on.
+
+    Example:
+        >>> from ssimgen.runs import Evaluation, ScoreRow
+        >>> row = ScoreRow(
+        ...     kind="reconstruction", metric="SSIM", value=0.8, low=0.7, high=0.9, reference=0.5, n=20, better="higher"
+        ... )
+        >>> found = Evaluation(iteration=3000, options={"images": 20}, network=None, data={}, rows=(row,))
+        >>> {row.metric: row.value for row in found.rows}
+        {'SSIM': 0.8}
     """
 
     format: int = FORMAT
@@ -174,6 +191,13 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 
     Raises:
         ValueError: a line is damaged.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from ssimgen.training import read_metrics
+        >>> _ = Path("metrics.jsonl").write_text('{"iteration": 50, "seconds": 1.5, "vae/kl": 9.0}\\n')
+        >>> [line["vae/kl"] for line in read_metrics(Path("."))]
+        [9.0]
     """
     return [content for _, content in whole_lines(folder / METRICS)]
 

@@ -14,7 +14,15 @@ Shape = tuple[int, int, int]  # channels, height, width of images
 
 
 class Batch(NamedTuple):
-    """Training images in [0, 1] and, where the data has them, their class numbers."""
+    """A batch of training images in [0, 1] and, where the data has them, their class numbers.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.batches import Batch
+        >>> batch = Batch(torch.rand(8, 1, 16, 16), labels=torch.arange(8) % 2)
+        >>> batch.images.shape
+        torch.Size([8, 1, 16, 16])
+    """
 
     images: Float[Tensor, "B C H W"]
     labels: Int[Tensor, " B"] | None = None
@@ -22,7 +30,16 @@ class Batch(NamedTuple):
 
 @runtime_checkable
 class Data(Protocol):
-    """Where batches come from."""
+    """What a training loop asks of images: batches without end, and some fixed images for pictures.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.batches import Data
+        >>> from ssimgen.data import Images
+        >>> images = Images(torch.rand(32, 1, 16, 16), None, "noise")
+        >>> isinstance(images, Data), next(images.batches(8, seed=0, start=0)).images.shape
+        (True, torch.Size([8, 1, 16, 16]))
+    """
 
     @property
     def shape(self) -> Shape:
@@ -39,12 +56,25 @@ class Data(Protocol):
 
 
 def processes() -> int:
-    """How many processes train together; 1 outside of data parallelism."""
+    """How many processes train together; 1 outside of data parallelism.
+
+    Example:
+        >>> from ssimgen.batches import processes
+        >>> processes()
+        1
+    """
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def own_share(x: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "b ..."]:
-    """The rows of a batch of all processes that are this one's: the inverse of :func:`gathered`."""
+    """The rows of a batch of all processes that are this one's: the inverse of :func:`gathered`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.batches import own_share
+        >>> own_share(torch.arange(4))  # of one process: everything
+        tensor([0, 1, 2, 3])
+    """
     return x.chunk(processes())[dist.get_rank()] if processes() > 1 else x
 
 
@@ -54,12 +84,25 @@ def gathered(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "B ..."]:
     With one process, x itself. Every process must call it with equal shapes. A loss of the gathered batch is
     the same number in every process; its gradients, averaged over the processes as those of any data-parallel
     step, are the gradients of that one number.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.batches import gathered
+        >>> gathered(torch.arange(4))  # from one process: what it has
+        tensor([0, 1, 2, 3])
     """
     return _Gather.apply(x) if processes() > 1 else x
 
 
 def mean_over_processes(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The mean of the tensors that all processes hold; with one process, x itself. No gradient."""
+    """The mean of the tensors that all processes hold; with one process, x itself. No gradient.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.batches import mean_over_processes
+        >>> mean_over_processes(torch.tensor(0.5))
+        tensor(0.5000)
+    """
     if processes() == 1:
         return x
     total = x.detach().clone()

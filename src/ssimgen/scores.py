@@ -26,7 +26,7 @@ Looks = Literal["pixels", "structure", "elsewhere"]
 
 @dataclass(frozen=True)
 class Metric:
-    """An entry of the catalogue.
+    """An entry of the catalogue of metrics.
 
     Attributes:
         name: as tables show it, without its unit.
@@ -50,7 +50,7 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """Name and unit."""
+        """Name and unit of the metric, as tables show them."""
         return f"{self.name}, {self.unit}" if self.unit else self.name
 
 

@@ -155,7 +155,7 @@ def write_map(
 
 
 def table(values: Mapping[str, float], names: tuple[str, str], *, as_json: bool) -> None:
-    """Print indices and distances."""
+    """Print the indices and distances of two pictures, as a table or as JSON."""
     if as_json:
         print(json.dumps({key: value if math.isfinite(value) else None for key, value in values.items()}, indent=2))
         return

@@ -70,7 +70,7 @@ def evaluate(
 
 
 def print_table(path: Path, result: Evaluation) -> None:
-    """Print an evaluation."""
+    """Print the scores of a run as a table."""
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 150)
     table = Table(title=f"{path}, after {result.iteration:,} iterations; features: {result.network}")
     table.add_column("metric")

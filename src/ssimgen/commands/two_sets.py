@@ -112,7 +112,7 @@ class Subset:
     images: Float[Tensor, "n C H W"]
 
     def names(self, order: list[int]) -> list[str]:
-        """Of some of the images."""
+        """The names of some of the images, in the order given."""
         return [self.gallery.names[self.places[i]] for i in order]
 
 

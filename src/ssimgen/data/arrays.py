@@ -23,7 +23,7 @@ _NAMES = (("images", "labels"), ("x", "y"), ("x_train", "y_train"))
 
 
 def read(path: Path) -> list[Images]:
-    """The images of a file.
+    """The images of an .npz or .npy file.
 
     An .npz names them `images` and `labels`, or `x` and `y`; `x_train`, `y_train`, `x_test`, `y_test` are two sets. If
     it has one array alone, its name does not matter. Images have shape (N, H, W), (N, H, W, C) or (N, C, H, W) with

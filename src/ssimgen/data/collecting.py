@@ -129,7 +129,7 @@ class _Store:
             self._images.clear()
 
     def pixels(self) -> UInt8[Tensor, "N C H W"]:
-        """All images so far."""
+        """The pixels of all images that were collected so far."""
         assert self._first is not None
         shape = (self._channels, *self._first[1][1:])
         if self.file is not None:

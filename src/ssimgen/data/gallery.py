@@ -17,7 +17,7 @@ from ssimgen.data.images import Images
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images by name.
+    """Images that are read by name when they are asked for.
 
     Attributes:
         source: where they come from, in words.

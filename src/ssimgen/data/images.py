@@ -46,7 +46,7 @@ class Images:
 
     @property
     def shape(self) -> Shape:
-        """(channels, height, width)."""
+        """The shape of an image: (channels, height, width)."""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 

@@ -213,7 +213,7 @@ def _source(given: Source | str | Path, options: Mapping[str, Any]) -> Source:
 
 
 def split(images: Images, fraction: float) -> Splits:
-    """The same random `fraction` of the images held out every time."""
+    """Training images and, held out, a random `fraction` of the images, the same one every time."""
     held_out = round(fraction * len(images))
     if not 0 < held_out < len(images):
         raise ValueError(f"{images.source} has {len(images)} image(s), too few to hold out a fraction of {fraction}")

@@ -19,7 +19,7 @@ LEAST = 20  # images of each set: enough for every metric to be defined, far fro
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one model.
+    """One metric of one model, beside its value for real images.
 
     Attributes:
         score: the metric, with the network or kernel that it depends on.
@@ -83,7 +83,7 @@ def prepared(name: str, images: Tensor, data_range: DataRange) -> Tensor:
 
 
 def network_or_default(network: FeatureNetwork | None) -> FeatureNetwork:
-    """The network, or EfficientNet-Lite0.
+    """The feature network, which is EfficientNet-Lite0 where none is given.
 
     Raises:
         TypeError: a function that is not wrapped.

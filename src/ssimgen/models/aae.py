@@ -124,7 +124,7 @@ class AAE(LatentAutoencoder):
         return best
 
     def reconstruction_terms(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean reconstruction error."""
+        """The loss of encoder and decoder: the mean error of reconstructions."""
         labels = labels_of(batch, self.num_classes)
         return {
             "reconstruction": self.reconstruction(self.draw(self.encoder(batch.images), labels), batch.images).mean()

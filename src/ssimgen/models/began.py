@@ -101,7 +101,7 @@ class BEGAN(LatentModel):
         self.register_buffer("balance", torch.zeros(()))  # k
 
     def draw(self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
-        """Generated images."""
+        """The images that the generator makes of noise z."""
         images: Tensor = self.generator(z)
         return images
 

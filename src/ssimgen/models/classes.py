@@ -59,7 +59,7 @@ def labels_of(batch: Batch, num_classes: int) -> Int[Tensor, " B"] | None:
 
 
 def of_class(scores: Float[Tensor, "B k ..."], labels: Int[Tensor, " B"] | None) -> Float[Tensor, "B 1 ..."]:
-    """Of a discriminator with one score a class, the score for the class of the image; without labels, k is 1.
+    """From the scores of a discriminator, one a class, the score for the class of the image; without labels, k is 1.
 
     It is the projection discriminator of Miyato and Koyama (2018) whose last layer alone depends on the class.
     """

@@ -144,7 +144,7 @@ class CodeGMMN(LatentModel, Autoencoder):
 
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """Decoded codes of the images."""
+        """The images as the autoencoder returns them: their codes, decoded."""
         decoded: Tensor = self.decoder(self.encoder(images))
         return decoded
 

@@ -114,7 +114,7 @@ class GAN(LatentModel):
         return terms
 
     def steps(self) -> list[Step]:
-        """The discriminator, then the generator."""
+        """The steps of an iteration: the discriminator's, then the generator's."""
         weights = {"perceptual": self.config.perceptual.weight} if self.config.perceptual.kind != "none" else {}
         return [
             Step("discriminator", (self.discriminator,), self.discriminator_terms),

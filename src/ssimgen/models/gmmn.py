@@ -85,7 +85,7 @@ class GMMN(LatentModel):
         )
 
     def generate(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} C H W"]:
-        """n images, with gradients."""
+        """n generated images, with gradients to the network."""
         return self.draw(self.noise(n, self.latent, generator))
 
     def draw(self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:

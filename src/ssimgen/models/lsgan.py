@@ -124,7 +124,7 @@ class LSGAN(LatentModel):
         return {"fooling": self.config.distance(self.scores(generated, labels), c)}
 
     def steps(self) -> list[Step]:
-        """The discriminator, then the generator."""
+        """The steps of an iteration: the discriminator's, then the generator's."""
         return [
             Step("discriminator", (self.discriminator,), self.discriminator_terms),
             Step("generator", (self.generator,), self.generator_terms),

@@ -31,6 +31,11 @@ class Training:
         checkpoint_every: iterations between checkpoints.
         keep: how many of the latest checkpoints are kept.
         tensorboard: write metrics for TensorBoard too.
+
+    Example:
+        >>> from ssimgen.training import Training
+        >>> Training(iterations=10_000, ema=0.999).batch
+        64
     """
 
     iterations: int = 3000
@@ -70,6 +75,11 @@ class Optimiser:
         drops: fractions of the run, for the schedule of that name.
         warmup: fraction of the run over which the rate rises from zero.
         clip: longest l2 norm of the gradient of a step; 0: unlimited.
+
+    Example:
+        >>> from ssimgen.training import Optimiser
+        >>> Optimiser("adamw", lr=2e-3, schedule="linear").lr_factor(0.25)  # when a quarter of the run is done
+        0.75
     """
 
     method: Literal["adam", "adamw", "sgd"] = "adam"
@@ -128,7 +138,7 @@ _METHODS: dict[str, Callable[[Optimiser, list[nn.Parameter], float], torch.optim
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where training runs (Lightning Fabric's terms).
+    """The devices and processes on which training runs, in Lightning Fabric's terms.
 
     Attributes:
         accelerator: "auto", "cpu", "cuda", "mps".
@@ -136,6 +146,11 @@ class Hardware:
         num_nodes: how many machines. Each runs the same command, with MASTER_ADDR and MASTER_PORT of the first and its
             own NODE_RANK in the environment; torchrun and SLURM set them.
         precision: "32-true", or mixed "bf16-mixed" and "16-mixed"; SSIM itself is always computed in 32 bits.
+
+    Example:
+        >>> from ssimgen.training import Hardware
+        >>> Hardware(accelerator="cpu", devices=2).precision
+        '32-true'
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -88,7 +88,7 @@ class Model(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device on which the parameters are."""
         return next(self.parameters()).device
 
     def noise(self, n: int, size: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} {size}"]:

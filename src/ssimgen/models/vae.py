@@ -122,7 +122,7 @@ class VAE(LatentAutoencoder):
         return {"kl": kl_to_standard_normal(mean, log_variance).mean(), "reconstruction": reconstruction.mean()}
 
     def steps(self) -> list[Step]:
-        """One step that moves everything."""
+        """The one step of an iteration, which moves encoder and decoder."""
         weights = {"reconstruction": 1 / self.config.tau}
         return [Step("vae", (self.encoder, self.decoder), self.terms, weights)]
 
@@ -138,7 +138,7 @@ class VAE(LatentAutoencoder):
 
     @torch.no_grad()
     def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """Decoded means of q(z|x)."""
+        """The images that the decoder makes of the means of q(z|x)."""
         return self.draw(self.code(images))
 
 

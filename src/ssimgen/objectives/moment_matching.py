@@ -44,7 +44,7 @@ __all__ = ["LI_2015", "BlockDistance", "FittedKernel", "MomentMatching", "PairKe
 
 @dataclass(frozen=True)
 class PairKernel:
-    """How two images are compared.
+    """The kernel, or the distance, by which moment matching compares two images.
 
     Attributes:
         kind: "gaussian", a mixture of Gaussians of D, or "energy", D itself, which has no bandwidth.
@@ -151,7 +151,7 @@ class BlockDistance(Metric):
         return True
 
     def squared(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None) -> Float[Tensor, "n m"]:
-        """D^2 of all pairs."""
+        """The squared distances D^2 of all pairs of two samples."""
         c1, c2 = stability_constants(1.0, self.k1, self.k2)
         d = x.shape[1]
         u, v = x, x if y is None else y
@@ -191,7 +191,7 @@ class FittedKernel(nn.Module):
         self.register_buffer("units", torch.full((len(metrics),), 1.0 if fixed else 0.0))  # 0: not set yet
 
     def fit(self, real: Float[Tensor, "n ..."]) -> None:
-        """In training, set what is not set yet: the median distance of the sample, for each metric.
+        """Set, in training, what is not set yet: the median distance of the sample, for each metric.
 
         Raises:
             ValueError: a sample of fewer than two points, or a median that is 0.

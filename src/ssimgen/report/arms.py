@@ -44,7 +44,7 @@ class Group:
 
 
 def arms_of(runs: Sequence[Run], records: Sequence[Result]) -> list[Arm]:
-    """In the order of the runs, by groups, the baseline of each first."""
+    """The arms of some runs, group by group in the order of the runs, the baseline of each group first."""
     by_folder = {record.folder: record for record in records}
     found: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:

@@ -25,7 +25,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a chart."""
+    """A line of a chart: its points, and the style of its colour, dashes and marks."""
 
     name: str
     points: tuple[Point, ...]

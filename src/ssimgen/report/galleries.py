@@ -44,7 +44,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures of one kind."""
+    """Pictures of one kind, under a heading."""
 
     name: str
     heading: str

@@ -30,7 +30,13 @@ from ssimgen.scores import RANKED_BY, RATE, Score
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a study concludes, in a heading and some sentences."""
+    """The conclusion of a study: a heading and some sentences.
+
+    Example:
+        >>> from ssimgen.report import Verdict
+        >>> Verdict("No conclusion", ("Two seeds are needed.",)).sentences
+        ('Two seeds are needed.',)
+    """
 
     heading: str
     sentences: tuple[str, ...] = ()
@@ -58,6 +64,28 @@ def write_report(
     Raises:
         ValueError: no runs; runs that are damaged, not evaluated, evaluated differently, or of different images.
         OSError: the folder cannot be written.
+
+    Example:
+        >>> import torch
+        >>> from pathlib import Path
+        >>> from ssimgen.data import Images, Splits
+        >>> from ssimgen.evaluation import FeatureNetwork
+        >>> from ssimgen.models import VAE, VAEConfig, make_model
+        >>> from ssimgen.models.networks import Network
+        >>> from ssimgen.report import write_report
+        >>> from ssimgen.runs import EvaluationOptions, evaluate_run
+        >>> from ssimgen.training import Training, train
+        >>> images = Images(torch.rand(40, 1, 12, 12), None, "noise")
+        >>> config = VAEConfig(0.1, objective="l2", network=Network("mlp", hidden=(8,)))
+        >>> model = make_model(VAE, config, images.shape, seed=0)
+        >>> train(model, images, Path("run"), training=Training(iterations=1, batch=8))
+        vae 1/1 ...
+        >>> splits = Splits(images, Images(torch.rand(20, 1, 12, 12), None, "more noise"))
+        >>> pixels = FeatureNetwork("pixels", lambda z: z.flatten(1))
+        >>> options = EvaluationOptions(images=20, permutations=19, resamples=20)
+        >>> _ = evaluate_run(Path("run"), options, splits=splits, network=pixels)
+        >>> print(write_report([Path("run")], Path("report"), title="One model"))
+        report/index.html
     """
     runs = read_runs(paths)
     html = page(runs, title=title, baseline=baseline, verdict=verdict, rates=rates)
@@ -158,7 +186,7 @@ def _apart(records: Sequence[Result], found: Sequence[Comparison]) -> dict[str, 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing and its heading."""
+    """A chart as SVG, with its heading."""
 
     title: str
     svg: Markup

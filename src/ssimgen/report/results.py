@@ -48,13 +48,13 @@ class Entry:
 
     @property
     def metric(self) -> str:
-        """The label of the score."""
+        """The label of the metric, as files and tables have it."""
         return self.score.label
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result(Entry):
-    """One metric of one run."""
+    """The value of one metric for one run."""
 
     seed: int
     iterations: int

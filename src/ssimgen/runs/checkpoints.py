@@ -31,7 +31,16 @@ _BEFORE_CHECKSUM = b'"sha256":"'
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, or of another model or format."""
+    """A checkpoint cannot be used: it is missing, damaged, or of another model or format.
+
+    Example:
+        >>> from ssimgen.runs import CheckpointError, load_model
+        >>> try:
+        ...     load_model("nowhere")
+        ... except CheckpointError as error:
+        ...     print(error)
+        no such run or checkpoint: nowhere
+    """
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,14 @@ class _About:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of one file."""
+    """The content of a checkpoint: named tensors, and what its header says of the run.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.runs import Checkpoint
+        >>> Checkpoint({"model.bias": torch.zeros(2), "average.bias": torch.ones(2)}, about={}).part("average")
+        {'bias': tensor([1., 1.])}
+    """
 
     tensors: Mapping[str, Tensor]
     about: Mapping[str, Any]

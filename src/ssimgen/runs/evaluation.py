@@ -70,6 +70,11 @@ class EvaluationOptions:
         parzen: estimate the log-likelihood by Parzen windows too, which is weak, for comparison with papers.
         resamples: bootstrap draws of the intervals.
         seed: of samples and every random choice.
+
+    Example:
+        >>> from ssimgen.runs import EvaluationOptions
+        >>> EvaluationOptions(images=500, resolution=64).tested
+        500
     """
 
     images: int = 1000
@@ -89,7 +94,7 @@ class EvaluationOptions:
         self.sample_options()
 
     def bootstrap(self) -> Bootstrap:
-        """How intervals are made."""
+        """The bootstrap by which intervals are made."""
         return Bootstrap(resamples=self.resamples, seed=self.seed)
 
     def make_window(self) -> Window:
@@ -97,7 +102,7 @@ class EvaluationOptions:
         return Window.gaussian(self.window, 1.5)
 
     def sample_options(self) -> SampleOptions:
-        """The same for the scores of samples."""
+        """The options of the scores of samples."""
         return SampleOptions(
             self.images,
             self.tested,
@@ -131,6 +136,27 @@ def evaluate_run(
             images, images smaller than the window.
         OSError: the data are gone.
         ModuleNotFoundError: EfficientNet-Lite0 is wanted but not installed.
+
+    Example:
+        >>> import torch
+        >>> from pathlib import Path
+        >>> from ssimgen.data import Images, Splits
+        >>> from ssimgen.evaluation import FeatureNetwork
+        >>> from ssimgen.models import VAE, VAEConfig, make_model
+        >>> from ssimgen.models.networks import Network
+        >>> from ssimgen.runs import EvaluationOptions, evaluate_run
+        >>> from ssimgen.training import Training, train
+        >>> images = Images(torch.rand(40, 1, 12, 12), None, "noise")
+        >>> config = VAEConfig(0.1, objective="l2", network=Network("mlp", hidden=(8,)))
+        >>> model = make_model(VAE, config, images.shape, seed=0)
+        >>> train(model, images, Path("run"), training=Training(iterations=1, batch=8))
+        vae 1/1 ...
+        >>> splits = Splits(images, Images(torch.rand(20, 1, 12, 12), None, "more noise"))
+        >>> pixels = FeatureNetwork("pixels", lambda z: z.flatten(1))
+        >>> options = EvaluationOptions(images=20, permutations=19, resamples=20)
+        >>> found = evaluate_run(Path("run"), options, splits=splits, network=pixels)
+        >>> [row.metric for row in found.rows[:3]]
+        ['KL, nats', 'PSNR, dB', 'SSIM']
     """
     began = time.monotonic()
     run = RunFolder(path)
@@ -224,7 +250,7 @@ def shared_network(resolution: int) -> FeatureNetwork:
 
 
 def remembering(network: FeatureNetwork, batches: int = _REMEMBERED) -> FeatureNetwork:
-    """The same network, which keeps the features of the latest batches that it saw."""
+    """A feature network that keeps the features of the latest batches that it saw."""
     known: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def embed(images: Tensor) -> Tensor:
@@ -256,7 +282,7 @@ class _Judge:
         self.reconstructions = self._reconstructed() if isinstance(model, Autoencoder) else None
 
     def rows(self) -> Iterator[tuple[Kind, Row]]:
-        """Every score."""
+        """Every score of the model, with what is scored."""
         if isinstance(self.model, Autoencoder):
             rate = rate_row(self.model, self.held_out, self.options)
             if rate is not None:

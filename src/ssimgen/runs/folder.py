@@ -54,7 +54,15 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 
 class RunFolder:
-    """Paths and files of one run."""
+    """The folder of a run: where its files are, and how they are written and read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from ssimgen.runs import RunFolder
+        >>> run = RunFolder(Path("runs/vae"))
+        >>> run.latest_iteration(), run.latest()
+        (0, None)
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -250,6 +258,22 @@ def load_model(path: Path | str) -> Model:
 
     Raises:
         CheckpointError: no checkpoint, a damaged one, or one of a model that this version does not know.
+
+    Example:
+        >>> import torch
+        >>> from pathlib import Path
+        >>> from ssimgen.data import Images
+        >>> from ssimgen.models import VAE, VAEConfig, make_model
+        >>> from ssimgen.models.networks import Network
+        >>> from ssimgen.runs import load_model
+        >>> from ssimgen.training import Training, train
+        >>> images = Images(torch.rand(40, 1, 12, 12), None, "noise")
+        >>> config = VAEConfig(0.1, objective="l2", network=Network("mlp", hidden=(8,)))
+        >>> model = make_model(VAE, config, images.shape, seed=0)
+        >>> train(model, images, Path("run"), training=Training(iterations=1, batch=8))
+        vae 1/1 ...
+        >>> load_model("run").sample(4, torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 1, 12, 12])
     """
     path = Path(path)
     if path.is_dir():

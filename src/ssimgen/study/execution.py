@@ -39,7 +39,15 @@ _GRACE = 10.0  # seconds in which workers whose parent is gone write a checkpoin
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: finished now, skipped as it was finished before, stopped half-way, or failed, and why."""
+    """What became of a run: finished now, skipped as it was finished before, stopped half-way, or failed, and why.
+
+    Example:
+        >>> from ssimgen.study import Outcome, make_plan
+        >>> models = {"vae": {"variants": {"l2": {"options": {"objective": "l2"}, "sweep": {"tau": [0.01, 0.1]}}}}}
+        >>> plan = make_plan({"data": {"digits": {"data": "mnist5k"}}, "models": models}, "taus")
+        >>> Outcome(plan.runs[0], "failed", "no room").status
+        'failed'
+    """
 
     run: PlannedRun
     status: Status
@@ -72,6 +80,14 @@ def run_study(
         OSError: images are missing, or the folder cannot be written.
         Stopped: a signal came, SIGINT, SIGTERM or SIGHUP, and every running model wrote a checkpoint; the outcomes so
             far have been reported.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from ssimgen.study import make_plan, run_study
+        >>> models = {"vae": {"variants": {"l2": {"options": {"objective": "l2"}, "sweep": {"tau": [0.01, 0.1]}}}}}
+        >>> plan = make_plan({"data": {"digits": {"data": "mnist5k"}}, "models": models}, "taus")
+        >>> run_study(plan, Path("study"), budget=0.001)  # minutes: too few to begin
+        []
     """
     if budget is not None and not budget > 0:
         raise ValueError(f"budget must be a positive number of minutes, got {budget}")
@@ -238,7 +254,7 @@ class _Workers:
                 process.terminate()
 
     def outcomes(self, seconds: float) -> Iterator[Outcome]:
-        """What came in by then."""
+        """The outcomes that come in within some seconds."""
         for connection in wait(list(self.busy), timeout=seconds):
             assert isinstance(connection, Connection)
             process, run = self.busy.pop(connection)

@@ -17,7 +17,16 @@ from ssimgen.study.plan import Plan
 
 
 def results(plan: Plan, output: Path) -> list[Result]:
-    """One record a finished run and metric."""
+    """The results of a study: one record a finished run and metric.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from ssimgen.study import make_plan, results
+        >>> models = {"vae": {"variants": {"l2": {"options": {"objective": "l2"}, "sweep": {"tau": [0.01, 0.1]}}}}}
+        >>> plan = make_plan({"data": {"digits": {"data": "mnist5k"}}, "models": models}, "taus")
+        >>> results(plan, Path("study"))  # nothing is trained yet
+        []
+    """
     records = []
     for folders in finished_folders(plan, output).values():
         for record in records_of(read_runs(folders)):
@@ -30,6 +39,16 @@ def write_tables(plan: Plan, output: Path) -> list[Result]:
     """results.csv, summary.csv and matched.csv (and .parquet, where pandas and pyarrow are there) in `output`.
 
     Returns the lines of the first.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from ssimgen.study import make_plan, write_tables
+        >>> models = {"vae": {"variants": {"l2": {"options": {"objective": "l2"}, "sweep": {"tau": [0.01, 0.1]}}}}}
+        >>> plan = make_plan({"data": {"digits": {"data": "mnist5k"}}, "models": models}, "taus")
+        >>> write_tables(plan, Path("."))  # nothing is trained yet
+        []
+        >>> Path("results.csv").read_text()[:16]
+        'study,data,group'
     """
     records = results(plan, output)
     _write(output / "results", records, RESULTS)

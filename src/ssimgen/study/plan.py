@@ -24,7 +24,7 @@ _MOST_POINTS = 10_000
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a study.
+    """One run of a study: a model, its options, its images and its seed.
 
     Attributes:
         data: name of its images in the study file.
@@ -36,6 +36,14 @@ class PlannedRun:
         config: options of the model.
         training, optimiser: those of the run, its seed included.
         baseline: the variant that others of the group are compared with; "" for none.
+
+    Example:
+        >>> from ssimgen.study import make_plan
+        >>> models = {"vae": {"variants": {"l2": {"options": {"objective": "l2"}, "sweep": {"tau": [0.01, 0.1]}}}}}
+        >>> plan = make_plan({"data": {"digits": {"data": "mnist5k"}}, "models": models}, "taus")
+        >>> run = plan.runs[0]
+        >>> run.arm, run.seed, str(run.folder)
+        ('l2 tau=0.01', 0, 'runs/digits/vae/l2_tau=0.01/seed-0')
     """
 
     data: str
@@ -61,19 +69,26 @@ class PlannedRun:
 
     @property
     def folder(self) -> Path:
-        """Where it is kept, below the folder of the study."""
+        """The folder of the run, below that of the study."""
         return Path("runs", self.data, self.group, self.arm.replace(" ", "_").replace("/", "-"), f"seed-{self.seed}")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study.
+    """A study: its runs, and how they are judged and compared.
 
     Attributes:
         name: of the study.
         runs: all of them, the first seed of everything first.
         evaluation: how they are judged.
         rates: nats at which variational models are compared; empty: chosen where their curves overlap.
+
+    Example:
+        >>> from ssimgen.study import make_plan
+        >>> models = {"vae": {"variants": {"l2": {"options": {"objective": "l2"}, "sweep": {"tau": [0.01, 0.1]}}}}}
+        >>> plan = make_plan({"data": {"digits": {"data": "mnist5k"}}, "models": models}, "taus")
+        >>> plan.name, len(plan.runs), plan.evaluation.images
+        ('taus', 6, 1000)
     """
 
     name: str
@@ -124,12 +139,25 @@ Keys = TypeVar("Keys", _File, _Group, _Variant)
 
 
 def read_plan(path: Path) -> Plan:
-    """The study in a file.
+    """Read a study from a TOML file, and check every key and value of it.
 
     Raises:
         ValueError: not TOML, or beyond what options can be; an unknown or missing key, named with a suggestion; a
             value that its option refuses.
         OSError: the file cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from ssimgen.study import read_plan
+        >>> _ = Path("tau.toml").write_text('''
+        ... [data.digits]
+        ... data = "mnist5k"
+        ... [models.vae.variants.l2]
+        ... options = { objective = "l2" }
+        ... sweep = { tau = [0.01, 0.1] }
+        ... ''')
+        >>> [run.arm for run in read_plan(Path("tau.toml")).runs if run.seed == 0]
+        ['l2 tau=0.01', 'l2 tau=0.1']
     """
     content = read_options(path)
     try:
@@ -139,7 +167,15 @@ def read_plan(path: Path) -> Plan:
 
 
 def make_plan(content: Mapping[str, Any], name: str) -> Plan:
-    """The study that the content of a file describes; as :func:`read_plan`."""
+    """The study that the content of a study file describes; errors as :func:`read_plan`.
+
+    Example:
+        >>> from ssimgen.study import make_plan
+        >>> models = {"vae": {"variants": {"l2": {"options": {"objective": "l2"}, "sweep": {"tau": [0.01, 0.1]}}}}}
+        >>> plan = make_plan({"data": {"digits": {"data": "mnist5k"}}, "models": models}, "taus")
+        >>> [run.arm for run in plan.runs]
+        ['l2 tau=0.01', 'l2 tau=0.1', 'l2 tau=0.01', 'l2 tau=0.1', 'l2 tau=0.01', 'l2 tau=0.1']
+    """
     file = _table(_File, content, "")
     sources = {key: from_mapping(Source, table, f"data.{key}.") for key, table in file.data.items()}
     groups = {key: _table(_Group, table, f"models.{key}.") for key, table in file.models.items()}

@@ -27,6 +27,17 @@ def evaluation_hook(every: int, held_out: Data, seed: int = 0) -> Hook:
 
     Raises:
         ValueError: `every` below 1, or fewer than two held-out images.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.data import Images
+        >>> from ssimgen.models import VAE, VAEConfig
+        >>> from ssimgen.training import evaluation_hook
+        >>> held_out = Images(torch.rand(20, 1, 16, 16), None, "noise")
+        >>> hook = evaluation_hook(100, held_out)
+        >>> with torch.no_grad():
+        ...     list(hook.run(VAE(VAEConfig(tau=0.1), held_out.shape).eval(), 100))
+        ['evaluation/energy_distance', 'evaluation/sharpness', 'evaluation/psnr', 'evaluation/ssim']
     """
     if every < 1:
         raise ValueError(f"the iterations between evaluations must be at least 1, got {every}")

@@ -22,6 +22,13 @@ class Hook:
     `run` gets the model (with averaged weights, in evaluation mode, without gradients) and the number of
     iterations done; the numbers that it returns are logged. It cannot disturb training. With `on_stop` it also runs
     when a signal ends the run early; what it then returns is not logged, since a run that was not stopped lacks it.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.training import Hook
+        >>> brightness = Hook(100, lambda model, iteration: {"brightness": model.sample(64).mean().item()})
+        >>> brightness.every
+        100
     """
 
     every: int

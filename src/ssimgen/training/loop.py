@@ -61,6 +61,23 @@ def train(
         NotWrittenError: a checkpoint, picture or line of the log could not be written; the last checkpoint stays.
         ProcessLostError: another process of the run ended; the last checkpoint stays.
         Interrupted: SIGINT, SIGTERM or SIGHUP came; the checkpoint of the iteration it came in is written.
+
+    Example:
+        >>> import torch
+        >>> from pathlib import Path
+        >>> from ssimgen.data import Images
+        >>> from ssimgen.models import VAE, VAEConfig, make_model
+        >>> from ssimgen.models.networks import Network
+        >>> from ssimgen.training import Training, read_metrics, train
+        >>> images = Images(torch.rand(40, 1, 12, 12), None, "noise")
+        >>> config = VAEConfig(0.1, objective="l2", network=Network("mlp", hidden=(8,)))
+        >>> model = make_model(VAE, config, images.shape, seed=0)
+        >>> train(model, images, Path("run"), training=Training(iterations=2, batch=8))
+        vae 2/2 ...
+        >>> read_metrics(Path("run"))[-1]["iteration"]
+        2
+        >>> train(model, images, Path("run"), training=Training(iterations=3, batch=8), resume=True)
+        vae 3/3 ...
     """
     fabric = make_fabric(hardware, training.batch)
     with memory_in_words():

@@ -31,7 +31,7 @@ class Sums:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """Of each number, over the iterations that had it."""
+        """The mean of each number over the iterations that had it."""
         return {name: total / self.counts[name] for name, total in self.totals.items()}
 
 

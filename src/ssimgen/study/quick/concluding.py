@@ -32,6 +32,11 @@ def recommendation(
         iterations: of a run.
         finished: how many runs are, and of how many.
         left_out: objectives that the study did not have the time for.
+
+    Example:
+        >>> from ssimgen.study.quick import recommendation
+        >>> recommendation([], iterations=400, finished=(3, 18)).heading
+        'No conclusion'
     """
     seeds = len({record.seed for record in records})
     gaps = _gaps(seeds, finished, left_out)

@@ -43,6 +43,12 @@ class Extent:
         points: temperatures of each.
         iterations: of a run.
         seeds: how often each is repeated.
+
+    Example:
+        >>> from ssimgen.study.quick import Extent
+        >>> extent = Extent(objectives=("l2", "ssim"), points=3, iterations=400, seeds=2)
+        >>> len(extent.objectives) * extent.points * extent.seeds  # runs
+        12
     """
 
     objectives: tuple[str, ...]
@@ -61,7 +67,13 @@ def extent_of(plan: Plan) -> Extent:
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds, measured on this machine with these images."""
+    """What training and evaluation cost: seconds on this machine with these images.
+
+    Example:
+        >>> from ssimgen.study.quick import Costs
+        >>> Costs({"l2": 0.01, "ssim": 0.02}, evaluation=5.0).of(["l2", "ssim"], iterations=100)
+        13.0
+    """
 
     iteration: Mapping[str, float]
     evaluation: float
@@ -71,13 +83,22 @@ class Costs:
         return sum(iterations * self.iteration[name] + self.evaluation for name in objectives)
 
     def corrected(self, runs: Sequence[PlannedRun], seconds: float) -> Costs:
-        """The same in proportion, so that these runs cost what they did."""
+        """Costs in the same proportion, such that these runs cost what they did."""
         factor = seconds / sum(self.of([run.variant], run.training.iterations) for run in runs)
         return Costs({name: factor * cost for name, cost in self.iteration.items()}, factor * self.evaluation)
 
 
 def measure(splits: Splits, iterations: int = 8) -> Costs:
-    """What an iteration of each objective costs, and about what an evaluation does."""
+    """What an iteration of each objective costs, and about what an evaluation does.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.data import Images, Splits
+        >>> from ssimgen.study.quick import measure
+        >>> splits = Splits(*(Images(torch.rand(64, 1, 12, 12), None, "noise") for _ in range(2)))
+        >>> list(measure(splits, iterations=3).iteration)
+        ['l2', 'ssim', 'ssim_sum', 'ms_ssim', 'mix']
+    """
     content = study_file(Source(), splits, Extent(OBJECTIVES, 1, 1, 1))
     seconds = {}
     for run in make_plan(content, "measured").runs:
@@ -113,6 +134,12 @@ def planned(costs: Costs, *, seconds: float, parallel: int, seeds: int) -> Exten
 
     Raises:
         ValueError: even the smallest does not fit.
+
+    Example:
+        >>> from ssimgen.study.quick import Costs, planned
+        >>> costs = Costs(dict.fromkeys(["l2", "ssim", "ssim_sum", "ms_ssim", "mix"], 0.01), evaluation=5.0)
+        >>> planned(costs, seconds=420, parallel=1, seeds=3)
+        Extent(objectives=('l2', 'ssim', 'ms_ssim', 'mix'), points=3, iterations=491, seeds=3)
     """
     available = _SHARE * seconds * parallel
     best = Extent(*_SIZES[-1], 0, seeds)
@@ -139,6 +166,14 @@ def replanned(extent: Extent, costs: Costs, *, seconds: float, parallel: int, do
     If its seeds no longer fit, the objectives that are left out first when time is short go, unless two seeds of them
     are there; if there is time, those that were left out come in, and then further seeds. Iterations and
     temperatures stay, so that what is finished counts.
+
+    Example:
+        >>> from ssimgen.study.quick import Costs, Extent, replanned
+        >>> costs = Costs(dict.fromkeys(["l2", "ssim", "ssim_sum", "ms_ssim", "mix"], 0.01), evaluation=5.0)
+        >>> extent = Extent(("l2", "ssim", "mix"), points=3, iterations=400, seeds=3)
+        >>> replanned(extent, costs, seconds=120, parallel=1, done=1)
+        there is no time for mix
+        Extent(objectives=('l2', 'ssim'), points=3, iterations=400, seeds=3)
     """
     points, seeds, iterations = extent.points, extent.seeds, extent.iterations
     available = seconds * parallel

@@ -56,6 +56,19 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
     Raises:
         ValueError: fewer than 100 images, images of less than 7 px, a budget too small for them, or a folder that
             holds a study of other images.
+
+    Example:
+        >>> import torch
+        >>> from pathlib import Path
+        >>> from ssimgen import pictures
+        >>> from ssimgen.data import Source
+        >>> from ssimgen.study.quick import quick_study
+        >>> pictures.write_array(Path("few.npy"), torch.rand(60, 1, 12, 12))
+        >>> try:
+        ...     quick_study(Source("few.npy"), Path("study"), budget=20)
+        ... except ValueError as error:
+        ...     print(error)
+        few.npy, images holds 60 images: an answer needs at least 100, and a thousand are better
     """
     if not budget > 0:
         raise ValueError(f"budget must be a positive number of minutes, got {budget}")
