@@ -1,9 +1,11 @@
-"""A model small enough to follow by hand, and images for it."""
+"""A model small enough to follow by hand, images for it, and short runs of it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +13,10 @@ from torch import Tensor, nn
 from ssimgen.batches import Batch, gathered
 from ssimgen.data import Images
 from ssimgen.models.steps import Autoencoder, Step
+from ssimgen.training import Hardware, Hook, Optimiser, Training, train
 
 SHAPE = (1, 4, 4)
+SHORT = Training(iterations=12, batch=8, log_every=4, picture_every=6, checkpoint_every=5, keep=2)
 
 
 @dataclass(frozen=True)
@@ -90,3 +94,55 @@ def images(n: int = 40, seed: int = 0) -> Images:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (n, *SHAPE), generator=generator, dtype=torch.uint8)
     return Images(pixels, torch.arange(n) % 4, "noise")
+
+
+def fit(
+    folder: Path,
+    model: Toy | None = None,
+    *,
+    data: Images | None = None,
+    training: Training = SHORT,
+    optimiser: Optimiser = Optimiser(),  # noqa: B008
+    hooks: tuple[Hook, ...] = (),
+    resume: bool = False,
+) -> Toy:
+    """Train the toy; returns it."""
+    model = model or Toy()
+    train(
+        model, data or images(), folder, training=training, optimiser=optimiser, hooks=hooks, resume=resume,
+        hardware=Hardware(accelerator="cpu"),
+    )  # fmt: skip
+    return model
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    """Whether two models agree bit for bit, buffers included."""
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+def signal_at(iteration: int, signum: int) -> Hook:
+    """A hook that sends this process a signal after some iteration."""
+
+    def run(_: nn.Module, done: int) -> dict[str, float]:
+        if done == iteration:
+            os.kill(os.getpid(), signum)
+        return {}
+
+    return Hook(1, run)
+
+
+def latest(folder: Path) -> Path:
+    """The file of the latest checkpoint."""
+    return max((folder / "checkpoints").iterdir())
+
+
+def crash_after(iteration: int) -> Hook:
+    """A hook in which the machine loses power."""
+
+    def run(_: nn.Module, done: int) -> dict[str, float]:
+        if done == iteration:
+            raise RuntimeError("power cut")
+        return {}
+
+    return Hook(1, run)
