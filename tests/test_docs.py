@@ -82,11 +82,20 @@ def test_tables_are_those_of_the_results() -> None:
         assert script["filled"](old, made) == old, f"{page.name} is not up to date: python docs/tables.py"
 
 
-def test_links_lead_to_files() -> None:
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_lead_to_files_and_headings() -> None:
     for page in (*PAGES, *ROOT.glob("*.md"), *ROOT.glob("*/*/README.md"), *ROOT.glob("*/README.md")):
         for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-            if not link.startswith(("https://", "http://", "#")):
-                assert (page.parent / link.partition("#")[0]).exists(), f"{page.relative_to(ROOT)} links to {link}"
+            if not link.startswith(("https://", "http://")):
+                path, _, anchor = link.partition("#")
+                target = page.parent / path if path else page
+                assert target.exists(), f"{page.relative_to(ROOT)} links to {link}"
+                assert not anchor or anchor in anchors(target), f"{page.relative_to(ROOT)}: no heading for {link}"
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
