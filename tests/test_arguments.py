@@ -144,7 +144,7 @@ def test_images_are_floating_point(function: Function, position: int, dtype: tor
     name = "xy"[position]
     text = (
         f"{name} must be a floating-point tensor, got {dtype}: convert with {name}.float() and keep data_range in "
-        "the same units (255 for bytes)"
+        "the same units (255 for bytes), or pass arrays of bytes to ssimgen.arrays"
     )
     refused(TypeError, text, function, *images, data_range=255)
 

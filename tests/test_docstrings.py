@@ -13,6 +13,7 @@ MODULES = [
     "ssimgen.windows",
     "ssimgen.pairwise",
     "ssimgen.presets",
+    "ssimgen.arrays",
     "ssimgen.metrics",
     "ssimgen.components",
     "ssimgen.kernels",

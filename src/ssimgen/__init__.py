@@ -1,25 +1,36 @@
 """Structural similarity (SSIM) as a loss, a metric and a kernel, for generative models and autoencoders.
 
 Image pairs: :func:`ssim`, :func:`ssim_map`, :func:`ms_ssim`, :func:`distance`; all pairs: :mod:`ssimgen.pairwise`;
-as `torch.nn.Module`: :mod:`ssimgen.losses`.
+as `torch.nn.Module`: :mod:`ssimgen.losses`; of NumPy arrays and pictures: :mod:`ssimgen.arrays`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ssimgen import pairwise, presets
+    from ssimgen import arrays, pairwise, presets
     from ssimgen._range_check import DataRangeWarning
     from ssimgen._request import DataRange
     from ssimgen.similarity import distance, ms_ssim, ssim, ssim_map
     from ssimgen.windows import Window
 
-__all__ = ["DataRange", "DataRangeWarning", "Window", "distance", "ms_ssim", "pairwise", "presets", "ssim", "ssim_map"]
+__all__ = [
+    "DataRange",
+    "DataRangeWarning",
+    "Window",
+    "arrays",
+    "distance",
+    "ms_ssim",
+    "pairwise",
+    "presets",
+    "ssim",
+    "ssim_map",
+]
 __version__ = "0.1.0"
 
 if not TYPE_CHECKING:  # import what is asked for when it is asked for: help must not wait for PyTorch
     _HOMES = {"distance": "similarity", "ms_ssim": "similarity", "ssim": "similarity", "ssim_map": "similarity"}
-    _HOMES |= {"Window": "windows", "pairwise": "pairwise", "presets": "presets"}
+    _HOMES |= {"Window": "windows", "pairwise": "pairwise", "presets": "presets", "arrays": "arrays"}
     _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check"}
 
     def __getattr__(name: str) -> object:

@@ -28,7 +28,7 @@ def image_batch(name: str, x: Tensor) -> Tensor:
     if x.dtype not in _FLOATS:
         raise TypeError(
             f"{name} must be a floating-point tensor, got {x.dtype}: convert with {name}.float() "
-            "and keep data_range in the same units (255 for bytes)"
+            "and keep data_range in the same units (255 for bytes), or pass arrays of bytes to ssimgen.arrays"
         )
     if 0 in x.shape:
         raise ValueError(f"{name} is empty, shape {tuple(x.shape)}: pass at least one image of at least one pixel")

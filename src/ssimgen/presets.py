@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
+from ssimgen._numbers import positive_integer
 from ssimgen._range_check import notice_range
 from ssimgen._request import DEFAULT_WINDOW, DataRange, patch_distance, window_fits, with_one_range
 from ssimgen._scales import WANG_SCALE_WEIGHTS, fitting_scales, scale_complements, scale_weights
@@ -88,13 +89,54 @@ def scikit_image(
         >>> presets.scikit_image(x, x, data_range=1.0)
         tensor([1., 1.])
     """
-    window = Window.gaussian(11, 1.5) if gaussian_weights else Window.uniform(7)
-    q = window.size**2
-    if use_sample_covariance:
-        window = Window(window.taps, beta=q / (q - 1))
+    window = scikit_image_window(None, gaussian_weights, 1.5, use_sample_covariance)
     x, y = arguments.image_pairs(x, y)
     window_fits(window, x, "use ssimgen.ssim with")
     return ssim(x, y, data_range=data_range, window=window)
+
+
+def scikit_image_window(
+    win_size: int | None = None,
+    gaussian_weights: bool = False,
+    sigma: float = 1.5,
+    use_sample_covariance: bool = True,
+) -> Window:
+    """The window of `skimage.metrics.structural_similarity` with these options, for functions, losses and metrics here.
+
+    Args:
+        win_size: side of the uniform window, odd; None: 7 px. A Gaussian window is 2 floor(3.5 sigma + 1/2) + 1 px
+            wide, and `win_size` must be that or None.
+        gaussian_weights: Gaussian weights instead of uniform ones.
+        sigma: of the Gaussian, in pixels.
+        use_sample_covariance: beta = q / (q - 1) for a window of q pixels.
+
+    Raises:
+        ValueError: a win_size that is even, less than 3 px, or not that of sigma; a sigma that is not positive.
+
+    Example:
+        >>> from ssimgen import Window, presets
+        >>> presets.scikit_image_window() == Window.uniform(7, unbiased=True)
+        True
+        >>> presets.scikit_image_window(gaussian_weights=True, sigma=1.5, use_sample_covariance=False).size
+        11
+    """
+    size = 7 if win_size is None else positive_integer("win_size", win_size, "pixels")
+    if gaussian_weights:
+        if not arguments.is_positive(sigma):
+            raise ValueError(f"sigma must be a positive number of pixels, got {sigma!r}: the usual value is 1.5")
+        size = 2 * math.floor(3.5 * sigma + 0.5) + 1
+        if win_size not in (None, size):
+            raise ValueError(
+                f"win_size must be {size} with gaussian_weights and sigma={sigma!r}, or None, got {win_size!r}: for "
+                "another window, pass window=Window.gaussian(size, sigma) to ssimgen.ssim or ssimgen.arrays.ssim"
+            )
+    if size < 3 or size % 2 == 0:
+        raise ValueError(
+            f"win_size must be odd and at least 3, got {size}: ssimgen.ssim takes window=Window.uniform({size})"
+        )
+    window = Window.gaussian(size, sigma) if gaussian_weights else Window.uniform(size)
+    q = size * size
+    return Window(window.taps, beta=q / (q - 1)) if use_sample_covariance else window
 
 
 def tensorflow_ms_ssim(
