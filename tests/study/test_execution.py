@@ -20,8 +20,9 @@ import pytest
 
 from ssimgen.cli import main
 from ssimgen.data import load_images
-from ssimgen.study import execution, make_plan, read_plan, results, run_study
-from ssimgen.study.execution import carry_out, is_finished
+from ssimgen.study import make_plan, read_plan, results, run_study, workers
+from ssimgen.study.execution import is_finished
+from ssimgen.study.run import _wait_for_leftovers, carry_out
 from ssimgen.training import RunFolder, read_metrics
 
 EVALUATION = {"images": 20, "tested": 20, "permutations": 19, "resolution": 32, "resamples": 20}
@@ -286,7 +287,7 @@ def test_a_budget_that_is_used_up_says_so(
 ) -> None:
     run = RunFolder(tmp_path / "out" / "runs" / "noise" / "vae" / "l2" / "seed-0")
     later = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * run.metrics.exists())
-    monkeypatch.setattr(execution, "time", later)  # an hour passes as soon as training has begun
+    monkeypatch.setattr(workers, "time", later)  # an hour passes as soon as training has begun
     file = toml(tmp_path / "study.toml", images, 30_000)
     assert main(["study", str(file), "-o", str(tmp_path / "out"), "--budget", "30"]) == 0
     done = run.latest_iteration()
@@ -312,7 +313,7 @@ def test_the_workers_of_a_killed_study_are_waited_for(tmp_path: Path) -> None:
     lock.acquire()
     threading.Timer(0.5, lock.release).start()
     started = time.monotonic()
-    execution._wait_for_leftovers(tmp_path)
+    _wait_for_leftovers(tmp_path)
     assert 0.4 < time.monotonic() - started < 5
 
 

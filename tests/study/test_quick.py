@@ -13,9 +13,9 @@ from ssimgen.data import Images, Source, Splits, load_images
 from ssimgen.report.results import Result
 from ssimgen.scores import Score
 from ssimgen.study import Outcome, Plan, make_plan
-from ssimgen.study.execution import carry_out
 from ssimgen.study.quick import Costs, Extent, planned, planning, recommendation, replanned, running
 from ssimgen.study.quick.planning import extent_of, study_file, warn_if_short
+from ssimgen.study.run import carry_out
 
 NAMES = ("l2", "ssim", "ssim_sum", "ms_ssim", "mix")
 COSTS = Costs(dict.fromkeys(NAMES, 0.01), 5.0)

@@ -96,7 +96,7 @@ def run_and_report(plan: Plan, output: Path, *, budget: float | None, parallel: 
     """
     from ssimgen._interruption import Stopped
     from ssimgen.study import write_tables
-    from ssimgen.study.progress import carry_on, complain
+    from ssimgen.study.progress import carry_on, say_what_is_left
 
     outcomes: list[Outcome] = []
     stopped = None
@@ -108,7 +108,7 @@ def run_and_report(plan: Plan, output: Path, *, budget: float | None, parallel: 
     for path in write_reports(plan, output):
         print(f"report: {path}")
     print(f"tables: {output / 'results.csv'}, summary.csv, matched.csv")
-    complain(plan, outcomes)
+    say_what_is_left(plan, outcomes)
     if stopped is not None:
         raise stopped
 

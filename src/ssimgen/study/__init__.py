@@ -1,16 +1,20 @@
 """Studies: many runs from one file, resumable, within a time budget, ending in tables and a report.
 
     plan.py        the study file, read and checked
-    execution.py   worker processes, budget, resuming
+    execution.py   what is checked before, budget, resuming
+    workers.py     the processes that carry out runs
+    run.py         one run, trained and evaluated
+    progress.py    a bar, a line for each run, and what is left to do
     export.py      every number; means over seeds against the baseline; variational models at matched rate: as files
     quick/         does structure help on one's own images?
 
 The command is `ssimgen study`; docs/study.md describes the file.
 """
 
-from ssimgen.study.execution import Outcome, run_study
+from ssimgen.study.execution import run_study
 from ssimgen.study.export import results, write_tables
 from ssimgen.study.plan import Plan, PlannedRun, make_plan, read_plan
+from ssimgen.study.run import Outcome
 
 __all__ = [
     "Outcome",

@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ssimgen.study.execution import Outcome, run_study
+from ssimgen.study.execution import run_study
 from ssimgen.study.plan import Plan
+from ssimgen.study.run import Outcome
 
 
 def carry_on(
@@ -38,7 +39,7 @@ def carry_on(
         return run_study(plan, output, budget=budget, parallel=parallel, report=shown)
 
 
-def complain(plan: Plan, outcomes: list[Outcome]) -> None:
+def say_what_is_left(plan: Plan, outcomes: list[Outcome]) -> None:
     """Say how far the study has come; raise if runs failed."""
     counts = Counter(outcome.status for outcome in outcomes)
     done = counts["finished"] + counts["skipped"]

@@ -17,10 +17,10 @@ from ssimgen._reading import read_options
 from ssimgen.data import Source, Splits, load_images
 from ssimgen.models import VAE
 from ssimgen.report import Verdict, write_report
-from ssimgen.study.execution import Outcome, is_finished
+from ssimgen.study.execution import is_finished
 from ssimgen.study.export import write_tables
 from ssimgen.study.plan import Plan, PlannedRun, make_plan
-from ssimgen.study.progress import carry_on, complain
+from ssimgen.study.progress import carry_on, say_what_is_left
 from ssimgen.study.quick.concluding import recommendation
 from ssimgen.study.quick.planning import (
     OBJECTIVES,
@@ -33,6 +33,7 @@ from ssimgen.study.quick.planning import (
     study_file,
     warn_if_short,
 )
+from ssimgen.study.run import Outcome
 
 _FILE = "quick.json"
 _LEAST_IMAGES = 100
@@ -106,7 +107,7 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
             print("budget used up", file=sys.stderr)
             break
     verdict = _concluded(plan, output)
-    complain(
+    say_what_is_left(
         plan, [*(Outcome(run, "finished") for run in plan.runs if is_finished(run, output, plan.evaluation)), *failed]
     )
     return verdict
