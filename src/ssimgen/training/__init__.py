@@ -17,7 +17,7 @@ refused when a byte of it has changed.
 loop.py       the run, from its first iteration to its last
 iteration.py  one iteration
 state.py      what an iteration changes, saved in a checkpoint and taken up again; average.py is part of it
-hooks.py      pictures and evaluations on the way; evaluation.py is one
+hooks.py      pictures and what a caller adds on the way; monitoring.py: scores
 devices.py    devices and processes that share a run
 bar.py        what a terminal shows
 errors.py     what ends a run early
@@ -32,9 +32,9 @@ from ssimgen.models.options import Hardware, Optimiser, Training
 from ssimgen.runs.checkpoints import CheckpointError
 from ssimgen.runs.folder import RunFolder, load_model
 from ssimgen.training.errors import Interrupted, NotFiniteError, NotWrittenError, ProcessLostError
-from ssimgen.training.evaluation import evaluation_hook
 from ssimgen.training.hooks import Hook
 from ssimgen.training.loop import train
+from ssimgen.training.monitoring import evaluation_hook
 
 __all__ = [
     "CheckpointError",
