@@ -24,13 +24,9 @@ from ssimgen.models import CGMMN, GMMN, VAE, CGMMNConfig, GMMNConfig, Model, VAE
 from ssimgen.models.networks import Network
 from ssimgen.models.vae import kl_to_standard_normal
 from ssimgen.report import write_report
-from ssimgen.runs import Evaluation, ScoreRow, evaluation
-from ssimgen.runs.evaluation import (
-    EvaluationOptions,
-    evaluate_run,
-    rate_row,
-    remembering,
-)
+from ssimgen.runs import Evaluation, EvaluationOptions, ScoreRow, evaluate_run, judge
+from ssimgen.runs.evaluation import remembering
+from ssimgen.runs.judge import rate_row
 from ssimgen.scores import METRICS, Metric
 from ssimgen.training import RunFolder, Training, load_model, train
 
@@ -264,7 +260,7 @@ def test_other_images_are_refused(vae_run: Path, folder: Path, tmp_path: Path) -
 def test_of_a_large_set_only_so_many_training_images_are_searched(
     vae_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "_SEARCHED", 100 * 4 * 144)  # 100 images of 12 x 12 px
+    monkeypatch.setattr(judge, "_SEARCHED", 100 * 4 * 144)  # 100 images of 12 x 12 px
     rows = rows_of(evaluate_run(vae_run, OPTIONS, network=PIXELS), "samples")
     assert rows["structural distance to the nearest training image"].note == "of 100 of the 120 training images"
     monkeypatch.undo()

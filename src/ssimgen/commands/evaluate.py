@@ -51,7 +51,7 @@ def evaluate(
         json: print JSON instead of a table.
     """
     from ssimgen._reading import read_config
-    from ssimgen.runs.evaluation import EvaluationOptions, evaluate_run
+    from ssimgen.runs import EvaluationOptions, evaluate_run
 
     if not runs:
         raise ValueError("name one or more folders of runs to evaluate")

@@ -2,13 +2,15 @@
 
 folder.py        configuration, log and pictures; the trained model
 checkpoints.py   all that a run needs to go on, in one file
-evaluation.py    scores of the trained model beside real images
+evaluation.py    scores of the trained model beside real images, as a file
+judge.py         how they and pictures are made
 """
 
 from ssimgen._reading import Evaluation, ScoreRow
 from ssimgen.runs.checkpoints import Checkpoint, CheckpointError
-from ssimgen.runs.evaluation import EvaluationOptions, evaluate_run
+from ssimgen.runs.evaluation import evaluate_run
 from ssimgen.runs.folder import RunFolder, load_model
+from ssimgen.runs.judge import EvaluationOptions
 
 __all__ = [
     "Checkpoint",

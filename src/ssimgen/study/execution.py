@@ -16,7 +16,7 @@ from ssimgen.batches import Shape
 from ssimgen.data import load_images
 from ssimgen.models import check_model
 from ssimgen.models.networks import SidesError
-from ssimgen.runs.evaluation import EvaluationOptions
+from ssimgen.runs import EvaluationOptions
 from ssimgen.runs.folder import differences, must_agree
 from ssimgen.study.plan import Plan, PlannedRun
 from ssimgen.study.run import Outcome

@@ -16,7 +16,7 @@ from ssimgen._options import from_mapping, merged, short, suggestion
 from ssimgen._reading import read_options
 from ssimgen.data import Source
 from ssimgen.models import MODELS, usual_training
-from ssimgen.runs.evaluation import EvaluationOptions
+from ssimgen.runs import EvaluationOptions
 from ssimgen.training import Optimiser, Training
 
 _MOST_POINTS = 10_000

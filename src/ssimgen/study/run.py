@@ -13,7 +13,7 @@ import filelock
 
 from ssimgen.data import Splits
 from ssimgen.models import MODELS
-from ssimgen.runs.evaluation import EvaluationOptions, evaluate_run
+from ssimgen.runs import EvaluationOptions, evaluate_run
 from ssimgen.study.plan import PlannedRun
 from ssimgen.training import RunFolder, make_model, train
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ssimgen.data import Source, Splits, load_images
-from ssimgen.runs.evaluation import EvaluationOptions
+from ssimgen.runs import EvaluationOptions
 from ssimgen.study.plan import PlannedRun
 from ssimgen.study.run import GRACE, Outcome, Status, carry_out
 from ssimgen.training import Interrupted, NotFiniteError
