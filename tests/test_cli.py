@@ -243,7 +243,7 @@ def test_bad_option_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "options.toml: unknown option latnet: did you mean 'latent'?" in complaint(capsys)
     file.write_text("lr = 'fast'")
     assert run("train", "vae", "-o", tmp_path / "x", "--config", file) == 2
-    assert "options.toml: option lr must be float, got 'fast'" in complaint(capsys)
+    assert "options.toml: option lr must be a number, got 'fast'" in complaint(capsys)
     assert run("train", "vae", "-o", tmp_path / "x", "--config", tmp_path / "no.toml") == 2
     assert "no.toml" in complaint(capsys)
     assert not (tmp_path / "x").exists()

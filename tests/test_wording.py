@@ -58,7 +58,7 @@ def test_names_become_options(message: str, expected: str) -> None:
         "run/config.tau is damaged",
         "config.tau of run does not say where its images came from",
         "it does not fit: pass tau=Window.gaussian(8) or smaller",
-        "options.toml: option tau must be float, got 'a'",
+        "options.toml: option tau must be a number, got 'a'",
     ],
 )
 def test_other_words_stay(message: str) -> None:

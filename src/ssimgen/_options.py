@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import cache, partial
 from numbers import Integral, Real
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, TypeVar, Union
 
 T = TypeVar("T")
@@ -152,15 +153,25 @@ def _value(hint: Any, value: Any, where: str, default: Any = None, make: Callabl
     raise ValueError(f"option {where} must be {_name(hint)}, got {value!r}")
 
 
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Path: "a path",
+    NoneType: "None",
+}
+
+
 def _name(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return "one of " + ", ".join(map(repr, arguments))
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_name, arguments))
     if origin is tuple:
         count = "" if arguments[-1] is ... else f"{len(arguments)} "
-        return f"a list of {count}{arguments[0].__name__} values"
+        return f"a list of {count}{_name(arguments[0]).removeprefix('a ')}s"
     if origin in (dict, collections.abc.Mapping):
         return "a table"
-    if hint is str:
-        return "a text"
-    return hint.__name__ if isinstance(hint, type) and not arguments else str(hint)
+    return _NAMES.get(hint, getattr(hint, "__name__", str(hint)))

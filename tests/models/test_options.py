@@ -61,15 +61,15 @@ def test_bad_options_are_named(record: type, options: dict[str, object], message
 @pytest.mark.parametrize(
     ("record", "options", "message"),
     [
-        (Source, {"size": "a"}, r"size must be int \| None, got 'a'"),
-        (Source, {"size": 2.5}, r"size must be int \| None, got 2.5"),
-        (Source, {"held_out": "a"}, "held_out must be float, got 'a'"),
+        (Source, {"size": "a"}, r"size must be a whole number or None, got 'a'"),
+        (Source, {"size": 2.5}, r"size must be a whole number or None, got 2.5"),
+        (Source, {"held_out": "a"}, "held_out must be a number, got 'a'"),
         (Source, {"data": 3}, "data must be a text, got 3"),
-        (Source, {"grey": "no"}, "grey must be bool, got 'no'"),
-        (Training, {"iterations": "many"}, "iterations must be int, got 'many'"),
-        (Optimiser, {"lr": "fast"}, "lr must be float, got 'fast'"),
-        (Optimiser, {"drops": 0.5}, "drops must be a list of float values, got 0.5"),
-        (Hardware, {"devices": "auto"}, "devices must be int, got 'auto'"),
+        (Source, {"grey": "no"}, "grey must be true or false, got 'no'"),
+        (Training, {"iterations": "many"}, "iterations must be a whole number, got 'many'"),
+        (Optimiser, {"lr": "fast"}, "lr must be a number, got 'fast'"),
+        (Optimiser, {"drops": 0.5}, "drops must be a list of numbers, got 0.5"),
+        (Hardware, {"devices": "auto"}, "devices must be a whole number, got 'auto'"),
     ],
 )
 @pytest.mark.usefixtures("no_shape_checks")

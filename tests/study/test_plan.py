@@ -111,7 +111,7 @@ def test_defaults_of_a_model_hold_where_the_file_says_nothing(file: Path, monkey
         (vae(data=[]), r"models\.vae\.data is empty: list at least one$"),
         (content(seeds=[1, 1]), r"seeds names something twice: \[1, 1\]"),
         (content(rates=[-3]), r"rates must be positive numbers of nats, got \[-3\.0\]"),
-        (content(seeds=["a"]), "seeds must be a list of int values"),
+        (content(seeds=["a"]), "seeds must be a list of whole numbers"),
         (content(name=3), "name must be a text, got 3"),
         (content(training={"iteration": 3}), r"unknown option training\.iteration: did you mean 'iterations'"),
         (content(training={"seed": 3}), r"training\.seed: seeds of a study are listed under seeds"),

@@ -104,16 +104,16 @@ def page(
 ) -> str:
     """The HTML of a report."""
     records = records_of(runs, baseline)
-    at_rates = matched(records, rates)
+    rows_at_rates = matched(records, rates)
     arms = arms_of(runs, records)
     means = summary(records)
     first = runs[0]
-    shown = pictured(arms, records, at_rates)
+    shown = pictured(arms, records, rows_at_rates)
     groups = groups_of(arms)
     pictures = {(str(run.path), name): png for run, name, png in pictures_of(shown)}
     real = next((png for png in (run.picture("real") for run in runs) if png), None)
     embedded = embed(pictures | ({("", "real"): real} if real else {}))
-    at_rate = comparisons(at_rates, lambda row: row.variant)
+    at_rate = comparisons(rows_at_rates, lambda row: row.variant)
     source = first.config["data"]["source"].removesuffix(", training")
     return (
         _environment()
