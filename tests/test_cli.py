@@ -522,8 +522,8 @@ def test_compare_says_what_is_beyond_the_data_range(tmp_path: Path, capsys: pyte
     said = f"{same[0]} has values beyond the data range, {extent} where that is 0 to 1\n"
     assert capsys.readouterr().err == 2 * said
     for words, message in (
-        (["0"], "data_range must be a positive number l"),
-        (["1", "0"], "data_range must be a positive number l"),
+        (["0"], "--data-range must be a positive number l"),
+        (["1", "0"], "--data-range must be a positive number l"),
         (["0", "1", "2"], "--data-range takes one number or two, got 3"),
     ):
         assert run("compare", *same, "--data-range", *words) == 2
