@@ -1,6 +1,8 @@
-"""The three components of SSIM, each as a metric of its own: in which respect images differ.
+"""The three components of SSIM: as maps of image pairs, with exponents, and each as a metric of its own.
 
-With sigma' = sqrt(var + c2 / 2), the SSIM of a patch is the product of three similarities,
+:func:`maps` are those of Wang et al. (2004); :func:`ssim_map` and :func:`ssim` raise them to powers before they are
+multiplied. :class:`Component` compares all pairs of two sets in one respect. With sigma' = sqrt(var + c2 / 2), the SSIM
+of a patch is the product of three similarities,
 
     luminance    (2 mu_x mu_y + c1) / (mu_x^2 + mu_y^2 + c1)
     contrast     2 sigma'_x sigma'_y / (sigma'_x^2 + sigma'_y^2)
@@ -16,7 +18,7 @@ cov + c2 / 2, an inner product of patches, divided by the root of its diagonal o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
@@ -24,21 +26,249 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
-from ssimgen import pairwise
+from ssimgen import engine, pairwise
 from ssimgen._autocast import no_autocast
 from ssimgen._range_check import notice_range
-from ssimgen._request import DEFAULT_WINDOW, DataRange, checked_options, lo_and_length, patch_distance
+from ssimgen._request import (
+    DEFAULT_WINDOW,
+    DataRange,
+    checked_options,
+    lo_and_length,
+    patch_distance,
+    with_one_range,
+)
 from ssimgen.engine import PatchDistance
 from ssimgen.engine.eager import windowed_mean
 from ssimgen.metrics import Metric, against_itself
+from ssimgen.similarity import root
 from ssimgen.windows import Window
 
-__all__ = ["PARTS", "Component", "Part"]
+__all__ = ["PARTS", "Component", "Maps", "Part", "maps", "ssim", "ssim_map"]
 
 Part = Literal["luminance", "contrast", "structure"]
 PARTS: tuple[Part, ...] = ("luminance", "contrast", "structure")
 
 _POINT = Window((1.0,))
+_STRUCTURE_FLOOR = 0.01  # least structure that is raised to a power
+
+
+class Maps(NamedTuple):
+    """Luminance, contrast and structure of every window position and channel, each (B, C, h, w).
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.components import maps
+        >>> x = torch.rand(1, 1, 16, 16)
+        >>> {name: part.min().item() for name, part in maps(x, x, data_range=1.0)._asdict().items()}
+        {'luminance': 1.0, 'contrast': 1.0, 'structure': 1.0}
+    """
+
+    luminance: Float[Tensor, "B C h w"]
+    contrast: Float[Tensor, "B C h w"]
+    structure: Float[Tensor, "B C h w"]
+
+
+def maps(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    data_range: DataRange,
+    window: Window = DEFAULT_WINDOW,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> Maps:
+    """The three similarities whose product is SSIM, of image pairs (Wang et al. 2004, Eqs. 6, 9 and 10, c3 = c2 / 2):
+
+        luminance  (2 mu_x mu_y + c1) / (mu_x^2 + mu_y^2 + c1)
+        contrast   (2 sigma_x sigma_y + c2) / (sigma_x^2 + sigma_y^2 + c2)
+        structure  (cov + c3) / (sigma_x sigma_y + c3)
+
+    Statistics are computed in float64, variances about the mean of each window. Gradients of any order reach both
+    images; where a patch is flat and sigma has no derivative, that is taken as 0.
+
+    Args:
+        x, y, data_range, window, k1, k2: as :func:`ssimgen.ssim`; a range per image too.
+
+    Returns:
+        The maps: structure in (-1, 1], contrast in (0, 1], luminance in (0, 1] for images in their range and in
+        [-1, 1] for all; 1 for equal images, never above. NaN where a window holds a NaN pixel.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssimgen.ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import components
+        >>> x = torch.rand(1, 1, 16, 16)
+        >>> luminance, contrast, structure = components.maps(x, 1 - x, data_range=1.0)
+        >>> contrast.min().item() > 0.999, structure.max().item() < -0.9
+        (True, True)
+    """
+    wide, dtype = _wide_maps(x, y, data_range, window, k1, k2)
+    return Maps(*(part.to(dtype) for part in wide))
+
+
+def ssim_map(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    data_range: DataRange,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+    window: Window = DEFAULT_WINDOW,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> Float[Tensor, "B C h w"]:
+    """luminance^alpha contrast^beta structure^gamma of every window position and channel (Wang et al. 2004, Eq. 12).
+
+    Structure is negative where patches are anti-correlated, and a power of it is then not real, or similar where it
+    should not be; towards 0, slopes of powers below 1 have no bound. Below f = 0.01 its power is therefore the line
+
+        f^gamma - (f - structure) (1 + f^gamma) / (1 + f),
+
+    which goes from f^gamma at f to -1 at -1: continuous, increasing and, for gamma = 1, structure itself. Luminance and
+    contrast go down to f = k1^2 / (1 + k1^2) and f = k2^2 / (k2^2 + q / 4) for images in their range, q being the beta
+    of the window; below, where only other images are, they have the same line.
+
+    Args:
+        x, y, data_range, window, k1, k2: as :func:`ssimgen.ssim`; a range per image too.
+        alpha, beta, gamma: exponents of luminance, contrast and structure, >= 0; 0 leaves one out.
+
+    Returns:
+        The maps, in [-1, 1]; 1 for equal images, never above. With all exponents 1, :func:`ssimgen.ssim_map`.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssimgen.ssim`, and for exponents that are no numbers >= 0.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import components, ssim_map
+        >>> x, y = torch.rand(2, 1, 1, 16, 16)
+        >>> torch.allclose(components.ssim_map(x, y, data_range=1.0), ssim_map(x, y, data_range=1.0), atol=1e-6)
+        True
+    """
+    product, dtype = _wide_product(x, y, data_range, (alpha, beta, gamma), window, k1, k2)
+    return product.to(dtype)
+
+
+def ssim(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    data_range: DataRange,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+    window: Window = DEFAULT_WINDOW,
+    k1: float = 0.01,
+    k2: float = 0.03,
+) -> Float[Tensor, " B"]:
+    """SSIM with exponents: the mean of :func:`ssim_map` over positions and channels (Wang et al. 2004, Eqs. 12 and 17).
+
+    Slower than :func:`ssimgen.ssim`, which has the exponents 1. Arguments and errors are those of :func:`ssim_map`.
+
+    Returns:
+        One value a pair, in [-1, 1].
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import components
+        >>> x = torch.rand(1, 1, 16, 16) / 2
+        >>> components.ssim(x, x + 0.3, data_range=1.0, alpha=0.0).item() > 0.999  # without luminance
+        True
+    """
+    product, dtype = _wide_product(x, y, data_range, (alpha, beta, gamma), window, k1, k2)
+    return product.mean((1, 2, 3)).to(dtype)
+
+
+def _wide_maps(
+    x: Tensor, y: Tensor, data_range: DataRange, window: Window, k1: float, k2: float
+) -> tuple[Maps, torch.dtype]:
+    """The maps in float64, and the dtype that the caller is to have."""
+    x, y = arguments.image_pairs(x, y)
+    unit_x, unit_y, unit = with_one_range(x, y, data_range)
+    patch = patch_distance(x, unit, window, k1, k2, "product")
+    notice_range(data_range, x, y)
+    return _similarities(unit_x, unit_y, patch), x.dtype
+
+
+def _wide_product(
+    x: Tensor,
+    y: Tensor,
+    data_range: DataRange,
+    exponents: tuple[float, float, float],
+    window: Window,
+    k1: float,
+    k2: float,
+) -> tuple[Tensor, torch.dtype]:
+    """As :func:`_wide_maps`, of the product of powers."""
+    for name, exponent in zip(("alpha", "beta", "gamma"), exponents, strict=True):
+        number = arguments.as_number(exponent)
+        if number is None or number < 0:
+            raise ValueError(f"{name} must be a number >= 0, got {exponent!r}: 1 is SSIM, 0 leaves the component out")
+    wide, dtype = _wide_maps(x, y, data_range, window, k1, k2)
+    k1, k2 = arguments.plain(k1), arguments.plain(k2)
+    least = k1**2 / (1 + k1**2), k2**2 / (k2**2 + window.beta / 4), _STRUCTURE_FLOOR
+    product = torch.ones_like(wide.luminance)
+    for similarity, exponent, end in zip(wide, map(arguments.plain, exponents), least, strict=True):
+        if exponent:
+            product = product * _power(similarity, exponent, end)
+    return product, dtype
+
+
+def _power(similarity: Tensor, exponent: float, least: float) -> Tensor:
+    """similarity^exponent, and below `least` a line to -1 at -1."""
+    if exponent == 1:
+        return similarity
+    low = similarity < least
+    end = least**exponent
+    line = end - (least - similarity) * (1 + end) / (1 + least)
+    return torch.where(low, line, torch.where(low, 1, similarity) ** exponent)
+
+
+def _similarities(x: Tensor, y: Tensor, patch: PatchDistance) -> Maps:
+    """Luminance, contrast and structure in float64, from what they lack of 1, which is never negative."""
+    x, y = (engine.widened(z) - patch.lo for z in (x, y))
+    mean_x, mean_y, var_x, var_y, cov = _statistics(x, y, patch.window)
+    deviations_ = root(var_x * var_y)  # sigma_x sigma_y
+    luminance = 1 - (mean_x - mean_y) ** 2 / (mean_x**2 + mean_y**2 + patch.c1)
+    contrast = 1 - _not_below_0(var_x + var_y - 2 * deviations_) / (var_x + var_y + patch.c2)
+    structure = 1 - _not_below_0(deviations_ - cov) / (deviations_ + patch.c2 / 2)
+    return Maps(luminance, contrast, structure)
+
+
+def _not_below_0(z: Tensor) -> Tensor:
+    """z without what rounding took too much; unlike a clamp, this leaves the derivatives alone."""
+    return z + F.relu(-z.detach())
+
+
+def _statistics(
+    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], window: Window
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """mu_x, mu_y, var_x, var_y and cov of every patch: of parts of rows, then of what these have in columns.
+
+    The variance of a patch is the mean of the variances of its rows and the variance of their means, each about its own
+    mean, so that nothing cancels.
+    """
+    taps = torch.tensor(window.taps, dtype=x.dtype, device=x.device)
+    within: list[Tensor] = []
+    for axis in (-1, -2):
+        parts_x, parts_y = (z.unfold(axis, window.size, window.stride) for z in (x, y))
+        middle_x, middle_y = (z[..., window.size // 2] for z in (parts_x, parts_y))  # large numbers keep digits
+        u, v = parts_x - middle_x[..., None], parts_y - middle_y[..., None]
+        mean_u, mean_v = (_weighted(z, taps) for z in (u, v))
+        u, v = u - mean_u[..., None], v - mean_v[..., None]
+        x, y = middle_x + mean_u, middle_y + mean_v
+        between = [_weighted(z, taps) for z in (u * u, v * v, u * v)]
+        inner = [_weighted(z.unfold(axis, window.size, window.stride), taps) for z in within]
+        within = [a + b for a, b in zip(between, inner, strict=True)] if inner else between
+    var_x, var_y, cov = (window.beta * z for z in within)
+    return x, y, var_x, var_y, cov
+
+
+def _weighted(parts: Float[Tensor, "... k"], taps: Float[Tensor, " k"]) -> Float[Tensor, " ..."]:
+    return (parts * taps).sum(-1)  # no matrix product, which autocast would change
 
 
 @final
