@@ -6,8 +6,11 @@ docstrings, to be run with x and y as float64 (MATLAB code) or float32 (TensorFl
 
 import numpy as np
 import pytest
+import scipy.ndimage
+import skimage.color
 import skimage.data
 import skimage.metrics
+import skimage.transform
 import torch
 from torch import Tensor
 
@@ -217,11 +220,157 @@ def test_tensorflow_ms_ssim_is_msssim_m(height: int, width: int) -> None:
     )
 
 
+# --- FFmpeg -----------------------------------------------------------------------------------------------------
+
+
+def frames(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The images of figures in bytes."""
+    x, y = figure_images(height, width)
+    return x.round(), y.round()
+
+
+FFMPEG = 2e-6  # six digits are printed; c1 and c2 are rounded there
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(512, 512, 0.375915), (181, 203, 0.224671), (64, 48, 0.132650), (66, 70, 0.131462)],
+)
+def test_ffmpeg(height: int, width: int, expected: float) -> None:
+    """FFmpeg n9.0.2 (the static build of imageio-ffmpeg 0.8.1), x and y as bytes, written by numpy's `tofile`:
+
+    ffmpeg -f rawvideo -pix_fmt gray -s WxH -i x.raw -f rawvideo -pix_fmt gray -s WxH -i y.raw -lavfi ssim -f null -
+    """
+    x, y = map(batch, frames(height, width))
+    assert presets.ffmpeg(x, y, data_range=255).item() == pytest.approx(expected, abs=FFMPEG)
+    assert presets.ffmpeg(x / 255, y / 255, data_range=1).item() == pytest.approx(expected, abs=FFMPEG)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(512, 512, 0.376089), (181, 203, 0.225025), (64, 48, 0.133463), (66, 70, 0.132102)],
+)
+def test_ffmpeg_of_ten_bits(height: int, width: int, expected: float) -> None:
+    """As above, with -pix_fmt gray10le and 4 z + z mod 4 of each byte z."""
+    x, y = (batch(4 * z + z % 4) for z in frames(height, width))
+    assert presets.ffmpeg(x, y, data_range=1023).item() == pytest.approx(expected, abs=FFMPEG)
+
+
+def test_ffmpeg_of_planes() -> None:
+    """As above: All of -pix_fmt gbrp, and of yuv420p with its three planes."""
+    x, y = frames(180, 200)
+    planes = batch(x, x[::-1], 255 - x), batch(y, y[::-1], 255 - x[:, ::-1])
+    assert presets.ffmpeg(*planes, data_range=255).item() == pytest.approx(0.362865, abs=FFMPEG)
+    parts = [
+        presets.ffmpeg(batch(x[part]), batch(y[part]), data_range=255).item()
+        for part in (np.s_[:], np.s_[::2, ::2], np.s_[1::2, 1::2])
+    ]
+    assert parts == pytest.approx([0.223784, 0.274403, 0.284586], abs=FFMPEG)
+    assert (4 * parts[0] + parts[1] + parts[2]) / 6 == pytest.approx(0.242354, abs=FFMPEG)
+
+
+# --- MATLAB's toolbox -------------------------------------------------------------------------------------------
+
+
+def toolbox(x: np.ndarray, y: np.ndarray, length: float) -> float:
+    """`ssim` of the Image Processing Toolbox as its help describes it: there is no MATLAB here to print figures."""
+
+    def mean(z: np.ndarray) -> np.ndarray:
+        return scipy.ndimage.gaussian_filter(z, 1.5, radius=5, mode="nearest")
+
+    c1, c2 = (0.01 * length) ** 2, (0.03 * length) ** 2
+    mu_x, mu_y = mean(x), mean(y)
+    var_x, var_y, cov = mean(x * x) - mu_x**2, mean(y * y) - mu_y**2, mean(x * y) - mu_x * mu_y
+    similarity = (2 * mu_x * mu_y + c1) * (2 * cov + c2) / ((mu_x**2 + mu_y**2 + c1) * (var_x + var_y + c2))
+    return float(similarity.mean())
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (181, 203), (7, 9)])
+def test_matlab_toolbox(height: int, width: int) -> None:
+    x, y = figure_images(height, width)
+    value = presets.matlab_toolbox(batch(x), batch(y), data_range=255).item()
+    assert value == pytest.approx(toolbox(x, y, 255), abs=1e-11)
+    colours = presets.matlab_toolbox(batch(x, y), batch(y, y), data_range=255).item()
+    assert colours == pytest.approx((value + 1) / 2, abs=1e-12)
+
+
+# --- super-resolution -------------------------------------------------------------------------------------------
+
+
+def test_luma_is_that_of_colour_bars() -> None:
+    """The codes of BT.601 for full colours in 8 bits; and `skimage.color.rgb2ycbcr`, whose weights are MATLAB's."""
+    bars = {"black": 16, "white": 235, "red": 81, "green": 145, "blue": 41, "yellow": 210, "cyan": 170, "magenta": 106}
+    rgb = {"black": 0, "red": 4, "green": 2, "blue": 1, "yellow": 6, "magenta": 5, "cyan": 3, "white": 7}
+    for name, code in bars.items():
+        bits = [255.0 * (rgb[name] >> shift & 1) for shift in (2, 1, 0)]
+        colour = torch.tensor(bits, dtype=torch.float64).view(1, 3, 1, 1)
+        assert presets.luma(colour, data_range=255).round().item() == code, name
+    photograph = skimage.data.astronaut()[:40, :50]
+    expected = skimage.color.rgb2ycbcr(photograph)[..., 0]
+    pixels = batch(*photograph.transpose(2, 0, 1).astype(float))
+    for lo, hi in ((0, 255), (0, 1), (-1, 1)):
+        found = presets.luma(lo + pixels / 255 * (hi - lo), data_range=(lo, hi))
+        np.testing.assert_allclose((found[0, 0] - lo) / (hi - lo) * 255, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("border", [0, 2, 4])
+def test_super_resolution_is_ssim_of_the_cropped_luma(border: int) -> None:
+    """Of scikit-image's luma, rounded to bytes and cropped, by its SSIM with the window of Wang et al."""
+    photograph = skimage.data.astronaut()[100:180, 150:240]
+    enlarged = skimage.transform.resize(photograph[::4, ::4], photograph.shape, order=3, preserve_range=True)
+    images = photograph, enlarged.round().clip(0, 255).astype(np.uint8)
+    inside = np.s_[border : 80 - border, border : 90 - border]
+    for rounded in (True, False):
+        lumas = [skimage.color.rgb2ycbcr(z)[..., 0][inside] for z in images]
+        lumas = [np.floor(z + 0.5 + 1e-9) for z in lumas] if rounded else lumas  # some are halves, up to rounding
+        options = {"data_range": 255, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        expected = skimage.metrics.structural_similarity(*lumas, **options)
+        tensors = [batch(*z.transpose(2, 0, 1).astype(float)) for z in images]
+        for length in (255, 1):
+            scaled = [z * length / 255 for z in tensors]
+            value = presets.super_resolution(*scaled, data_range=length, border=border, rounded=rounded).item()
+            assert value == pytest.approx(expected, abs=1e-10)
+    grey = [batch(np.floor(0.5 + 1e-9 + skimage.color.rgb2ycbcr(z)[..., 0])) for z in images]
+    of_grey = presets.super_resolution(*grey, data_range=255, border=border).item()
+    assert of_grey == pytest.approx(presets.super_resolution(*tensors, data_range=255, border=border).item(), abs=1e-12)
+
+
+def test_bytes_in_single_precision_are_rounded_alike() -> None:
+    """In [0, 1] too, where float32 holds no 255ths."""
+    x, y = (batch(*(z.round(), z[::-1].round(), z.round() // 2)) for z in figure_images(60, 70))
+    exact = presets.super_resolution(x, y, data_range=255, border=3).item()
+    for length in (255, 1):
+        single = presets.super_resolution(
+            (x * length / 255).float(), (y * length / 255).float(), data_range=length, border=3
+        )
+        assert single.item() == pytest.approx(exact, abs=1e-6)
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+def test_what_luma_and_crop_refuse() -> None:
+    x = torch.zeros(1, 1, 16, 16)
+    with pytest.raises(ValueError, match=r"^luma is of three channels, .* got shape \(1, 1, 16, 16\)$"):
+        presets.luma(x, data_range=1)
+    for width, text in (
+        (8, "a border of 8 px leaves nothing of images of 16 x 16 px: crop less"),
+        (-1, "width must be a whole number of pixels"),
+        (1.5, "width must be a whole number of pixels"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            presets.crop_border(x, width)
+    assert torch.equal(presets.crop_border(x, 0), x)
+    with pytest.raises(ValueError, match="one function of two images"):
+        presets.super_resolution(x, x, data_range=torch.ones(1), border=0)
+
+
 def test_each_pair_has_its_own_value() -> None:
     x, y = (torch.cat([z, z.flip(-1) ** 2 / 255]) for z in map(batch, figure_images(46, 47)))
     for preset in (
         presets.wang_2004,
         presets.scikit_image,
+        presets.ffmpeg,
+        presets.matlab_toolbox,
+        lambda x, y, data_range: presets.super_resolution(x, y, data_range=data_range, border=2),
         lambda x, y, data_range: presets.tensorflow_ms_ssim(x, y, data_range=data_range, weights=(0.3, 0.7)),
     ):
         values = preset(x, y, data_range=255)

@@ -21,12 +21,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
+from ssimgen import engine
 from ssimgen._numbers import positive_integer
 from ssimgen._range_check import notice_range
-from ssimgen._request import DEFAULT_WINDOW, DataRange, patch_distance, window_fits, with_one_range
+from ssimgen._request import DEFAULT_WINDOW, DataRange, lo_and_length, patch_distance, window_fits, with_one_range
 from ssimgen._scales import WANG_SCALE_WEIGHTS, fitting_scales, scale_complements, scale_weights
 from ssimgen.similarity import ssim
 from ssimgen.windows import Window
+
+_TIE = 1e-9  # by which a half may be too small in float64
+_FFMPEG_WINDOW = Window.uniform(8, stride=4, unbiased=True)
 
 
 def wang_2004(
@@ -182,6 +186,170 @@ def tensorflow_ms_ssim(
     negative = terms <= 0  # not a clamp: the derivative of a power at 0, infinite, times 0 would be NaN
     powers = torch.where(negative, 0, torch.where(negative, 1, terms) ** exponents)
     return powers.prod(-1).mean(1).to(x.dtype)
+
+
+def ffmpeg(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], *, data_range: DataRange) -> Float[Tensor, " B"]:
+    """SSIM by the filter `ssim` of FFmpeg, of one frame a pair: for figures, within 1e-6 of what it prints.
+
+    Uniform windows of 8 px every 4 px with sample covariances, and k1 = 0.01 / 8: its code sums 64 pixels and takes
+    64 c1 where 64^2 c1 would be right, so that differences in dark patches count for more. It rounds c1 and c2, which
+    are exact here.
+
+    Args:
+        x, y: planes of equal size as channels; of RGB, the result is its "All". Where chroma has fewer pixels, call it
+            for each plane: All of yuv420p is (4 Y + U + V) / 6.
+        data_range: 255 for 8 bits, 1023 for 10.
+
+    Returns:
+        One value a pair.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssimgen.ssim`, for images smaller than 8 px too.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import presets
+        >>> x = torch.rand(2, 3, 16, 16)
+        >>> presets.ffmpeg(x, x, data_range=1.0)
+        tensor([1., 1.])
+    """
+    x, y = arguments.image_pairs(x, y)
+    window_fits(_FFMPEG_WINDOW, x, "use ssimgen.ssim with")
+    return ssim(x, y, data_range=data_range, window=_FFMPEG_WINDOW, k1=0.01 / 8)
+
+
+def matlab_toolbox(
+    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], *, data_range: DataRange
+) -> Float[Tensor, " B"]:
+    """SSIM by `ssim` of MATLAB's Image Processing Toolbox with its defaults, of grey images; of colours, the mean.
+
+    The window is Wang's, but it stands at every pixel: images go on beyond their border as their edge pixels do, and
+    the mean is over all pixels. MATLAB itself takes three channels for a volume, unless told otherwise ("SSC").
+
+    Args:
+        x, y: as :func:`ssimgen.ssim`, of any size.
+        data_range: as :func:`ssimgen.ssim`; MATLAB's default is 1 for floating-point images, 255 for bytes.
+
+    Returns:
+        One value a pair.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssimgen.ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import presets
+        >>> x = torch.rand(2, 1, 8, 8)
+        >>> presets.matlab_toolbox(x, x, data_range=1.0)
+        tensor([1., 1.])
+    """
+    x, y = arguments.image_pairs(x, y)
+    beyond = DEFAULT_WINDOW.size // 2
+    x, y = (F.pad(z, (beyond, beyond, beyond, beyond), mode="replicate") for z in (x, y))
+    return ssim(x, y, data_range=data_range)
+
+
+def super_resolution(
+    x: Float[Tensor, "B C H W"],
+    y: Float[Tensor, "B C H W"],
+    *,
+    data_range: DataRange,
+    border: int,
+    rounded: bool = True,
+) -> Float[Tensor, " B"]:
+    """SSIM as papers on super-resolution report it: of the luma Y, with a border cropped, by Wang's ssim_index.m.
+
+    Their MATLAB scripts take Y from `rgb2ycbcr` of bytes (:func:`luma`), crop as many pixels as the images are enlarged
+    times (:func:`crop_border`), and compare.
+
+    Args:
+        x, y: RGB images, or grey ones, which are taken for Y.
+        data_range: 255 for bytes; one range for all images.
+        border: pixels that are cropped on each side: usually the factor of enlargement.
+        rounded: images are rounded to bytes, and then Y is, as by `rgb2ycbcr`; there is no gradient then. False is what
+            Python code on floating-point images does.
+
+    Returns:
+        One value a pair.
+
+    Raises:
+        TypeError, ValueError: as :func:`luma`, :func:`crop_border` and :func:`ssimgen.ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import presets
+        >>> x = torch.randint(0, 256, (2, 3, 24, 24)).float()
+        >>> presets.super_resolution(x, x, data_range=255, border=4)
+        tensor([1., 1.])
+    """
+    x, y = arguments.image_pairs(x, y)
+    lo, length = lo_and_length(data_range)
+    dtype, ends = x.dtype, (lo, lo + length)
+    if rounded:
+        x, y = (((engine.widened(z) - lo) * (255 / length)).round() for z in (x, y))
+        ends = (0.0, 255.0)
+    if x.shape[1] != 1:
+        x, y = (luma(z, data_range=ends) for z in (x, y))
+    if rounded:
+        x, y = ((z + 0.5 + _TIE).floor() for z in (x, y))  # halves up, as in MATLAB
+    value: Tensor = ssim(crop_border(x, border), crop_border(y, border), data_range=ends)
+    return value.to(dtype)
+
+
+def luma(x: Float[Tensor, "B 3 H W"], *, data_range: DataRange) -> Float[Tensor, "B 1 H W"]:
+    """Y of BT.601 in the studio range, as MATLAB's `rgb2ycbcr` and `skimage.color.rgb2ycbcr` have it:
+
+        Y = 16 + 65.481 R + 128.553 G + 24.966 B        for R, G, B in [0, 1]
+
+    in units of which 255 are the data_range: with data_range=255, black is 16 and white 235. Not rounded.
+
+    Args:
+        x: RGB images, floating point.
+        data_range: l, for values in [0, l], or (lo, hi); one range for all images.
+
+    Returns:
+        Y, (B, 1, H, W), from lo + 16 l / 255 to lo + 235 l / 255, in the dtype of x, float32 at least.
+
+    Raises:
+        TypeError, ValueError: no floating-point images of three channels, or a data_range as :func:`ssimgen.ssim`.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import presets
+        >>> red = torch.tensor([255.0, 0.0, 0.0]).view(1, 3, 1, 1)
+        >>> round(presets.luma(red, data_range=255).item(), 3)
+        81.481
+    """
+    x = arguments.image_batch("x", x)
+    if x.shape[1] != 3:
+        raise ValueError(f"luma is of three channels, red, green and blue, got shape {tuple(x.shape)}")
+    lo, length = lo_and_length(data_range)
+    red, green, blue = (x - lo).split(1, 1)
+    y: Tensor = lo + 16 * length / 255 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
+    return y
+
+
+def crop_border(x: Float[Tensor, "B C H W"], width: int) -> Float[Tensor, "B C h w"]:
+    """The images without `width` pixels on each side: a view.
+
+    Args:
+        x: images.
+        width: pixels, >= 0.
+
+    Raises:
+        ValueError: a width that is no whole number >= 0, or that leaves nothing of the images.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen import presets
+        >>> presets.crop_border(torch.rand(2, 3, 24, 32), 4).shape
+        torch.Size([2, 3, 16, 24])
+    """
+    number = 0 if arguments.plain(width) == 0 else positive_integer("width", width, "pixels")
+    height, across = x.shape[-2:]
+    if 2 * number >= min(height, across):
+        raise ValueError(f"a border of {number} px leaves nothing of images of {height} x {across} px: crop less")
+    return x[..., number : height - number, number : across - number]
 
 
 def _halved_with_the_edge(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
