@@ -304,7 +304,7 @@ def test_tiff_without_a_range_of_its_own(dtype: type[np.generic], compression: s
     content = tiff(stored, byteorder=order, compression=compression)
     expected = (stored.astype(float) + 1024) / 4095
     np.testing.assert_allclose(in_range(content, (-1024, 3071))[..., 0], expected, rtol=0, atol=2e-7)
-    with pytest.raises(ValueError, match=r"without a fixed range: say which \(--data-range of ssimgen compare"):
+    with pytest.raises(ValueError, match=r"without a fixed range: give it as data_range, or save it"):
         pictures.decode(content, "it")
 
 

@@ -26,7 +26,7 @@ _DEEP_COLOUR = re.compile(r"(?:RGB|RGBA|RGBX|LA);16[BLN]")  # Pillow's readers o
 _OTHER_BYTE = str.maketrans("BLN", "LBB" if sys.byteorder == "little" else "LBL")
 _TIFF_BITS, _TIFF_COLOURS, _TIFF_PLANES, _TIFF_KIND = 258, 262, 284, 339  # tags
 _REMEDY = "save it as grey or RGB of 8 bits, or of 16 bits without sign"
-_RANGE = "say which (--data-range of ssimgen compare, data_range of ssimgen.pictures.read), or "
+_RANGE = "give it as data_range, or "
 _WITHOUT_RANGE = {(2, "I"), (3, "F")}  # kinds of TIFF, and the modes in which they are had in full: with sign, real
 
 

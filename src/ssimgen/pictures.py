@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["beside", "grid", "read", "write", "write_array"]
 
-Range = float | tuple[float, float]
-"""l, for values in [0, l], or (lo, hi)."""
+Range = float | tuple[float, ...]
+"""l or (l,), for values in [0, l], or (lo, hi)."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pnm")
 
@@ -36,11 +36,13 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is in
 
 
 class Picture(NamedTuple):
-    """An image in [0, 1]; whether the file has it transparent anywhere, and its bits a channel."""
+    """An image in [0, 1], and what its file has: whether it is transparent anywhere, its bits a channel, and whether
+    values lie beyond the data range, and so beyond [0, 1]."""
 
     image: Float[Tensor, "C H W"]
     transparent: bool
     bits: int
+    beyond: bool
 
 
 def read(path: Path, background: str = "white", data_range: Range | None = None) -> Float[Tensor, "C H W"]:
@@ -78,11 +80,11 @@ def read(path: Path, background: str = "white", data_range: Range | None = None)
 def decode(content: bytes | Path, name: str, background: str = "white", data_range: Range | None = None) -> Picture:
     """A picture from a file, or from the content of one, as :func:`read`; `name` is what errors call it."""
     below = colour(background)
-    ends = None if data_range is None else _ends(data_range)
+    between = None if data_range is None else ends(data_range)
     with _opened(content) as file:
         try:
             with _quiet():
-                stored = stored_pixels(file, without_range=ends is not None)
+                stored = stored_pixels(file, without_range=between is not None)
         except UnsuitableError as error:
             raise ValueError(f"{name} {error}") from error
         except Image.DecompressionBombError as error:
@@ -93,12 +95,17 @@ def decode(content: bytes | Path, name: str, background: str = "white", data_ran
             raise ValueError(f"{name} takes more memory than there is: scale it down") from error
         except Exception as error:  # of damaged files, readers of pictures raise whatever they run into
             raise ValueError(f"{name} is damaged or incomplete: {error or type(error).__name__}") from error
-    return _over(stored if ends is None else _rescaled(stored, *ends, name), below)
+    return _over(stored if between is None else _rescaled(stored, *between, name), below)
 
 
-def _ends(data_range: Range) -> tuple[float, float]:
-    """(lo, hi) as numbers."""
-    pair = data_range if isinstance(data_range, tuple) else (0.0, data_range)
+def ends(data_range: Range) -> tuple[float, float]:
+    """(lo, hi) as numbers.
+
+    Raises:
+        ValueError: no numbers, or not in this order.
+    """
+    numbers = data_range if isinstance(data_range, (tuple, list)) else (data_range,)
+    pair = (0.0, *numbers) if len(numbers) == 1 else numbers
     lo, hi = (as_number(end) for end in pair) if len(pair) == 2 else (None, None)
     if lo is None or hi is None or not hi > lo:
         raise ValueError(
@@ -174,12 +181,13 @@ _quiet = _Quiet()
 def _over(stored: Stored, background: tuple[float, float, float]) -> Picture:
     """What is seen of a picture; coloured if a coloured background shows through."""
     image = torch.from_numpy(stored.pixels).movedim(-1, 0).contiguous()  # (C, H, W)
+    beyond = bool(stored.pixels.min() < 0 or stored.pixels.max() > 1)
     if stored.opacity is None or stored.opacity.min() == 1:
-        return Picture(image, False, stored.bits)
+        return Picture(image, False, stored.bits, beyond)
     coloured = len(image) == 3 or len(set(background)) > 1
     below = torch.tensor(background if coloured else background[:1])[:, None, None]
     opacity = torch.from_numpy(stored.opacity)  # (H, W)
-    return Picture(opacity * image + (1 - opacity) * below, True, stored.bits)
+    return Picture(opacity * image + (1 - opacity) * below, True, stored.bits, beyond)
 
 
 def write(path: Path, image: Float[Tensor, "C H W"]) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from ssimgen import Window
     from ssimgen.data import Source
-    from ssimgen.pictures import Range
 
 
 @command
@@ -36,7 +35,7 @@ def compare(
     background: str = "white",
     map: Path | None = None,
     json: bool = False,
-    data_range: tuple[float, ...] = (),
+    data_range: tuple[float, ...] | None = None,
     size: int = 11,
     sigma: float = 1.5,
     k1: float = 0.01,
@@ -63,7 +62,7 @@ def compare(
     from ssimgen import DataRangeWarning
     from ssimgen.data import Source
 
-    x, y = read_pair(a, b, Source(grey=grey, background=background), note, file_range(data_range))
+    x, y = read_pair(a, b, Source("", grey=grey, background=background, data_range=data_range), note)
     if map is not None:
         check_output(map, (".png",))
     window = gaussian_window("--size", size, sigma, x)
@@ -75,24 +74,13 @@ def compare(
     table(values, (str(a), str(b)), as_json=json)
 
 
-def file_range(numbers: tuple[float, ...]) -> Range | None:
-    """What --data-range says: nothing, one number, or two."""
-    if len(numbers) > 2:
-        raise ValueError(f"--data-range takes one number or two, got {len(numbers)}")
-    return None if not numbers else numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-
-
 def read_pair(
-    a: Path,
-    b: Path,
-    source: Source,
-    report: Callable[[str], None] = print,
-    data_range: Range | None = None,
+    a: Path, b: Path, source: Source, report: Callable[[str], None] = print
 ) -> tuple[Float[Tensor, "1 C H W"], Float[Tensor, "1 C H W"]]:
     """Two pictures of equal size and kind, in [0, 1], read as those of the source; as `ssimgen.data.read_picture`."""
     from ssimgen.data import read_picture
 
-    x, y = (read_picture(path, source, report, data_range) for path in (a, b))
+    x, y = (read_picture(path, source, report) for path in (a, b))
     for path, z in ((a, x), (b, y)):
         low, high = (end.item() for end in z.aminmax())
         if low < 0 or high > 1:

@@ -33,6 +33,7 @@ def neighbours(
     size: int | None = None,
     grey: bool = False,
     background: str = "white",
+    data_range: tuple[float, ...] | None = None,
     window: int = 11,
     sigma: float = 1.5,
     k1: float = 0.01,
@@ -51,6 +52,8 @@ def neighbours(
         size: scale and crop all images to this side in pixels.
         grey: turn colours into grey first.
         background: colour on which transparent pictures are laid: a name such as black, or as #a0c0ff.
+        data_range: values of the files from 0 to this number, as 4095 for 12 bits in 16, or between two numbers; with
+            it, grey TIFF of floating-point or signed values is read too, and arrays of any numbers.
         window: side of the Gaussian window in pixels.
         sigma: its standard deviation in pixels.
         k1: stability constant of luminance.
@@ -62,7 +65,7 @@ def neighbours(
 
     if picture is not None:
         check_output(picture, (".png",))
-    source = Source(images, size, grey, background)
+    source = Source(images, size, grey, background, data_range)
     image, gallery = read_picture(query, source, note), open_gallery(source, note)
     patches = gaussian_window("--window", window, sigma, image)
     metric = StructuralDistance(1.0, form, window=patches, k1=k1, k2=k2)

@@ -45,6 +45,7 @@ def test_samples(
     size: int | None = None,
     grey: bool = False,
     background: str = "white",
+    data_range: tuple[float, ...] | None = None,
     window: int = 11,
     sigma: float = 1.5,
     stride: int = 1,
@@ -70,6 +71,8 @@ def test_samples(
         size: scale and crop all images to this side in pixels.
         grey: turn colours into grey first.
         background: colour on which transparent pictures are laid: a name such as black, or as #a0c0ff.
+        data_range: values of the files from 0 to this number, as 4095 for 12 bits in 16, or between two numbers; with
+            it, grey TIFF of floating-point or signed values is read too, and arrays of any numbers.
         window: side of the Gaussian window in pixels.
         sigma: its standard deviation in pixels.
         stride: distance in pixels between windows; larger is faster.
@@ -81,7 +84,7 @@ def test_samples(
 
     if picture is not None:
         check_output(picture, (".png",))
-    first, second = (open_gallery(Source(z, size, grey, background), note) for z in (a, b))
+    first, second = (open_gallery(Source(z, size, grey, background, data_range), note) for z in (a, b))
     x, y = random_subsets(first, second, images, seed)
     patches = gaussian_window("--window", window, sigma, x.images, stride)
     with progress_bar() as progress:

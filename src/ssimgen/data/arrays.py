@@ -22,12 +22,13 @@ _LONG_HEADER = np.lib.format.read_array_header_2_0  # also of version 3, of whic
 _NAMES = (("images", "labels"), ("x", "y"), ("x_train", "y_train"))
 
 
-def read(path: Path) -> list[Images]:
+def read(path: Path, data_range: tuple[float, float] | None = None) -> list[Images]:
     """The images of an .npz or .npy file.
 
     An .npz names them `images` and `labels`, or `x` and `y`; `x_train`, `y_train`, `x_test`, `y_test` are two sets. If
     it has one array alone, its name does not matter. Images have shape (N, H, W), (N, H, W, C) or (N, C, H, W) with
-    C = 1 or 3 (if both could be, the latter); bytes, or floating-point numbers in [0, 1].
+    C = 1 or 3 (if both could be, the latter); bytes, or floating-point numbers in [0, 1]. With `data_range` they are
+    numbers of any kind between its ends, which become 0 and 1.
 
     Raises:
         ValueError: damaged, not such arrays, or too large for memory.
@@ -47,12 +48,12 @@ def read(path: Path) -> list[Images]:
         raise ValueError(f"{path} is damaged, or holds Python objects, which are not loaded: {problem}") from error
     for images, labels in _NAMES:
         if images in held:
-            sets = [_images(held[images], held.get(labels), f"{path}, {images}")]
+            sets = [_images(held[images], held.get(labels), f"{path}, {images}", data_range)]
             if "x_test" in held:
-                sets.append(_images(held["x_test"], held.get("y_test"), f"{path}, x_test"))
+                sets.append(_images(held["x_test"], held.get("y_test"), f"{path}, x_test", data_range))
             return sets
     if len(held) == 1:
-        return [_images(array, None, f"{path}, {name}") for name, array in held.items()]
+        return [_images(array, None, f"{path}, {name}", data_range) for name, array in held.items()]
     names = ", ".join(held) or "none"
     raise ValueError(
         f"{path} holds the arrays {names}, but none called images, x or x_train: "
@@ -86,8 +87,13 @@ def _declared(file: Any) -> int:
     return math.prod(shape) * kind.itemsize
 
 
-def _images(array: NDArray[np.generic], labels: NDArray[np.generic] | None, name: str) -> Images:
-    pixels = _channels_first(array, name)
+def _images(
+    array: NDArray[np.generic],
+    labels: NDArray[np.generic] | None,
+    name: str,
+    data_range: tuple[float, float] | None,
+) -> Images:
+    pixels = _channels_first(array, name, data_range)
     if labels is None:
         return Images(pixels, None, name)
     if labels.shape != array.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
@@ -99,7 +105,7 @@ def _images(array: NDArray[np.generic], labels: NDArray[np.generic] | None, name
     return Images(pixels, torch.from_numpy(labels.astype(np.int64)), name)
 
 
-def _channels_first(array: NDArray[np.generic], name: str) -> Tensor:
+def _channels_first(array: NDArray[np.generic], name: str, data_range: tuple[float, float] | None) -> Tensor:
     """(N, C, H, W), as bytes or float32 in [0, 1]."""
     if array.ndim == 3:
         array = array[:, None]
@@ -107,13 +113,20 @@ def _channels_first(array: NDArray[np.generic], name: str) -> Tensor:
         array = np.moveaxis(array, 3, 1)
     if array.ndim != 4 or array.shape[1] not in (1, 3) or 0 in array.shape:
         raise ValueError(f"{name} must be images (N, H, W), (N, H, W, C) or (N, C, H, W), got shape {array.shape}")
-    if array.dtype == np.uint8:
+    if array.dtype == np.uint8 and data_range is None:
         return torch.from_numpy(np.array(array, order="C"))
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{name} must hold bytes or floating-point numbers in [0, 1], got {array.dtype}")
+    if not np.issubdtype(array.dtype, np.floating if data_range is None else np.number) or array.dtype.kind == "c":
+        raise ValueError(
+            f"{name} must hold bytes or floating-point numbers in [0, 1], got {array.dtype}: rescale them, or give "
+            "data_range"
+        )
     if not np.isfinite(array).all():
         first = int(np.flatnonzero(~np.isfinite(array).all((1, 2, 3)))[0])
         raise ValueError(f"{name} holds NaN or infinite values, first in image {first}: remove those images")
-    if array.min() < 0 or array.max() > 1:
-        raise ValueError(f"{name} must be in [0, 1], got [{array.min():g}, {array.max():g}]: rescale, or save as bytes")
+    lo, hi = (0.0, 1.0) if data_range is None else data_range
+    if array.min() < lo or array.max() > hi:
+        remedy = "rescale, or save as bytes" if data_range is None else "give a wider data_range"
+        raise ValueError(f"{name} must be in [{lo:g}, {hi:g}], got [{array.min():g}, {array.max():g}]: {remedy}")
+    if data_range is not None:
+        array = (array.astype(np.float64) - lo) / (hi - lo)
     return torch.from_numpy(np.array(array, np.float32, order="C"))

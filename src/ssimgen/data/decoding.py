@@ -52,9 +52,15 @@ Decode = Callable[[Iterable[Encoded]], Iterator[Decoded]]
 
 @contextmanager
 def decoder(
-    fit: Callable[[Tensor], Tensor], expected: int | None = None, *, background: str = "white"
+    fit: Callable[[Tensor], Tensor],
+    expected: int | None = None,
+    *,
+    background: str = "white",
+    data_range: tuple[float, float] | None = None,
 ) -> Iterator[Decode]:
     """A function that decodes pictures, each over `background` and made to `fit`, and gives them back in their order.
+
+    Values of files are 0 and 1 at the ends of `data_range`, and cut off beyond.
 
     They are decoded by one process a core. A few (`expected`, where it is known), and all where no process can be
     forked (inside of a daemonic process, on systems other than Linux), by threads of this process instead. `fit` is
@@ -67,7 +73,9 @@ def decoder(
     few = expected is not None and expected <= _CHUNK
     pool = ThreadPoolExecutor(processes) if few or not _can_fork() else _forked(processes)
     try:
-        yield lambda encoded: _in_order(pool, encoded, partial(_decode_all, fit, background), _AHEAD * processes)
+        yield lambda encoded: _in_order(
+            pool, encoded, partial(_decode_all, fit, background, data_range), _AHEAD * processes
+        )
     except BrokenProcessPool as error:
         raise OSError(
             "a process that decoded pictures died, perhaps for want of memory or from a damaged picture"
@@ -117,22 +125,27 @@ def _in_order(
         yield from waiting.popleft().result()
 
 
-def _decode_all(fit: Callable[[Tensor], Tensor], background: str, chunk: list[Encoded]) -> list[Decoded]:
-    return [_decode(picture, fit, background) for picture in chunk]
+def _decode_all(
+    fit: Callable[[Tensor], Tensor], background: str, data_range: tuple[float, float] | None, chunk: list[Encoded]
+) -> list[Decoded]:
+    return [_decode(picture, fit, background, data_range) for picture in chunk]
 
 
-def _decode(encoded: Encoded, fit: Callable[[Tensor], Tensor], background: str) -> Decoded:
+def _decode(
+    encoded: Encoded, fit: Callable[[Tensor], Tensor], background: str, data_range: tuple[float, float] | None
+) -> Decoded:
     name, content, error = encoded
     if content is None:
         return Decoded(name, None, f"{name} {error}")
     try:
-        picture = pictures.decode(content, name, background)
+        picture = pictures.decode(content, name, background, data_range)
     except (ValueError, OSError) as damage:
         return Decoded(name, None, str(damage))
     try:
-        pixels = (fit(picture.image) * 255).round().byte().numpy()
+        pixels = (fit(picture.image.clamp(0, 1)) * 255).round().byte().numpy()
     except ValueError as misfit:
         return Decoded(name, None, f"{name} {misfit}")
     changes = [f"have transparency, laid on {background} (option background)"] if picture.transparent else []
     changes += ["have more than 8 bits a channel, rounded to 8"] if picture.bits > 8 else []
+    changes += ["have values beyond the data range, cut off"] if picture.beyond else []
     return Decoded(name, pixels, changes=tuple(changes))

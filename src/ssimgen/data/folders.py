@@ -16,9 +16,18 @@ from ssimgen.data.images import Images
 
 
 def read(
-    folder: Path, fit: Fit, *, background: str, strict: bool, memory: float | None, report: Callable[[str], None]
+    folder: Path,
+    fit: Fit,
+    *,
+    background: str,
+    data_range: tuple[float, float] | None = None,
+    strict: bool,
+    memory: float | None,
+    report: Callable[[str], None],
 ) -> Images:
     """Every picture below `folder`, each over `background` and made to fit, as bytes; colour if any is coloured.
+
+    Values of files are 0 and 1 at the ends of `data_range`.
 
     If all pictures are in subfolders, these are the classes, numbered in the order of their names. A picture that
     cannot be read is named in an error (`strict`), or left out, which is reported with a count.
@@ -30,7 +39,7 @@ def read(
     paths = picture_files(folder)
     if not paths:
         raise ValueError(nothing_in(folder))
-    with decoder(fit, len(paths), background=background) as decode:
+    with decoder(fit, len(paths), background=background, data_range=data_range) as decode:
         decoded = decode(Encoded(str(path), path) for path in paths)
         shown = tracked(decoded, str(folder), len(paths))
         pixels, on_disk, kept = collect(shown, str(folder), memory=memory, strict=strict, report=report)

@@ -40,6 +40,7 @@ def read(
     fit: Fit,
     *,
     background: str,
+    data_range: tuple[float, float] | None = None,
     held_out: float,
     limit: int | None,
     strict: bool,
@@ -52,6 +53,7 @@ def read(
         name: "hf:ID" or "hf:ID:CONFIGURATION", or a path of Parquet files.
         fit: makes an image fit, (C, H, W) in [0, 1].
         background: colour below transparency.
+        data_range: the values of pictures that are 0 and 1; None: by their bits.
         held_out: fraction that will be held out of a set without a split of its own.
         limit: at most so many images of each split, drawn from the stream at random; None: all.
         strict: refuse a damaged picture, instead of leaving it out and saying so.
@@ -74,7 +76,7 @@ def read(
         limit = round(limit / (1 - held_out)) + 1  # some of them will be held out
     chosen = [training] if other is None else [training, other]
     return [
-        _images(datasets, splits[key], f"{name}, {key}", fit, background, limit, strict, memory, report)
+        _images(datasets, splits[key], f"{name}, {key}", fit, background, data_range, limit, strict, memory, report)
         for key in chosen
     ]
 
@@ -118,6 +120,7 @@ def _images(
     source: str,
     fit: Fit,
     background: str,
+    data_range: tuple[float, float] | None,
     limit: int | None,
     strict: bool,
     memory: float | None,
@@ -140,7 +143,7 @@ def _images(
             labels.append(row[label] if label else None)
             yield _encoded(f"image {number} of {source}", row[image], of_files)
 
-    with decoder(fit, limit, background=background) as decode:
+    with decoder(fit, limit, background=background, data_range=data_range) as decode:
         pixels, on_disk, kept = collect(decode(encoded()), source, memory=memory, strict=strict, report=report)
     classes = [labels[i] for i in kept]
     whole = all(isinstance(value, int) and value >= 0 for value in classes)

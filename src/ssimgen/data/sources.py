@@ -42,6 +42,9 @@ class Source:
             its centre. None: as they are; then all must have one size.
         grey: turn colours into grey.
         background: colour on which transparent pictures are laid: a name such as "black", or as "#a0c0ff".
+        data_range: which values of files are 0 and 1: (4095,) for 12 bits in 16, or (lo, hi). With it, grey TIFF of
+            floating-point and of signed values is read too, and arrays of any numbers. None: 0 and the greatest value
+            that the bits of a picture can hold. Values beyond are cut off, and that is said.
         strict: refuse a folder with a damaged picture, instead of leaving it out and saying so.
         held_out: fraction that is held out, where the source has no split of its own.
         limit: at most so many training and so many held-out images, the same random ones every time; None: all.
@@ -61,6 +64,7 @@ class Source:
     size: int | None = None
     grey: bool = False
     background: str = "white"
+    data_range: tuple[float, ...] | None = None
     strict: bool = False
     held_out: float = 0.2
     limit: int | None = None
@@ -73,10 +77,17 @@ class Source:
         if self.size is not None and not 1 <= self.size <= _LARGEST_SIZE:
             raise ValueError(f"size must be from 1 to {_LARGEST_SIZE} pixels, got {self.size}")
         pictures.colour(self.background)
+        if self.ends is not None and self.data in _NAMED:
+            raise ValueError(f"data_range is of files, and {self.data} has none: leave it out")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be a fraction between 0 and 1, got {self.held_out}")
         if self.memory is not None and not 0 <= self.memory < math.inf:
             raise ValueError(f"memory must be a number of gigabytes, at least 0, got {self.memory}")
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The values of files that are 0 and 1, if they are given."""
+        return None if self.data_range is None else pictures.ends(self.data_range)
 
     @property
     def fit(self) -> Fit:
@@ -154,20 +165,17 @@ def open_gallery(source: Source | str | Path, report: Callable[[str], None] = pr
     source = _source(source, options)
     folder = Path(source.data).expanduser()
     if source.data not in _NAMED and folder.is_dir() and not idx.image_files(folder) and not hub.parquet_files(folder):
-        return gallery.of_folder(folder, _reader(source, report))
+        return gallery.of_folder(folder, _reader(source, report, cut=True))
     return gallery.of_sets(_read(source, report))
 
 
-def read_picture(
-    path: Path, source: Source, report: Callable[[str], None] = print, data_range: pictures.Range | None = None
-) -> Float[Tensor, "C H W"]:
+def read_picture(path: Path, source: Source, report: Callable[[str], None] = print) -> Float[Tensor, "C H W"]:
     """One picture in [0, 1], (C, H, W), made to fit as those of the source are.
 
     Args:
         path: of the picture.
-        source: its size, grey and background say how.
+        source: its size, grey, background and data_range say how; values beyond the data_range are kept here.
         report: told if the picture is transparent anywhere.
-        data_range: which values of the file are 0 and 1, as :func:`ssimgen.pictures.read`.
 
     Raises:
         ValueError, OSError: as :func:`ssimgen.pictures.read`.
@@ -181,21 +189,24 @@ def read_picture(
         >>> read_picture(Path("a.png"), Source(size=16, grey=True)).shape
         torch.Size([1, 16, 16])
     """
-    return _reader(source, report, data_range)(path)
+    return _reader(source, report, cut=False)(path)
 
 
-def _reader(
-    source: Source, report: Callable[[str], None], data_range: pictures.Range | None = None
-) -> Callable[[Path], Tensor]:
-    """A function that reads a picture; of the first transparent one of all, `report` is told."""
-    told = threading.Lock()
+def _reader(source: Source, report: Callable[[str], None], *, cut: bool) -> Callable[[Path], Tensor]:
+    """A function that reads a picture; of the first transparent one of all, and of the first cut one, `report` is told.
+
+    Values beyond the data range are cut off if asked.
+    """
+    told, told_cut = threading.Lock(), threading.Lock()
 
     def read(path: Path) -> Tensor:
-        picture = pictures.decode(path, str(path), source.background, data_range)
+        picture = pictures.decode(path, str(path), source.background, source.ends)
         if picture.transparent and told.acquire(blocking=False):
             report(f"transparent pictures such as {path} are laid on {source.background} (option background)")
+        if cut and picture.beyond and told_cut.acquire(blocking=False):
+            report(f"pictures such as {path} have values beyond the data range, which are cut off")
         try:
-            return source.fit(picture.image)
+            return source.fit(picture.image.clamp(0, 1) if cut else picture.image)
         except ValueError as error:
             raise ValueError(f"{path} {error}") from error
 
@@ -257,6 +268,7 @@ def _read(source: Source, report: Callable[[str], None]) -> list[Images]:
             name,
             source.fit,
             background=source.background,
+            data_range=source.ends,
             held_out=source.held_out,
             limit=source.limit,
             strict=source.strict,
@@ -273,12 +285,18 @@ def _read(source: Source, report: Callable[[str], None]) -> list[Images]:
                 path,
                 source.fit,
                 background=source.background,
+                data_range=source.ends,
                 strict=source.strict,
                 memory=source.memory,
                 report=report,
             )
         ]
-    parts = idx.read(path) if path.is_dir() or idx.looks_like(path) else arrays.read(path)
+    if path.is_dir() or idx.looks_like(path):
+        if source.ends is not None:
+            raise ValueError(f"data_range is of pictures and arrays, and {path} holds bytes of IDX: leave it out")
+        parts = idx.read(path)
+    else:
+        parts = arrays.read(path, source.ends)
     return [_fit(part, source) for part in parts]
 
 
