@@ -13,6 +13,7 @@ from ssimgen.cli import COMMANDS
         ("sample", "missing: RUN; see ssimgen sample --help"),
         ("sample x --numbr 3", "unknown option --numbr: did you mean '--number'?; see ssimgen sample --help"),
         ("sample x --qqq", "unknown option --qqq; see ssimgen sample --help"),
+        ("compare a b --data-range x", "--data-range must be numbers, got 'x'; see ssimgen compare --help"),
         ("sample x -n abc", "--number must be a whole number, got 'abc'; see ssimgen sample --help"),
         ("sample x --number", "--number needs a value; see ssimgen sample --help"),
         ("interpolate x y", "one word too many: 'y'; see ssimgen interpolate --help"),

@@ -13,7 +13,13 @@ import tyro
 
 from ssimgen._options import suggestion
 
-_KINDS = {"INT": "a whole number", "FLOAT": "a number", "{None}|INT": "a whole number", "{None}|FLOAT": "a number"}
+_KINDS = {
+    "INT": "a whole number",
+    "FLOAT": "a number",
+    "{None}|INT": "a whole number",
+    "{None}|FLOAT": "a number",
+    "{None}|{[FLOAT [FLOAT ...]]}": "numbers",
+}
 
 
 def parse(target: Callable[..., Any], words: Sequence[str], prog: str, **options: Any) -> Any:

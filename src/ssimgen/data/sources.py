@@ -42,9 +42,10 @@ class Source:
             its centre. None: as they are; then all must have one size.
         grey: turn colours into grey.
         background: colour on which transparent pictures are laid: a name such as "black", or as "#a0c0ff".
-        data_range: which values of files are 0 and 1: (4095,) for 12 bits in 16, or (lo, hi). With it, grey TIFF of
-            floating-point and of signed values is read too, and arrays of any numbers. None: 0 and the greatest value
-            that the bits of a picture can hold. Values beyond are cut off, and that is said.
+        data_range: the values of files that are taken as 0 and 1: one number for 0 and it, as 4095 for 12 bits in 16,
+            or two. With it, grey TIFF of floating-point and of signed values is read too, and arrays of any numbers.
+            None: 0 and the greatest value that the bits of a picture can hold. Values beyond are cut off, and that is
+            said.
         strict: refuse a folder with a damaged picture, instead of leaving it out and saying so.
         held_out: fraction that is held out, where the source has no split of its own.
         limit: at most so many training and so many held-out images, the same random ones every time; None: all.
