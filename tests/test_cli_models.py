@@ -141,7 +141,7 @@ def test_interpolations_between_images_show_them(runs: dict[str, Path], tiny: Pa
     [
         ("gan", ["--ends", "images"], "does not encode images: leave out --ends images"),
         ("gan", ["--class", "1"], "this model was trained without classes: leave out --class"),
-        ("classes", ["--class", "2"], "labels must be class numbers from 0 to 1, got 2 to 2"),
+        ("classes", ["--class", "2"], "--class must be from 0 to 1, got 2"),
         ("gan", ["--columns", "1"], "--rows must be at least 1 and --columns at least 2, got 8 and 1"),
         ("gan", ["-o", "x.npy"], "output x.npy must end in .png"),
         ("vae", ["--ends", "images", "--rows", "30"], "has 8 images, fewer than 60: fewer rows"),

@@ -35,6 +35,8 @@ def test_names_of_records_in_records_are_dotted() -> None:
         ("it has no root: set root=False, or tau=0.1", "it has no root: set --network.no-root, or --tau 0.1"),
         ("it has a root: root=True", "it has a root: --network.root"),
         ("6 are more than 5: set tau to as many", "6 are more than 5: set --tau to as many"),
+        ("model.network: size must be positive", "--network.size must be positive"),
+        ("model.network: size and kind must be, got size=3", "--network.size and --network.kind must be, got size=3"),
         ("x was trained with config.tau = 0.1", "x was trained with --tau = 0.1"),
         ("x was trained with config.network.kind = 'mlp'", "x was trained with --network.kind = 'mlp'"),
     ],

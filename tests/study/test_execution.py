@@ -195,8 +195,16 @@ def test_a_damaged_evaluation_is_made_again(finished: Path, images: Path, damage
     [
         ({"data": {"noise": {"data": "nowhere"}}}, "no such data: 'nowhere'"),
         ({"training": {"batch": 1000}}, "fewer than a batch of 1000"),
+        (
+            {
+                "models": {
+                    "vae": {"options": {"tau": 0.1}, "variants": {"few": {}, "many": {"training": {"batch": 999}}}}
+                }
+            },
+            "fewer than a batch of 999",
+        ),
     ],
-    ids=["missing images", "fewer images than a batch"],
+    ids=["missing images", "fewer images than a batch", "fewer than that of another variant"],
 )
 def test_data_are_checked_before_anything_is_written(
     images: Path, tmp_path: Path, changes: dict[str, Any], message: str

@@ -120,6 +120,9 @@ def _labels(model: Model, classes: tuple[int, ...], number: int) -> Tensor | Non
         return None
     if not model.num_classes:
         raise ValueError("this model was trained without classes: leave out --class")
+    for label in classes:
+        if not 0 <= label < model.num_classes:
+            raise ValueError(f"--class must be from 0 to {model.num_classes - 1}, got {label}")
     return torch.tensor([classes[i % len(classes)] for i in range(number)])
 
 

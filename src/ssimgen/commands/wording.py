@@ -36,8 +36,12 @@ def in_options(message: str, names: Collection[str]) -> str:
     """An error in the words of the command line.
 
     Only what can be no other word is an option: names in front of what they must be, names with an underscore, those
-    that are given a value, and those of a part of a run's configuration.
+    that are given a value, and those of a part of a run's configuration. An error in a record, as in
+    "model.network: width must be ...", is of the options of that record.
     """
+    if record := re.match(rf"[a-z]+\.({_NAME}): (?={_NAME} )", message):
+        of_record = [name for name in names if name.startswith(f"{record[1]}.")]
+        return in_options(message[record.end() :], of_record) if of_record else message
 
     def flag(name: str) -> str | None:
         """The option of a name, which may be in a record; none if there are several."""
@@ -60,7 +64,7 @@ def in_options(message: str, names: Collection[str]) -> str:
         return re.sub(_ALONE, option, found[0])
 
     message = re.sub(rf"\b(?:config|training|optimiser)\.({_NAME})(?= = )", option, message)  # of a run's configuration
-    message = re.sub(rf"(?<![\w./'\"-])({_NAME})=('[^']*'|-?[\w.+-]*\w)(?![\w(]|\.\w)", given, message)
+    message = re.sub(rf"(?<![\w./'\"-])(?<!got )({_NAME})=('[^']*'|-?[\w.+-]*\w)(?![\w(]|\.\w)", given, message)
     message = re.sub(rf"^(?:{_NAME})(?: and (?:{_NAME}))*(?= must )", all_of, message)
     message = re.sub(rf"(?<= and )({_NAME})(?= at least )|(?<=\bset )({_NAME})(?= to |$)", all_of, message)
     return re.sub(_ALONE, lambda found: option(found) if "_" in found[1] else found[0], message)

@@ -121,7 +121,8 @@ def _checked_data(plan: Plan) -> dict[str, str]:
         if run.data not in hashes:
             images = load_images(run.source, report=lambda line: print(line, file=sys.stderr)).train
             hashes[run.data], shapes[run.data] = images.digest, images.shape
-            images.batches(run.training.batch, 0, 0)  # refuses if there are too few
+            for batch in {other.training.batch for other in plan.runs if other.data == run.data}:
+                images.batches(batch, 0, 0)  # refuses if there are too few
     for run in {(run.data, run.model, run.arm): run for run in plan.runs}.values():
         try:
             check_model(run.model, run.config, shapes[run.data])
