@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, replace
+from typing import TypeVar, final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -59,9 +59,27 @@ class Kernel(ABC):
         return Scaled(self, factor)
 
 
+K = TypeVar("K", bound="_OfTwo")
+
+
+@dataclass(frozen=True)
+class _OfTwo(Kernel):
+    """What a sum and a product of kernels share."""
+
+    left: Kernel
+    right: Kernel
+
+    @property
+    def positive_definite(self) -> bool:
+        return self.left.positive_definite and self.right.positive_definite
+
+    def fit(self: K, x: Float[Tensor, "n ..."]) -> K:
+        return replace(self, left=self.left.fit(x), right=self.right.fit(x))
+
+
 @final
 @dataclass(frozen=True)
-class Sum(Kernel):
+class Sum(_OfTwo):
     """k(x, y) = left(x, y) + right(x, y), positive definite if both are; `left + right` makes it.
 
     Example:
@@ -71,13 +89,6 @@ class Sum(Kernel):
         True
     """
 
-    left: Kernel
-    right: Kernel
-
-    @property
-    def positive_definite(self) -> bool:
-        return self.left.positive_definite and self.right.positive_definite
-
     @property
     def unit_diagonal(self) -> bool:
         return False
@@ -85,13 +96,10 @@ class Sum(Kernel):
     def __call__(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
         return self.left(x, y) + self.right(x, y)
 
-    def fit(self, x: Float[Tensor, "n ..."]) -> Sum:
-        return Sum(self.left.fit(x), self.right.fit(x))
-
 
 @final
 @dataclass(frozen=True)
-class Product(Kernel):
+class Product(_OfTwo):
     """k(x, y) = left(x, y) right(x, y), positive definite if both are (Schur 1911); `left * right` makes it.
 
     Example:
@@ -103,22 +111,12 @@ class Product(Kernel):
         True
     """
 
-    left: Kernel
-    right: Kernel
-
-    @property
-    def positive_definite(self) -> bool:
-        return self.left.positive_definite and self.right.positive_definite
-
     @property
     def unit_diagonal(self) -> bool:
         return self.left.unit_diagonal and self.right.unit_diagonal
 
     def __call__(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
         return self.left(x, y) * self.right(x, y)
-
-    def fit(self, x: Float[Tensor, "n ..."]) -> Product:
-        return Product(self.left.fit(x), self.right.fit(x))
 
 
 @final
