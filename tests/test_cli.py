@@ -157,11 +157,11 @@ def test_tau_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not (tmp_path / "x").exists()
 
 
-def test_a_run_can_be_sampled(trained: Path, tmp_path: Path) -> None:
+def test_a_run_can_be_sampled(trained: Path, tiny: Path, tmp_path: Path) -> None:
     config = json.loads((trained / "config.json").read_text())
     assert config["config"]["tau"] == 0.1
     assert config["shape"] == [1, 12, 12]
-    assert config["source"]["data"].endswith("tiny0")
+    assert config["source"]["data"] == str(tiny)
     assert run("sample", trained, "-n", 9, "-o", tmp_path / "grid.png") == 0
     with Image.open(tmp_path / "grid.png") as grid:
         assert grid.size == (3 * 14 + 2, 3 * 14 + 2)
