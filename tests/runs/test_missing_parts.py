@@ -68,7 +68,7 @@ def one_line(error: pytest.ExceptionInfo[ValueError]) -> str:
         ("samples", NO_PICTURE),
         ("samples/00000006.png", NO_PICTURE),
         ("reconstructions", NO_PICTURE),
-        ("real.png", NO_PICTURE),
+        ("real.png", "no run folder has a picture of them"),
         ("worst.png", NO_PICTURE),
         ("nearest.png", NO_PICTURE),
     ],
