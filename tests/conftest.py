@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssimgen import _range_check, engine
 from ssimgen.data import load_images
-from ssimgen.engine import eager
+from ssimgen.engine import eager, eager_all_pairs
 
 settings.register_profile("reproducible", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("reproducible")
@@ -29,12 +29,19 @@ def _range_checked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_range_check, "_warned", False)
 
 
+@pytest.fixture
+def eager_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The PyTorch engine, for what is not about engines and has windows of its own, each of which were to compile."""
+    monkeypatch.setattr(engine, "squared_map", eager.squared_map)
+    monkeypatch.setattr(engine, "squared_mean", eager.squared_mean)
+    monkeypatch.setattr(engine, "squared_all_pairs", eager_all_pairs.squared_all_pairs)
+
+
 @pytest.fixture(params=["default", "eager"])
-def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def each_engine(request: pytest.FixtureRequest) -> None:
     """The engine that the library chooses, then the PyTorch engine."""
     if request.param == "eager":
-        monkeypatch.setattr(engine, "squared_map", eager.squared_map)
-        monkeypatch.setattr(engine, "squared_mean", eager.squared_mean)
+        request.getfixturevalue("eager_engine")
 
 
 @pytest.fixture

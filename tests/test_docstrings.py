@@ -70,6 +70,7 @@ def test_public_methods_are_documented() -> None:
     assert [n for n, method in methods.items() if n.split(".")[-1][0] != "_" and not inspect.getdoc(method)] == []
 
 
+@pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each by itself: an example imports what it needs."""

@@ -10,6 +10,8 @@ from ssimgen.kernels import SSIM, DistanceInduced, Gaussian
 from ssimgen.losses import EnergyLoss, MMDLoss
 from ssimgen.metrics import Euclidean, StructuralDistance
 
+pytestmark = pytest.mark.usefixtures("eager_engine")
+
 METRIC = StructuralDistance(1.0, window=Window.uniform(4, stride=4))
 KERNEL = Gaussian(METRIC, (0.3, 1.0))
 

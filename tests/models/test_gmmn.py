@@ -58,6 +58,7 @@ def test_the_generator_fixes_samples_whatever_the_global_state() -> None:
     assert not torch.equal(first, model.sample(5, torch.Generator().manual_seed(8)))
 
 
+@pytest.mark.usefixtures("eager_engine", "no_shape_checks")  # which would take most of the time
 @pytest.mark.parametrize(
     ("kernel", "unbiased"),
     [

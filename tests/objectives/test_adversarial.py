@@ -25,6 +25,8 @@ from ssimgen.objectives.reconstruction import Reconstruction
 from ssimgen.objectives.structure import Structure
 from ssimgen.windows import Window
 
+pytestmark = pytest.mark.usefixtures("eager_engine")
+
 BLOCKS = Structure(form="sum", window="uniform", size=4, stride=4)
 METRIC = StructuralDistance(1.0, form="sum", window=Window.uniform(4, 4))
 

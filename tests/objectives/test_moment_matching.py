@@ -22,6 +22,8 @@ from ssimgen.objectives.moment_matching import (
 )
 from ssimgen.objectives.structure import Structure
 
+pytestmark = pytest.mark.usefixtures("eager_engine")
+
 STRUCTURE = Structure(form="sum", window="uniform", size=4, stride=2, k1=0.05, k2=0.1)
 SIGMAS = (2, 5, 10, 20, 40, 80)
 
