@@ -177,7 +177,7 @@ def test_images_have_four_axes(function: Function, position: int) -> None:
             torch.tensor(0.5),
             f"(): give the pixels their places, as in {name}.reshape(1, 1, height, width)",
         ),
-        (GOOD[None], f"(1, 2, 1, 192, 192): fold the leading axes into the batch, {name}.flatten(0, -4)"),
+        (GOOD[None, None], f"(1, 1, 2, 1, 192, 192): fold the leading axes into the batch, {name}.flatten(0, -4)"),
     ):
         images = [GOOD, GOOD]
         images[position] = image

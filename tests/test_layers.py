@@ -30,7 +30,7 @@ LAYERS = [
     ["_reading", "_usage", "windows", "distributed", "pictures"],
     ["data", "report"],
     ["_arguments", "engine"],
-    ["_request"],
+    ["_masks", "_request"],
     ["_range_check", "_scales"],
     ["similarity"],
     ["pairwise", "presets", "features"],

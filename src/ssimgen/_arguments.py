@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -18,12 +18,16 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 CHANNELS = (1, 3, 4)  # lengths that remedies take for an axis of channels
 
 
-def image_batch(name: str, x: Tensor) -> Tensor:
-    """x as (B, C, H, W) in float32 or float64; half precision is raised to float32."""
+AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}  # by how many there are
+
+
+def image_batch(name: str, x: Tensor, spatial: Sequence[int] = (2,)) -> Tensor:
+    """x as (B, C, *spatial), of so many spatial axes, in float32 or float64; half precision is raised to float32."""
     _check_tensor(name, x)
-    if x.ndim != 4:
+    if x.ndim - 2 not in spatial:
+        axes = ", ".join(AXES[spatial[0]])
         raise ValueError(
-            f"{name} must have shape (batch, channels, height, width), got {tuple(x.shape)}: {_batch_remedy(name, x)}"
+            f"{name} must have shape (batch, channels, {axes}), got {tuple(x.shape)}: {_batch_remedy(name, x, spatial)}"
         )
     if x.dtype not in _FLOATS:
         raise TypeError(
@@ -35,23 +39,29 @@ def image_batch(name: str, x: Tensor) -> Tensor:
     return in_common(x)[0]
 
 
-def image_batches(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def image_batches(x: Tensor, y: Tensor, spatial: Sequence[int] = (2,)) -> tuple[Tensor, Tensor]:
     """Two image batches of one device, with images of one shape, in the wider dtype; the batch sizes may differ."""
-    a, b = image_batch("x", x), image_batch("y", y)
+    a, b = image_batch("x", x, spatial), image_batch("y", y, spatial)
     if x.device != y.device:
         raise ValueError(f"x and y must share a device, got {x.device} and {y.device}: move one with y.to(x.device)")
+    if x.ndim != y.ndim:
+        name, least = ("x", y.ndim) if x.ndim > y.ndim else ("y", x.ndim)
+        raise ValueError(
+            f"x and y must have the same axes, got shapes {tuple(x.shape)} and {tuple(y.shape)}: for a batch of "
+            f"series, fold the leading axes, {name}.flatten(0, {-least})"
+        )
     if x.shape[1:] != y.shape[1:]:
         raise ValueError(
             f"images of x and y must have equal shapes, got {tuple(x.shape[1:])} and {tuple(y.shape[1:])} "
-            "(channels, height, width): crop or resize one"
+            f"(channels, {', '.join(AXES[x.ndim - 2])}): crop or resize one"
         )
     a, b = in_common(a, b)
     return a, b
 
 
-def image_pairs(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def image_pairs(x: Tensor, y: Tensor, spatial: Sequence[int] = (2,)) -> tuple[Tensor, Tensor]:
     """Two image batches compared one to one."""
-    a, b = image_batches(x, y)
+    a, b = image_batches(x, y, spatial)
     if len(x) != len(y):
         raise ValueError(
             f"x and y are compared pair by pair and must have equal batch sizes, got {len(x)} and {len(y)}: "
@@ -91,7 +101,12 @@ def samples(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[
 def in_common(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Floating-point tensors in the widest of their dtypes, float32 at least."""
     dtype = torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
-    return tuple(x.to(dtype) for x in tensors)
+    return tuple(cast(x, dtype) for x in tensors)
+
+
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x.to(dtype), without a call where there is nothing to do: of small images, those are what costs."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def of_one_dtype(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,8 +131,10 @@ def _check_tensor(name: str, x: object) -> None:
     raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}: {remedy}")
 
 
-def _batch_remedy(name: str, x: Tensor) -> str:
+def _batch_remedy(name: str, x: Tensor, spatial: Sequence[int]) -> str:
     """What makes a batch of images of x, to judge by its shape."""
+    if 2 not in spatial:
+        return f"the window has {spatial[0]} spatial axes; one with a single size serves images of two or three"
     if x.ndim > 4:
         return f"fold the leading axes into the batch, {name}.flatten(0, -4)"
     if x.ndim < 2:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
-from ssimgen.engine import Form, PatchDistance
+from ssimgen.engine import Form, PatchDistance, positions
 from ssimgen.engine.visibility import seen_by_others
-from ssimgen.windows import Window
+from ssimgen.windows import AxisWindow, Window
 
 _End = float | Tensor | NDArray[Any]
 DataRange = _End | tuple[_End, _End]
@@ -46,8 +49,14 @@ def checked_options(data_range: DataRange, window: Window, k1: float, k2: float,
 
 def patches(x: Tensor, window: Window) -> int:
     """How many patches, over channels and positions, an image of batch x has."""
-    channels, height, width = x.shape[-3:]
-    return channels * window.positions(height) * window.positions(width)
+    return x.shape[1] * math.prod(positions(x, window))
+
+
+def spatial_axes(window: Window) -> tuple[int, ...]:
+    """How many spatial axes images may have. A window that does not say so is not for signals: a single image without
+    its batch axis looks like a batch of those."""
+    window_type(window)
+    return (2, 3) if window.ndim is None else (window.ndim,)
 
 
 def ends_of_range(value: DataRange) -> tuple[_End, _End]:
@@ -57,7 +66,7 @@ def ends_of_range(value: DataRange) -> tuple[_End, _End]:
 
 def differs_by_image(value: DataRange) -> bool:
     """Whether a range is given by tensors or arrays, one value an image."""
-    return any(getattr(end, "ndim", 0) > 0 for end in ends_of_range(value))
+    return any(isinstance(end, (Tensor, np.ndarray)) and end.ndim > 0 for end in ends_of_range(value))
 
 
 def of_first_image(value: DataRange) -> DataRange:
@@ -156,17 +165,34 @@ def window_type(window: Window) -> None:
 
 
 def window_fits(window: Window, x: Tensor, otherwise: str = "pass") -> None:
-    """Raise unless at least one window lies inside the images of x; `otherwise` says where to give a smaller one."""
+    """Raise unless the images of x have a window; `otherwise` says where to give a smaller one."""
     window_type(window)
-    height, width = x.shape[-2:]
-    side = min(height, width)
-    if side < window.size:
-        channels_last = width in arguments.CHANNELS and min(x.shape[-3:-1]) > max(arguments.CHANNELS)
-        remedy = (
-            "are the channels last? Then pass x.permute(0, 3, 1, 2)"
-            if channels_last
-            else f"{otherwise} window=Window.gaussian({side}) or smaller, or enlarge the images"
-        )
+    spatial = x.shape[2:]
+    axes, names = window.axes(len(spatial)), arguments.AXES[len(spatial)]
+    short = [place for place, axis in enumerate(axes) if not axis.fits(spatial[place])]
+    if not short:
+        return
+    size, sides = (" x ".join(map(str, lengths)) for lengths in ([axis.size for axis in axes], spatial))
+    first = short[0]
+    if window.padding != "valid":
+        least = next(length for length in range(1, axes[first].size + 1) if axes[first].fits(length))
         raise ValueError(
-            f"window of {window.size} x {window.size} px does not fit images of {height} x {width} px: {remedy}"
+            f"window of {size} px with padding={window.padding!r} does not fit images of {sides} px: to be mirrored, "
+            f"the {names[first]} must be at least {least} px; {otherwise} a smaller window, or enlarge the images"
         )
+    whose = f" along the {names[first]}" if len(spatial) != 2 or window.ndim else ""
+    raise ValueError(
+        f"window of {size} px does not fit images of {sides} px{whose}: {_smaller(window, x, axes, otherwise)}"
+    )
+
+
+def _smaller(window: Window, x: Tensor, axes: Sequence[AxisWindow], otherwise: str) -> str:
+    """What to do with images for which the window is too large."""
+    spatial = x.shape[2:]
+    if len(spatial) == 2 and spatial[-1] in arguments.CHANNELS and min(x.shape[-3:-1]) > max(arguments.CHANNELS):
+        return "are the channels last? Then pass x.permute(0, 3, 1, 2)"
+    if len(spatial) == 3 and window.ndim is None and spatial[0] in arguments.CHANNELS:
+        return "are these series of images? Then pass x.flatten(0, 1)"
+    fitting = tuple(min(axis.size, length) for axis, length in zip(axes, spatial, strict=True))
+    size = min(fitting) if window.ndim is None and len(spatial) == 2 else fitting
+    return f"{otherwise} window=Window.gaussian({size}) or smaller, or enlarge the images"

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
+from ssimgen._masks import check_some, halved_with
 from ssimgen.engine import PatchDistance
-from ssimgen.windows import Window
+from ssimgen.windows import AxisWindow, Window
 
 WANG_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli, Bovik (2003), section 3.2
 
@@ -21,11 +22,11 @@ _FLOOR = 0.01  # terms of MS-SSIM below it leave the product for the sum, see `m
 
 
 def scale_complements(
-    x: Float[Tensor, "B C H W"],
-    y: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
     patch: PatchDistance,
     scales: int,
-    halve: Callable[[Tensor], Tensor],
+    halve: Callable[[Tensor, Window], Tensor],
 ) -> Float[Tensor, "B C M"]:
     """1 - t_j of each channel and scale: mean 1 - s2, and at the coarsest scale mean 1 - SSIM (`patch`).
 
@@ -35,19 +36,53 @@ def scale_complements(
     complements = []
     for _ in range(scales - 1):
         complements.append(engine.squared_mean(x, y, structure))
-        x, y = halve(engine.widened(x)), halve(engine.widened(y))
+        x, y = (halve(engine.widened(z), patch.window) for z in (x, y))
     return torch.stack([part.to(dtype) for part in (*complements, engine.squared_mean(x, y, patch))], -1)
 
 
-def halved(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
-    """2 x 2 averages; an odd last row or column is dropped."""
-    return F.avg_pool2d(x, 2)
+def masked_scale_complements(
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
+    mask: Float[Tensor, "b C *spatial"],
+    patch: PatchDistance,
+    scales: int,
+) -> tuple[Float[Tensor, "B C M"], Float[Tensor, "B C"]]:
+    """The same of images under a mask, and the weights with which channels count: those of the finest scale."""
+    structure = replace(patch, form="centred")
+    complements: list[Tensor] = []
+    counts: list[Tensor] = []
+    for scale in range(scales):
+        if scale:
+            x, y, mask = halved_with(halved, x, y, mask, patch.window)
+        squares, weights = engine.masked_sums(x, y, mask, structure if scale < scales - 1 else patch)
+        counts.append(counts[0] * (weights > 0) if counts else weights)
+        check_some(counts[-1], f"no window that sees a pixel at scale {scale + 1} of {scales}")
+        complements.append(squares / torch.where(weights > 0, weights, 1.0))
+    return torch.stack(complements, -1), counts[-1]
 
 
-def fitting_scales(side: int, window: Window, halve: Callable[[int], int]) -> int:
-    """How often an image can be halved and still hold a window, counting the image itself."""
+def halved(x: Float[Tensor, "B C *spatial"], window: Window) -> Float[Tensor, "B C *halves"]:
+    """Averages over two pixels along every axis that the window joins; an odd last row or column is dropped."""
+    axes = window.axes(x.ndim - 2)
+    joining = [axis.size > 1 for axis in axes]
+    factors = tuple(2 if joins or not any(joining) else 1 for joins in joining)
+    if x.ndim == 4:
+        return F.avg_pool2d(x, factors)
+    if x.ndim == 5:
+        return F.avg_pool3d(x, factors)
+    return F.avg_pool1d(x, factors)
+
+
+def fitting_scales(x: Float[Tensor, "B C *spatial"], window: Window, halve: Callable[[int], int]) -> int:
+    """How often images can be halved along the axes that the window joins and still hold one, counting themselves."""
+    axes = list(zip(window.axes(x.ndim - 2), x.shape[2:], strict=True))
+    joined = [(axis, side) for axis, side in axes if axis.size > 1] or axes
+    return min(_fitting_scales(axis, side, halve) for axis, side in joined)
+
+
+def _fitting_scales(axis: AxisWindow, side: int, halve: Callable[[int], int]) -> int:
     scales = 1
-    while side > 1 and (side := halve(side)) >= window.size:
+    while side > 1 and axis.fits(side := halve(side)):
         scales += 1
     return scales
 
@@ -69,7 +104,7 @@ def scale_weights(weights: tuple[float, ...], fitting: int, x: Tensor, window: W
     if len(numbers) > fitting:
         raise ValueError(
             f"weights ask for {len(numbers)} scales, but {fitting} fit images whose shorter side is "
-            f"{min(x.shape[-2:])} px with a window of {window.size} px: pass fewer weights or a smaller window"
+            f"{min(x.shape[2:])} px with a window of {window.size} px: pass fewer weights or a smaller window"
         )
     return numbers
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -231,7 +231,7 @@ def structural_similarity(
     assert isinstance(mean, float)
     if not full:
         return mean
-    return mean, pair.mirrored(window.size // 2).map(similarity.ssim_map, window=window, k1=K1, k2=K2)
+    return mean, pair.map(similarity.ssim_map, window=replace(window, padding="symmetric"), k1=K1, k2=K2)
 
 
 @dataclass(frozen=True)
@@ -258,12 +258,6 @@ class _Pair:
         kept = sorted(self.axes)
         array: NDArray[Any] = values.squeeze(missing).transpose([kept.index(axis) for axis in self.axes])
         return array
-
-    def mirrored(self, width: int) -> _Pair:
-        """With `width` pixels more on each side, the edge pixel first."""
-        around = ((0, 0), (0, 0), (width, width), (width, width))
-        x, y = (torch.from_numpy(np.pad(z.numpy(), around, "symmetric")) for z in (self.x, self.y))
-        return _Pair(x, y, self.data_range, self.axes)
 
 
 def _pair(

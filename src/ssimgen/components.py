@@ -17,6 +17,7 @@ cov + c2 / 2, an inner product of patches, divided by the root of its diagonal o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, final
 
@@ -35,10 +36,13 @@ from ssimgen._request import (
     checked_options,
     lo_and_length,
     patch_distance,
+    spatial_axes,
     with_one_range,
 )
-from ssimgen.engine import PatchDistance
+from ssimgen.engine import PatchDistance, positions
+from ssimgen.engine.axes import prepared
 from ssimgen.engine.eager import windowed_mean
+from ssimgen.engine.eager_all_pairs import patch_weights, weighted_patches
 from ssimgen.metrics import Metric, against_itself
 from ssimgen.similarity import root
 from ssimgen.windows import Window
@@ -63,14 +67,14 @@ class Maps(NamedTuple):
         {'luminance': 1.0, 'contrast': 1.0, 'structure': 1.0}
     """
 
-    luminance: Float[Tensor, "B C h w"]
-    contrast: Float[Tensor, "B C h w"]
-    structure: Float[Tensor, "B C h w"]
+    luminance: Float[Tensor, "B C *positions"]
+    contrast: Float[Tensor, "B C *positions"]
+    structure: Float[Tensor, "B C *positions"]
 
 
 def maps(
-    x: Float[Tensor, "B C H W"],
-    y: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
     *,
     data_range: DataRange,
     window: Window = DEFAULT_WINDOW,
@@ -109,8 +113,8 @@ def maps(
 
 
 def ssim_map(
-    x: Float[Tensor, "B C H W"],
-    y: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
     *,
     data_range: DataRange,
     alpha: float = 1.0,
@@ -119,7 +123,7 @@ def ssim_map(
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
-) -> Float[Tensor, "B C h w"]:
+) -> Float[Tensor, "B C *positions"]:
     """luminance^alpha contrast^beta structure^gamma of every window position and channel (Wang et al. 2004, Eq. 12).
 
     Structure is negative where patches are anti-correlated, and a power of it is then not real, or similar where it
@@ -153,8 +157,8 @@ def ssim_map(
 
 
 def ssim(
-    x: Float[Tensor, "B C H W"],
-    y: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
     *,
     data_range: DataRange,
     alpha: float = 1.0,
@@ -179,14 +183,14 @@ def ssim(
         True
     """
     product, dtype = _wide_product(x, y, data_range, (alpha, beta, gamma), window, k1, k2)
-    return product.mean((1, 2, 3)).to(dtype)
+    return product.flatten(1).mean(1).to(dtype)
 
 
 def _wide_maps(
     x: Tensor, y: Tensor, data_range: DataRange, window: Window, k1: float, k2: float
 ) -> tuple[Maps, torch.dtype]:
     """The maps in float64, and the dtype that the caller is to have."""
-    x, y = arguments.image_pairs(x, y)
+    x, y = arguments.image_pairs(x, y, spatial_axes(window))
     unit_x, unit_y, unit = with_one_range(x, y, data_range)
     patch = patch_distance(x, unit, window, k1, k2, "product")
     notice_range(data_range, x, y)
@@ -209,7 +213,7 @@ def _wide_product(
             raise ValueError(f"{name} must be a number >= 0, got {exponent!r}: 1 is SSIM, 0 leaves the component out")
     wide, dtype = _wide_maps(x, y, data_range, window, k1, k2)
     k1, k2 = arguments.plain(k1), arguments.plain(k2)
-    least = k1**2 / (1 + k1**2), k2**2 / (k2**2 + window.beta / 4), _STRUCTURE_FLOOR
+    least = k1**2 / (1 + k1**2), k2**2 / (k2**2 + window.factor(x.ndim - 2) / 4), _STRUCTURE_FLOOR
     product = torch.ones_like(wide.luminance)
     for similarity, exponent, end in zip(wide, map(arguments.plain, exponents), least, strict=True):
         if exponent:
@@ -229,13 +233,14 @@ def _power(similarity: Tensor, exponent: float, least: float) -> Tensor:
 
 def _similarities(x: Tensor, y: Tensor, patch: PatchDistance) -> Maps:
     """Luminance, contrast and structure in float64, from what they lack of 1, which is never negative."""
+    (x, y), patch, restored = prepared(patch, x, y)
     x, y = (engine.widened(z) - patch.lo for z in (x, y))
     mean_x, mean_y, var_x, var_y, cov = _statistics(x, y, patch.window)
     deviations_ = root(var_x * var_y)  # sigma_x sigma_y
     luminance = 1 - (mean_x - mean_y) ** 2 / (mean_x**2 + mean_y**2 + patch.c1)
     contrast = 1 - _not_below_0(var_x + var_y - 2 * deviations_) / (var_x + var_y + patch.c2)
     structure = 1 - _not_below_0(deviations_ - cov) / (deviations_ + patch.c2 / 2)
-    return Maps(luminance, contrast, structure)
+    return Maps(*map(restored, (luminance, contrast, structure)))
 
 
 def _not_below_0(z: Tensor) -> Tensor:
@@ -244,26 +249,26 @@ def _not_below_0(z: Tensor) -> Tensor:
 
 
 def _statistics(
-    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], window: Window
+    x: Float[Tensor, "B C *spatial"], y: Float[Tensor, "B C *spatial"], window: Window
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """mu_x, mu_y, var_x, var_y and cov of every patch: of parts of rows, then of what these have in columns.
 
     The variance of a patch is the mean of the variances of its rows and the variance of their means, each about its own
     mean, so that nothing cancels.
     """
-    taps = torch.tensor(window.taps, dtype=x.dtype, device=x.device)
     within: list[Tensor] = []
-    for axis in (-1, -2):
-        parts_x, parts_y = (z.unfold(axis, window.size, window.stride) for z in (x, y))
-        middle_x, middle_y = (z[..., window.size // 2] for z in (parts_x, parts_y))  # large numbers keep digits
+    for dim, axis in reversed(list(enumerate(window.axes(x.ndim - 2), 2))):
+        taps = torch.tensor(axis.taps, dtype=x.dtype, device=x.device)
+        parts_x, parts_y = (z.unfold(dim, axis.size, axis.stride) for z in (x, y))
+        middle_x, middle_y = (z[..., axis.size // 2] for z in (parts_x, parts_y))  # large numbers keep digits
         u, v = parts_x - middle_x[..., None], parts_y - middle_y[..., None]
         mean_u, mean_v = (_weighted(z, taps) for z in (u, v))
         u, v = u - mean_u[..., None], v - mean_v[..., None]
         x, y = middle_x + mean_u, middle_y + mean_v
         between = [_weighted(z, taps) for z in (u * u, v * v, u * v)]
-        inner = [_weighted(z.unfold(axis, window.size, window.stride), taps) for z in within]
+        inner = [_weighted(z.unfold(dim, axis.size, axis.stride), taps) for z in within]
         within = [a + b for a, b in zip(between, inner, strict=True)] if inner else between
-    var_x, var_y, cov = (window.beta * z for z in within)
+    var_x, var_y, cov = (window.factor(x.ndim - 2) * z for z in within)
     return x, y, var_x, var_y, cov
 
 
@@ -312,12 +317,14 @@ class Component(Metric):
     def hilbertian(self) -> bool:
         return True
 
-    def squared(self, x: Float[Tensor, "n C H W"], y: Float[Tensor, "m C H W"] | None = None) -> Float[Tensor, "n m"]:
+    def squared(
+        self, x: Float[Tensor, "n C *spatial"], y: Float[Tensor, "m C *spatial"] | None = None
+    ) -> Float[Tensor, "n m"]:
         """D^2 of all pairs, in [0, 1]; up to 2 for "structure"."""
         if y is None:
-            x = arguments.image_batch("x", x)
+            x = arguments.image_batch("x", x, spatial_axes(self.window))
         else:
-            x, y = arguments.image_batches(x, y)
+            x, y = arguments.image_batches(x, y, spatial_axes(self.window))
         patch = patch_distance(x, self.data_range, self.window, self.k1, self.k2, "sum")
         notice_range(self.data_range, x, y)
         if self.part == "structure":
@@ -335,38 +342,41 @@ class Component(Metric):
         )
 
 
-def means(x: Float[Tensor, "n C H W"], patch: PatchDistance) -> Float[Tensor, "n C h w"]:
+def means(x: Float[Tensor, "n C *spatial"], patch: PatchDistance) -> Float[Tensor, "n C *positions"]:
     """mu of every patch, above the least pixel value."""
-    return windowed_mean(x.double() - patch.lo, patch.window).to(x.dtype)
+    (x,), patch, restored = prepared(patch, x)
+    return restored(windowed_mean(x.double() - patch.lo, patch.window)).to(x.dtype)
 
 
-def deviations(x: Float[Tensor, "n C H W"], patch: PatchDistance) -> Float[Tensor, "n C h w"]:
+def deviations(x: Float[Tensor, "n C *spatial"], patch: PatchDistance) -> Float[Tensor, "n C *positions"]:
     """sigma' = sqrt(var + c2 / 2) of every patch."""
+    (x,), patch, restored = prepared(patch, x)
     z = x.double() - patch.lo
     variance = windowed_mean(z * z, patch.window) - windowed_mean(z, patch.window) ** 2
-    return (patch.window.beta * variance.clamp_min(0) + patch.c2 / 2).sqrt().to(x.dtype)
+    deviation = (patch.window.factor(x.ndim - 2) * variance.clamp_min(0) + patch.c2 / 2).sqrt()
+    return restored(deviation).to(x.dtype)
 
 
 def _structure(x: Tensor, y: Tensor | None, patch: PatchDistance) -> Tensor:
     """Mean of 1 - structure over patches, where structure is u . v for unit vectors; a row of patches at a time."""
-    height, width = (patch.window.positions(side) for side in x.shape[-2:])
-    similarity = x.new_zeros(len(x), len(x if y is None else y))
-    for row in range(height):
+    (x, *others), patch, _ = prepared(patch, *((x,) if y is None else (x, y)))
+    second = others[0] if others else x
+    rows, *across = positions(x, patch.window)
+    similarity = x.new_zeros(len(x), len(second))
+    for row in range(rows):
         u = _unit_vectors(x, row, patch)
-        v = u if y is None else _unit_vectors(y, row, patch)
+        v = _unit_vectors(second, row, patch) if others else u
         similarity = similarity + u @ v.T
-    square = (1 - similarity / (x.shape[1] * height * width)).clamp_min(0)
-    return square if y is not None else against_itself(square, x)
+    square = (1 - similarity / (x.shape[1] * rows * math.prod(across))).clamp_min(0)
+    return square if others else against_itself(square, x)
 
 
-def _unit_vectors(x: Float[Tensor, "n C H W"], row: int, patch: PatchDistance) -> Float[Tensor, "n F"]:
+def _unit_vectors(x: Float[Tensor, "n C *spatial"], row: int, patch: PatchDistance) -> Float[Tensor, "n F"]:
     """Centred patches of one row, with sqrt(c2 / 2) as a further coordinate, divided by sigma'."""
-    size, stride = patch.window.size, patch.window.stride
-    taps = torch.tensor(patch.window.taps, dtype=x.dtype, device=x.device)
-    weights = torch.outer(taps, taps).flatten()  # (q,)
-    strip = x[:, :, row * stride : row * stride + size].unfold(3, size, stride)  # (n, C, size, w, size)
-    patches = strip.movedim(3, 2).flatten(3)  # (n, C, w, q)
-    centred = (patch.window.beta * weights).sqrt() * (patches - (patches @ weights)[..., None])
-    constant = torch.full_like(centred[..., :1], patch.c2 / 2).sqrt()
-    vectors = torch.cat([centred, constant], -1)
-    return F.normalize(vectors, dim=-1).flatten(1)  # |vector| = sigma'
+    axis = patch.window.axes(x.ndim - 2)[0]
+    weights = patch_weights(x, patch.window)
+    strip = x[:, :, row * axis.stride : row * axis.stride + axis.size]
+    _, centred = weighted_patches(strip, patch.window, weights)  # (P, n, q)
+    constant = torch.full_like(centred[..., :1], patch.c2).sqrt()
+    vectors = F.normalize(torch.cat([centred, constant], -1), dim=-1)  # |vector| = sqrt(2) sigma'
+    return vectors.transpose(0, 1).flatten(1)

@@ -27,7 +27,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssimgen import _arguments as arguments
-from ssimgen._request import FORMS, DataRange, lo_and_length, stability_constants, window_fits
+from ssimgen._request import FORMS, DataRange, lo_and_length, spatial_axes, stability_constants, window_fits
 from ssimgen.engine import Form
 from ssimgen.windows import Window
 
@@ -152,8 +152,9 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     Args:
         data_range: l, for values in [0, l], or (lo, hi). It has no default value: None raises when fitting.
-        image_shape: (channels, height, width) of the images whose flattened pixels are the rows of X. With None,
-            rows are plain vectors and each is one patch of equally weighted entries (`window` must be None).
+        image_shape: (channels, height, width) of the images whose flattened pixels are the rows of X; of volumes and
+            signals, with as many lengths. With None, rows are plain vectors and each is one patch of equally weighted
+            entries (`window` must be None).
         form: as in the table.
         window: which patches are compared, for images.
         k1, k2: stability constants.
@@ -187,7 +188,7 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self,
         *,
         data_range: DataRange | None = None,
-        image_shape: tuple[int, int, int] | None = None,
+        image_shape: tuple[int, ...] | None = None,
         form: Form = "product",
         window: Window | None = None,
         k1: float = 0.01,
@@ -251,13 +252,17 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             )
         if self.window is None or self.image_shape is None:
             return np.full(pixels, 1 / pixels), 1.0
-        if len(self.image_shape) != 3 or math.prod(self.image_shape) != pixels:
+        spatial = len(self.image_shape) - 1
+        if spatial not in spatial_axes(self.window) or math.prod(self.image_shape) != pixels:
             raise ValueError(
                 f"rows of X have {pixels} pixels, which are no image of image_shape={self.image_shape!r} "
-                "(channels, height, width)"
+                f"(channels, {', '.join(arguments.AXES[spatial_axes(self.window)[0]])})"
             )
         window_fits(self.window, torch.empty((1, *self.image_shape), device="meta"))
-        return np.outer(self.window.taps, self.window.taps).ravel(), self.window.beta
+        weights = np.ones(1)
+        for axis in self.window.axes(spatial):
+            weights = np.outer(weights, axis.taps).ravel()
+        return weights, self.window.factor(spatial)
 
     def _check_range(self, X: NDArray[Any]) -> None:
         low, high = self._lo, self._lo + self._length
@@ -289,11 +294,15 @@ class SSIMFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         X = X.astype(np.float64) - self._lo
         if self.window is None or self.image_shape is None:
             return X[:, None]
-        size, stride = self.window.size, self.window.stride
-        windows = np.lib.stride_tricks.sliding_window_view(
-            X.reshape(-1, *self.image_shape), (size, size), axis=(2, 3)
-        )  # (n, C, H - size + 1, W - size + 1, size, size)
-        return windows[:, :, ::stride, ::stride].reshape(len(X), -1, size * size)
+        axes = self.window.axes(len(self.image_shape) - 1)
+        images = X.reshape(-1, *self.image_shape)  # (n, C, *spatial)
+        margins = [axis.margins(length) for axis, length in zip(axes, self.image_shape[1:], strict=True)]
+        if self.window.padding != "valid":
+            images = np.pad(images, [(0, 0), (0, 0), *margins], mode=self.window.padding)
+        sizes = tuple(axis.size for axis in axes)
+        windows = np.lib.stride_tricks.sliding_window_view(images, sizes, axis=tuple(range(2, images.ndim)))
+        some = (slice(None), slice(None), *(slice(None, None, axis.stride) for axis in axes))
+        return windows[some].reshape(len(X), -1, math.prod(sizes))
 
     def _explicit(self, X: NDArray[Any]) -> Array:
         """The features before the projection, (n, features)."""

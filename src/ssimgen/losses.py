@@ -58,8 +58,9 @@ class SSIMLoss(nn.Module):
         self.data_range, self.window, self.k1, self.k2 = plain(data_range), window, plain(k1), plain(k2)
         self.reduction = choice("reduction", reduction, REDUCTIONS)
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The loss of x against y, both (B, C, H, W): 0-d, or (B,) with the reduction "none"."""
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of x against y, both (B, C, *spatial), where `mask` lets them be seen: 0-d, or (B,) with the
+        reduction "none"."""
         value = distance(
             x,
             y,
@@ -69,6 +70,7 @@ class SSIMLoss(nn.Module):
             window=self.window,
             k1=self.k1,
             k2=self.k2,
+            mask=mask,
         )
         return _reduce(value, self.reduction)
 
@@ -109,10 +111,18 @@ class MSSSIMLoss(nn.Module):
         self.weights = weights
         self.reduction = choice("reduction", reduction, REDUCTIONS)
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The loss of x against y, both (B, C, H, W): 0-d, or (B,) with the reduction "none"."""
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of x against y, both (B, C, *spatial), where `mask` lets them be seen: 0-d, or (B,) with the
+        reduction "none"."""
         value = ms_complement(
-            x, y, data_range=self.data_range, window=self.window, weights=self.weights, k1=self.k1, k2=self.k2
+            x,
+            y,
+            data_range=self.data_range,
+            window=self.window,
+            weights=self.weights,
+            k1=self.k1,
+            k2=self.k2,
+            mask=mask,
         )
         return _reduce(value, self.reduction)
 
@@ -159,8 +169,9 @@ class StructuralDistanceLoss(nn.Module):
         self.form, self.norm, self.squared = form, choice("norm", norm, NORMS), squared
         self.reduction = choice("reduction", reduction, REDUCTIONS)
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The loss of x against y, both (B, C, H, W): 0-d, or (B,) with the reduction "none"."""
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of x against y, both (B, C, *spatial), where `mask` lets them be seen: 0-d, or (B,) with the
+        reduction "none"."""
         value = distance(
             x,
             y,
@@ -171,6 +182,7 @@ class StructuralDistanceLoss(nn.Module):
             window=self.window,
             k1=self.k1,
             k2=self.k2,
+            mask=mask,
         )
         return _reduce(value, self.reduction)
 

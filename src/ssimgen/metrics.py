@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import pairwise
 from ssimgen._autocast import no_autocast
+from ssimgen._masks import digest
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, checked_options
 from ssimgen.engine import Form
 from ssimgen.engine.eager_all_pairs import symmetric
@@ -103,8 +104,9 @@ def against_itself(square: Float[Tensor, "n n"], x: Float[Tensor, "n ..."]) -> F
 class StructuralDistance(Metric):
     """D of :func:`ssimgen.distance` between images (n, C, H, W), with its options (Ghojogh et al. 2020, Eqs. 1 and 2).
 
-    Every form is Hilbertian: each of s1, s2 and s1 s2 is a positive definite kernel of unit diagonal, so that
-    1 - s = |phi(x) - phi(y)|^2 / 2, and D^2 is a sum of such terms (docs/kernels.md, F1 and F2).
+    A mask is that of all images, (C, *spatial) or less. Every form is Hilbertian, under a mask too: each of s1, s2 and
+    s1 s2 is a positive definite kernel of unit diagonal, so that 1 - s = |phi(x) - phi(y)|^2 / 2, and D^2 is a sum of
+    such terms (docs/kernels.md, F1 and F2).
 
     Raises:
         TypeError, ValueError: options out of range, at once; images, when called, as :func:`ssimgen.distance`.
@@ -123,8 +125,11 @@ class StructuralDistance(Metric):
     window: Window = DEFAULT_WINDOW
     k1: float = 0.01
     k2: float = 0.03
+    mask: Tensor | None = field(default=None, repr=False, compare=False)
+    _mask: str = field(default="", init=False, repr=False)  # by which it is compared
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_mask", digest(self.mask))
         checked_options(self.data_range, self.window, self.k1, self.k2, self.form)
         arguments.choice("norm", self.norm, NORMS)
         arguments.keep_plain(self, "data_range", "k1", "k2")
@@ -145,4 +150,5 @@ class StructuralDistance(Metric):
             window=self.window,
             k1=self.k1,
             k2=self.k2,
+            mask=self.mask,
         )

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
+from ssimgen._masks import check_some, common_weights_of
 from ssimgen._memory import check_fits
 from ssimgen._range_check import notice_range
-from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches, spatial_axes
 from ssimgen.engine import Advance, Form, PatchDistance
 from ssimgen.similarity import root
 from ssimgen.windows import Window
@@ -31,13 +32,14 @@ _BLOCKWISE = (
 
 
 def ssim(
-    x: Float[Tensor, "n C H W"],
-    y: Float[Tensor, "m C H W"] | None = None,
+    x: Float[Tensor, "n C *spatial"],
+    y: Float[Tensor, "m C *spatial"] | None = None,
     *,
     data_range: DataRange,
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Tensor | None = None,
     progress: bool = False,
 ) -> Float[Tensor, "n m"]:
     """SSIM of all pairs: entry (i, j) is :func:`ssimgen.ssim` of x_i and y_j.
@@ -47,6 +49,7 @@ def ssim(
             with itself, in half the time: the matrix is exactly symmetric and its diagonal exactly 1, with gradient
             0; NaN for an image that holds NaN.
         data_range, window, k1, k2: as :func:`ssimgen.ssim`.
+        mask: which pixels of all images are seen, as :func:`ssimgen.ssim`; without a batch axis, or of length 1.
         progress: draw a progress bar of the forward pass on the terminal; needs `rich`.
 
     Returns:
@@ -64,16 +67,16 @@ def ssim(
         >>> pairwise.ssim(x, data_range=1.0).diagonal()
         tensor([1., 1., 1., 1.])
     """
-    x, y = _batches(x, y)
+    x, y = _batches(x, y, window)
     patch = patch_distance(x, data_range, window, k1, k2, "product")
-    notice_range(data_range, x, y)
-    square = _squared(x, y, patch, progress)
+    seen = _seen(mask, data_range, x, y)
+    square = _squared(x, y, patch, seen, progress)
     return square.neg_().add_(1)
 
 
 def distance(
-    x: Float[Tensor, "n C H W"],
-    y: Float[Tensor, "m C H W"] | None = None,
+    x: Float[Tensor, "n C *spatial"],
+    y: Float[Tensor, "m C *spatial"] | None = None,
     *,
     data_range: DataRange,
     form: Form = "sum",
@@ -82,6 +85,7 @@ def distance(
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Tensor | None = None,
     progress: bool = False,
 ) -> Float[Tensor, "n m"]:
     """Structural distance of all pairs: entry (i, j) is :func:`ssimgen.distance` of x_i and y_j, or its square.
@@ -95,6 +99,7 @@ def distance(
             with itself, in half the time: the matrix is exactly symmetric and its diagonal exactly 0, with gradient
             0; NaN for an image that holds NaN.
         data_range, form, norm, squared, window, k1, k2: as :func:`ssimgen.distance`.
+        mask: which pixels of all images are seen, as :func:`ssimgen.ssim`; without a batch axis, or of length 1.
         progress: draw a progress bar of the forward pass on the terminal; needs `rich`.
 
     Returns:
@@ -113,12 +118,12 @@ def distance(
         tensor(True)
     """
     arguments.choice("norm", norm, NORMS)
-    x, y = _batches(x, y)
+    x, y = _batches(x, y, window)
     patch = patch_distance(x, data_range, window, k1, k2, form)
-    notice_range(data_range, x, y)
-    square = _squared(x, y, patch, progress)
+    seen = _seen(mask, data_range, x, y)
+    square = _squared(x, y, patch, seen, progress)
     if norm == "frobenius":
-        square = square.mul_(patches(x, window))
+        square = square.mul_(patches(x, window) if seen is None else _weights(x, seen, patch).sum())
     if squared:
         return square
     if square.requires_grad or not engine.fused_can(square):
@@ -126,16 +131,32 @@ def distance(
     return square.sqrt_()  # the same without a second matrix
 
 
-def _batches(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    return (arguments.image_batch("x", x), None) if y is None else arguments.image_batches(x, y)
+def _batches(x: Tensor, y: Tensor | None, window: Window) -> tuple[Tensor, Tensor | None]:
+    spatial = spatial_axes(window)
+    return (arguments.image_batch("x", x, spatial), None) if y is None else arguments.image_batches(x, y, spatial)
 
 
-def _squared(x: Tensor, y: Tensor | None, patch: PatchDistance, progress: bool) -> Tensor:
+def _seen(mask: Tensor | None, data_range: DataRange, x: Tensor, y: Tensor | None) -> Tensor | None:
+    """The weights of the mask, under which some window sees a pixel."""
+    seen = common_weights_of(mask, x)
+    if seen is None:
+        notice_range(data_range, x, y)
+    return seen
+
+
+def _weights(x: Tensor, mask: Tensor, patch: PatchDistance) -> Float[Tensor, "1 C"]:
+    """With which weights the patches of each channel count, all together."""
+    return engine.masked_sums(x[:1], x[:1], mask, patch).weights
+
+
+def _squared(x: Tensor, y: Tensor | None, patch: PatchDistance, mask: Tensor | None, progress: bool) -> Tensor:
     check_room(x, x if y is None else y)
+    if mask is not None:
+        check_some(_weights(x, mask, patch))
     if not progress:
-        return engine.squared_all_pairs(x, y, patch)
+        return engine.squared_all_pairs(x, y, patch, None, mask)
     with _progress_bar() as advance:
-        return engine.squared_all_pairs(x, y, patch, advance)
+        return engine.squared_all_pairs(x, y, patch, advance, mask)
 
 
 def check_room(x: Tensor, y: Tensor, matrices: int = 1, remedy: str = _BLOCKWISE) -> None:

@@ -138,8 +138,10 @@ def scikit_image_window(
         raise ValueError(
             f"win_size must be odd and at least 3, got {size}: ssimgen.ssim takes window=Window.uniform({size})"
         )
-    window = Window.gaussian(size, sigma) if gaussian_weights else Window.uniform(size)
+    if not gaussian_weights:
+        return Window.uniform(size, unbiased=use_sample_covariance)
     q = size * size
+    window = Window.gaussian(size, sigma)
     return Window(window.taps, beta=q / (q - 1)) if use_sample_covariance else window
 
 
@@ -180,7 +182,7 @@ def tensorflow_ms_ssim(
     unit_x, unit_y, unit = with_one_range(x, y, data_range)
     patch = patch_distance(x, unit, window, 0.01, 0.03, "product")
     notice_range(data_range, x, y)
-    fitting = fitting_scales(min(x.shape[-2:]), window, lambda side: (side + 1) // 2)
+    fitting = fitting_scales(x, window, lambda side: (side + 1) // 2)
     exponents = torch.tensor(scale_weights(weights, fitting, x, window), dtype=unit_x.dtype, device=x.device)
     terms = 1 - scale_complements(unit_x, unit_y, patch, len(exponents), _halved_with_the_edge)
     negative = terms <= 0  # not a clamp: the derivative of a power at 0, infinite, times 0 would be NaN
@@ -244,7 +246,7 @@ def matlab_toolbox(
         tensor([1., 1.])
     """
     x, y = arguments.image_pairs(x, y)
-    beyond = DEFAULT_WINDOW.size // 2
+    beyond = DEFAULT_WINDOW.axes(2)[0].size // 2
     x, y = (F.pad(z, (beyond, beyond, beyond, beyond), mode="replicate") for z in (x, y))
     return ssim(x, y, data_range=data_range)
 
@@ -352,7 +354,7 @@ def crop_border(x: Float[Tensor, "B C H W"], width: int) -> Float[Tensor, "B C h
     return x[..., number : height - number, number : across - number]
 
 
-def _halved_with_the_edge(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+def _halved_with_the_edge(x: Float[Tensor, "B C H W"], _: Window) -> Float[Tensor, "B C h w"]:
     height, width = x.shape[-2:]
     return F.avg_pool2d(F.pad(x, (0, width % 2, 0, height % 2), mode="replicate"), 2)
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
+from ssimgen._masks import check_some, weights_of
 from ssimgen._range_check import notice_range
-from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches, with_one_range
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches, spatial_axes, with_one_range
 from ssimgen._scales import (
     fitting_scales,
     halved,
     join_scales,
+    masked_scale_complements,
     renormalised_wang_weights,
     scale_complements,
     scale_weights,
@@ -23,13 +28,14 @@ from ssimgen.windows import Window
 
 
 def ssim(
-    x: Float[Tensor, "B C H W"],
-    y: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
     *,
     data_range: DataRange,
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Tensor | None = None,
 ) -> Float[Tensor, " B"]:
     """Structural similarity of image pairs, the mean over window positions and channels of
 
@@ -45,6 +51,9 @@ def ssim(
             Images far outside are warned of once a process, by a `ssimgen.DataRangeWarning`.
         window: which patches are compared; the default is Wang's Gaussian, 11 x 11 px of sigma 1.5 px.
         k1, k2: stability constants; as bandwidths, they set how fast similarity falls on dark or flat patches.
+        mask: which pixels are seen: bool, or weights m >= 0, in the shape of the images or broadcast to it. Weights of
+            a window become w m / sum w m, and a position counts with sum w m. What is hidden, NaN too, touches neither
+            value nor gradient. A mask of ones is none; no gradient flows through it.
 
     Returns:
         One value a pair, in [-1, 1]; 1 for identical images, never above. In float32, or float64 where x or y is.
@@ -53,7 +62,8 @@ def ssim(
     Raises:
         TypeError: x or y is not a floating-point tensor, or window is no Window.
         ValueError: shapes or devices that differ, no pixel, images smaller than the window, or a data_range,
-            k1 or k2 that is not a positive number; a data_range that is neither of one value nor of one an image.
+            k1 or k2 that is not a positive number; a data_range that is neither of one value nor of one an image; a
+            mask of another shape, with negative weights, or that leaves nothing of an image.
 
     Example:
         >>> import torch
@@ -62,19 +72,21 @@ def ssim(
         >>> round(ssim(x, x / 2, data_range=1.0).item(), 3)
         0.652
     """
-    x, y, patch, dtype = _prepare(x, y, data_range, window, k1, k2, "product")
-    return (1 - engine.squared_mean(x, y, patch).mean(1)).to(dtype)
+    pairs = _prepare(x, y, data_range, window, k1, k2, "product", mask)
+    return arguments.cast(1 - pairs.mean(), pairs.dtype)
 
 
 def ssim_map(
-    x: Float[Tensor, "B C H W"],
-    y: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
     *,
     data_range: DataRange,
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
-) -> Float[Tensor, "B C h w"]:
+    mask: Tensor | None = None,
+    fill: float = math.nan,
+) -> Float[Tensor, "B C *positions"]:
     """SSIM of every window position and channel, of image pairs: the map whose mean is :func:`ssim`.
 
     Windows lie wholly inside the image: h = (H - size) // stride + 1, and w likewise.
@@ -82,10 +94,12 @@ def ssim_map(
     Args:
         x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
         data_range: l, for values in [0, l], or (lo, hi); or one value an image, as :func:`ssim`.
-        window, k1, k2: which patches are compared, and the stability constants, as :func:`ssim`.
+        window, k1, k2, mask: which patches are compared, the stability constants, and which pixels are seen, as
+            :func:`ssim`.
+        fill: the value of the map where a window sees no pixel.
 
     Returns:
-        The maps (B, C, h, w), with values in [-1, 1], never above; NaN where a window holds a NaN pixel.
+        The maps (B, C, h, w), with values in [-1, 1], never above; NaN where a window sees a NaN pixel.
 
     Raises:
         TypeError, ValueError: as :func:`ssim`.
@@ -97,13 +111,17 @@ def ssim_map(
         >>> ssim_map(x, y, data_range=1.0).shape  # with the default window of 11 px
         torch.Size([4, 3, 22, 22])
     """
-    x, y, patch, dtype = _prepare(x, y, data_range, window, k1, k2, "product")
-    return (1 - engine.squared_map(x, y, patch)).to(dtype)
+    x, y, patch, seen, dtype = _prepare(x, y, data_range, window, k1, k2, "product", mask)
+    if seen is None:
+        return arguments.cast(1 - engine.squared_map(x, y, patch), dtype)
+    squares, counts = engine.masked_map(x, y, seen, patch)
+    check_some(counts.flatten(2).sum(2))
+    return torch.where(counts > 0, 1 - squares, fill).to(dtype)
 
 
 def distance(
-    x: Float[Tensor, "B C H W"],
-    y: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
     *,
     data_range: DataRange,
     form: Form = "sum",
@@ -112,6 +130,7 @@ def distance(
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Tensor | None = None,
 ) -> Float[Tensor, " B"]:
     """Structural distance D of image pairs: the norm of the patch distances d over positions and channels.
 
@@ -137,7 +156,8 @@ def distance(
         norm: "rms", the root mean of d^2, which does not grow with the image; "frobenius", the root of its sum
             (the paper's).
         squared: return D^2, which is smooth where x = y and the natural term of a loss.
-        window, k1, k2: which patches are compared, and the stability constants, as :func:`ssim`.
+        window, k1, k2, mask: which patches are compared, the stability constants, and which pixels are seen, as
+            :func:`ssim`.
 
     Returns:
         One distance a pair, >= 0. With "rms" and images in their range, D^2 is at most 3 for form "sum", 2 for
@@ -155,22 +175,21 @@ def distance(
         True
     """
     arguments.choice("norm", norm, NORMS)
-    x, y, patch, dtype = _prepare(x, y, data_range, window, k1, k2, form)
-    square = engine.squared_mean(x, y, patch).mean(1).to(dtype)
-    if norm == "frobenius":
-        square = square * patches(x, window)
+    pairs = _prepare(x, y, data_range, window, k1, k2, form, mask)
+    square = arguments.cast(pairs.mean() if norm == "rms" else pairs.sum(), pairs.dtype)
     return square if squared else root(square)
 
 
 def ms_ssim(
-    x: Float[Tensor, "B C H W"],
-    y: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
     *,
     data_range: DataRange,
     window: Window = DEFAULT_WINDOW,
     weights: tuple[float, ...] | None = None,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Tensor | None = None,
 ) -> Float[Tensor, " B"]:
     """Multi-scale SSIM of image pairs (Wang, Simoncelli, Bovik 2003, Eq. 7), the mean over channels of
 
@@ -192,7 +211,8 @@ def ms_ssim(
     Args:
         x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
         data_range: l, for values in [0, l], or (lo, hi); or one value an image, as :func:`ssim`.
-        window, k1, k2: which patches are compared, and the stability constants, as :func:`ssim`.
+        window, k1, k2, mask: which patches are compared, the stability constants, and which pixels are seen, as
+            :func:`ssim`.
         weights: positive exponents w_1 ... w_M from fine to coarse. None takes as many of Wang's five scales as
             fit the images (with 11 px: 1 below 22 px, 2 at 28 and 32 px, 3 at 64 px, 5 from 176 px), divided
             by their sum.
@@ -210,25 +230,29 @@ def ms_ssim(
         >>> round(ms_ssim(x, x / 2, data_range=1.0).item(), 3)  # two scales fit
         0.676
     """
-    return 1 - ms_complement(x, y, data_range=data_range, window=window, weights=weights, k1=k1, k2=k2)
+    return 1 - ms_complement(x, y, data_range=data_range, window=window, weights=weights, k1=k1, k2=k2, mask=mask)
 
 
 def ms_complement(
-    x: Float[Tensor, "B C H W"],
-    y: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
     *,
     data_range: DataRange,
     window: Window,
     weights: tuple[float, ...] | None,
     k1: float,
     k2: float,
+    mask: Tensor | None = None,
 ) -> Float[Tensor, " B"]:
     """1 - MS-SSIM, which nothing cancels in where images are nearly equal; arguments as :func:`ms_ssim`."""
-    x, y, patch, dtype = _prepare(x, y, data_range, window, k1, k2, "product")
-    fitting = fitting_scales(min(x.shape[-2:]), window, lambda side: side // 2)
+    x, y, patch, seen, dtype = _prepare(x, y, data_range, window, k1, k2, "product", mask)
+    fitting = fitting_scales(x, window, lambda side: side // 2)
     exponents = renormalised_wang_weights(fitting) if weights is None else scale_weights(weights, fitting, x, window)
-    complements = scale_complements(x, y, patch, len(exponents), halved)
-    return join_scales(complements, exponents).mean(1).to(dtype)
+    if seen is None:
+        complements = scale_complements(x, y, patch, len(exponents), halved)
+        return join_scales(complements, exponents).mean(1).to(dtype)
+    complements, counts = masked_scale_complements(x, y, seen, patch, len(exponents))
+    return ((join_scales(complements, exponents) * counts).sum(1) / counts.sum(1)).to(dtype)
 
 
 def root(square: Tensor) -> Tensor:
@@ -239,12 +263,48 @@ def root(square: Tensor) -> Tensor:
     return torch.where(zero, 0, torch.where(zero, 1, square).sqrt())
 
 
+class _Pairs(NamedTuple):
+    """What an engine is to compute, under which mask if any, and the dtype of its result for the caller."""
+
+    x: Tensor
+    y: Tensor
+    patch: PatchDistance
+    mask: Tensor | None
+    dtype: torch.dtype
+
+    def mean(self) -> Float[Tensor, " B"]:
+        """d^2 averaged over channels and positions."""
+        if self.mask is None:
+            return engine.squared_mean(self.x, self.y, self.patch).mean(1)
+        squares, weights = self._sums(self.mask)
+        return squares / weights
+
+    def sum(self) -> Float[Tensor, " B"]:
+        """d^2 summed over them."""
+        if self.mask is None:
+            return self.mean() * patches(self.x, self.patch.window)
+        return self._sums(self.mask)[0]
+
+    def _sums(self, mask: Tensor) -> tuple[Tensor, Tensor]:
+        squares, weights = engine.masked_sums(self.x, self.y, mask, self.patch)
+        check_some(weights)
+        return squares.sum(1), weights.sum(1)
+
+
 def _prepare(
-    x: Tensor, y: Tensor, data_range: DataRange, window: Window, k1: float, k2: float, form: Form
-) -> tuple[Tensor, Tensor, PatchDistance, torch.dtype]:
-    """What an engine is to compute, and the dtype of its result for the caller."""
-    x, y = arguments.image_pairs(x, y)
+    x: Tensor,
+    y: Tensor,
+    data_range: DataRange,
+    window: Window,
+    k1: float,
+    k2: float,
+    form: Form,
+    mask: Tensor | None,
+) -> _Pairs:
+    x, y = arguments.image_pairs(x, y, spatial_axes(window))
     unit_x, unit_y, unit = with_one_range(x, y, data_range)
     patch = patch_distance(x, unit, window, k1, k2, form)
-    notice_range(data_range, x, y)
-    return unit_x, unit_y, patch, x.dtype
+    seen = weights_of(mask, x)
+    if seen is None:
+        notice_range(data_range, x, y)
+    return _Pairs(unit_x, unit_y, patch, seen, x.dtype)

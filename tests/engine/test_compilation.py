@@ -154,7 +154,7 @@ x, y = torch.rand(2, 1, 1, 9, 9, generator=torch.Generator().manual_seed(0))
 
 def run(size):
     value = ssim(x, y, data_range=1.0, window=Window.uniform(size)).item()
-    return value, sum(values_kernel(size, 1).stats.cache_hits.values()) == 1
+    return value, sum(values_kernel(size, size, 1, 1).stats.cache_hits.values()) == 1
 
 forks = in_turns([lambda: run(2), lambda: run(3)], [0, 1, 0, 1, 1, 0, 1, 0] * 2, Path({str(tmp_path)!r}))
 print(json.dumps([[fork.result for fork in forks], alone(lambda: [run(2), run(3)])]))

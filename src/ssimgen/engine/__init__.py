@@ -4,51 +4,81 @@ An engine computes one primitive, the squared distance d^2 of every patch, in th
 map, averaged over the positions of a channel, or averaged over channels and positions for all pairs of two
 batches. Everything public (SSIM, distances, kernels, losses) is made of these.
 
-`eager` is plain PyTorch: any device, any derivative order. `fused` is compiled for CPUs with numba.
+`eager` is plain PyTorch: any device, any derivative order. `fused` is compiled for CPUs with numba. Neither knows of
+borders or of axes that a window does not join: `axes` prepares images first.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from ssimgen.engine import eager, eager_all_pairs
+from ssimgen.engine.axes import prepared
 from ssimgen.engine.eager import widened
-from ssimgen.engine.spec import Advance, Form, PatchDistance
+from ssimgen.engine.masked import masked_map, masked_sums
+from ssimgen.engine.spec import Advance, Form, PatchDistance, positions
 from ssimgen.engine.visibility import is_plain, seen_by_others
 from ssimgen.windows import Window
 
-__all__ = ["Advance", "Form", "PatchDistance", "squared_all_pairs", "squared_map", "squared_mean", "widened"]
+__all__ = [
+    "Advance",
+    "Form",
+    "PatchDistance",
+    "masked_map",
+    "masked_sums",
+    "positions",
+    "squared_all_pairs",
+    "squared_map",
+    "squared_mean",
+    "widened",
+]
 
 
 def squared_map(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
-    """d^2 of every patch, (B, C, H, W) x 2 -> (B, C, h, w)."""
-    if not fused_can(x, y):
-        return eager.squared_map(x, y, patch)
+    """d^2 of every patch, (B, C, *spatial) x 2 -> (B, C, *positions)."""
+    (x, y), patch, restored = prepared(patch, x, y)
+    if not _fused_pairs_can(x, y):
+        return restored(eager.squared_map(x, y, patch))
     from ssimgen.engine.fused import pairs
 
-    return pairs.squared_map(x, y, patch)
+    return restored(pairs.squared_map(x, y, patch))
 
 
 def squared_mean(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
-    """d^2 averaged over window positions, (B, C, H, W) x 2 -> (B, C)."""
-    if not fused_can(x, y):
-        return eager.squared_mean(x, y, patch)
-    from ssimgen.engine.fused import pairs
+    """d^2 averaged over window positions, (B, C, *spatial) x 2 -> (B, C)."""
+    channels = x.shape[1]
+    (x, y), patch, _ = prepared(patch, x, y)
+    if not _fused_pairs_can(x, y):
+        mean = eager.squared_mean(x, y, patch)
+    else:
+        from ssimgen.engine.fused import pairs
 
-    return pairs.squared_mean(x, y, patch)
+        mean = pairs.squared_mean(x, y, patch)
+    return mean if mean.shape[1] == channels else mean.unflatten(1, (channels, -1)).mean(2)
 
 
-def squared_all_pairs(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance | None = None) -> Tensor:
-    """d^2 averaged over channels and positions for all pairs, (n, C, H, W), (m, C, H, W) -> (n, m).
+def squared_all_pairs(
+    x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance | None = None, mask: Tensor | None = None
+) -> Tensor:
+    """d^2 averaged over channels and positions for all pairs, (n, C, *spatial), (m, C, *spatial) -> (n, m).
 
-    y = None compares x with itself: exactly symmetric, with an exactly zero diagonal.
+    y = None compares x with itself: exactly symmetric, with an exactly zero diagonal. A mask (1, C, *spatial) is that
+    of all images.
     """
-    both = (x,) if y is None else (x, y)
-    if not fused_can(*both):
+    if mask is not None:
+        window = patch.window
+        (x, mask, *others), patch, _ = prepared(patch, x, mask, *(() if y is None else (y,)))
+        patch = replace(patch, window=replace(patch.window, unbiased=window.unbiased))
+        return eager_all_pairs.squared_all_pairs(x, others[0] if others else None, patch, advance, mask)
+    (x, *others), patch, _ = prepared(patch, *((x,) if y is None else (x, y)))
+    y = others[0] if others else None
+    if not _fused_all_pairs_can(patch, x, *others):
         return eager_all_pairs.squared_all_pairs(x, y, patch, advance)
     from ssimgen.engine.fused import all_pairs
 
-    if _matrix_products_win(x.shape[2], x.shape[3], patch.window) and not eager.is_large(patch, *both):
+    if _matrix_products_win(x.shape[2], x.shape[3], patch.window) and not eager.is_large(patch, x, *others):
         square = eager_all_pairs.squared_all_pairs(x, y, patch, advance)
         if not all_pairs.near_others(square.detach(), y is None).any():
             return square
@@ -60,11 +90,21 @@ def _matrix_products_win(height: int, width: int, window: Window) -> bool:
 
     Costs are nanoseconds a pair and channel on one core, fitted by `python benchmarks/pairwise.py --fit`.
     """
-    size, down, across = window.size, window.positions(height), window.positions(width)
+    axis, _ = window.axes(2)
+    size, down, across = axis.size, axis.positions(height), axis.positions(width)
     multiplications = size * across * (height + down)  # of the separable filter
     fused = 0.05 * height * width + 0.03 * multiplications + 0.3 * down * across
     eager_ = (25 + 0.033 * size * size) * down * across
     return eager_ < fused
+
+
+def _fused_pairs_can(x: Tensor, y: Tensor) -> bool:
+    return x.ndim == 4 and fused_can(x, y)
+
+
+def _fused_all_pairs_can(patch: PatchDistance, x: Tensor, *others: Tensor) -> bool:
+    """Kernels for all pairs are of planes, and of windows that are the same along both axes."""
+    return x.ndim == 4 and len(set(patch.window.axes(2))) == 1 and fused_can(x, *others)
 
 
 def fused_can(*images: Tensor) -> bool:

@@ -12,10 +12,12 @@ A variance is a difference of averages, E z^2 - (E z)^2: in float32 its rounding
 is not small beside c2 and would change SSIM by 1e-5 to 1e-4. Therefore float32 images are averaged in float64, and
 about the mean of their plane.
 Where pixels are so large beside the constants that float64 is not enough either, variances are merged: about a
-pixel of the window along the rows, then about a row down the columns (the law of total variance), with x and y apart
-for as long as one can be lost beside the other. That costs several times as much; it is chosen by looking at the
-pixels, and so only where they can be looked at without waiting for a device, and outside of what is traced or
+pixel of the window along each row, then about a row down the columns, and so on (the law of total variance), with x
+and y apart for as long as one can be lost beside the other. That costs several times as much; it is chosen by looking
+at the pixels, and so only where they can be looked at without waiting for a device, and outside of what is traced or
 transformed.
+
+Images have any number of spatial axes, and windows lie wholly inside them (`engine` has padded what is to be padded).
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ssimgen.engine.spec import PatchDistance, joined
+from ssimgen.engine.spec import Form, PatchDistance, joined
 from ssimgen.engine.visibility import is_plain, seen_by_others
-from ssimgen.windows import Window
+from ssimgen.windows import AxisWindow, Window
 
 _LARGE = 1e8  # pixels^2 / c2 up to which a difference of averages is right: b within 4 eps (pixels^2 / c2) = 1e-7
 _HUGE = 1e100  # pixels whose squares may leave float64
@@ -36,38 +38,44 @@ _Moments = tuple[Tensor, Tensor, Tensor, Tensor]  # mean and variance in each wi
 
 
 def squared_map(
-    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], patch: PatchDistance
-) -> Float[Tensor, "B C h w"]:
+    x: Float[Tensor, "B C *spatial"], y: Float[Tensor, "B C *spatial"], patch: PatchDistance
+) -> Float[Tensor, "B C *positions"]:
     """d^2 at every window position, in the dtype of x."""
     dtype, window = x.dtype, patch.window
-    x, y = (_covered(widened(z), window) - patch.lo for z in (x, y))
+    x, y = (covered(widened(z), window) - patch.lo for z in (x, y))
     c1: float | Tensor = patch.c1
     c2: float | Tensor = patch.c2
     large = is_large(patch, x, y)
     if large:  # similarity does not depend on the unit of pixels
-        unit = _unit(x, y)
+        unit = unit_of(x, y)
         x, y, c1, c2 = x * unit, y * unit, c1 * unit**2, c2 * unit**2
     if patch.form == "uncentred":
-        return _uncentred(x + y, x - y, window, c2).to(dtype)
-    m_s, v_s, m_d, v_d = _merged_moments(x, y, window) if large else _moments(x, y, window)
-    b = 2 * v_d / (v_s + v_d + 2 * c2)
-    if patch.form == "centred":
-        return b.to(dtype)
-    a = 2 * m_d**2 / (m_s**2 + m_d**2 + 2 * c1)
-    return joined(patch.form, a, b).to(dtype)
+        q_s, q_d = (window.factor(z.ndim - 2) * filtered(z * z, window) for z in (x + y, x - y))
+        return structure(q_s, q_d, c2).to(dtype)
+    moments = _merged_moments(x, y, window) if large else _moments(x, y, window)
+    return from_moments(patch.form, *moments, c1, c2).to(dtype)
+
+
+def from_moments(
+    form: Form, m_s: Tensor, v_s: Tensor, m_d: Tensor, v_d: Tensor, c1: float | Tensor, c2: float | Tensor
+) -> Tensor:
+    """d^2 of a centred form from means and variances (times beta) of s and d."""
+    b = structure(v_s, v_d, c2)
+    if form == "centred":
+        return b
+    return joined(form, 2 * m_d**2 / (m_s**2 + m_d**2 + 2 * c1), b)
+
+
+def structure(v_s: Tensor, v_d: Tensor, c2: float | Tensor) -> Tensor:
+    """2 v_d / (v_s + v_d + 2 c2): 1 - s2 of variances; of means of squares, times beta, d^2 of the form "uncentred"."""
+    return 2 * v_d / (v_s + v_d + 2 * c2)
 
 
 def squared_mean(
-    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], patch: PatchDistance
+    x: Float[Tensor, "B C *spatial"], y: Float[Tensor, "B C *spatial"], patch: PatchDistance
 ) -> Float[Tensor, "B C"]:
     """d^2 averaged over the window positions of each channel."""
-    return squared_map(x, y, patch).mean((-2, -1))
-
-
-def _uncentred(s: Tensor, d: Tensor, window: Window, c2: float | Tensor) -> Tensor:
-    """beta E d^2 / (beta E x^2 + beta E y^2 + c2), where x^2 + y^2 = (s^2 + d^2) / 2."""
-    q_s, q_d = (window.beta * _filtered(z * z, window) for z in (s, d))
-    return 2 * q_d / (q_s + q_d + 2 * c2)
+    return squared_map(x, y, patch).flatten(2).mean(2)
 
 
 def widened(z: Tensor) -> Tensor:
@@ -75,23 +83,23 @@ def widened(z: Tensor) -> Tensor:
     return z if z.device.type == "mps" else z.double()
 
 
-def _covered(z: Float[Tensor, "B C H W"], window: Window) -> Float[Tensor, "B C H_c W_c"]:
+def covered(z: Float[Tensor, "B C *spatial"], window: Window) -> Float[Tensor, "B C *covered"]:
     """The pixels that some window covers, side by side: what the others hold, NaN too, touches no gradient.
 
-    Windows then stand `_step(window)` pixels apart.
+    Windows then stand `_step` pixels apart.
     """
-    for axis in (-2, -1):
-        end = (window.positions(z.shape[axis]) - 1) * window.stride + window.size
-        if window.stride > window.size:
+    for dim, axis in enumerate(window.axes(z.ndim - 2), 2):
+        end = (axis.positions(z.shape[dim]) - 1) * axis.stride + axis.size
+        if axis.stride > axis.size:
             index = torch.arange(end, device=z.device)
-            z = z.index_select(axis, index[index % window.stride < window.size])
+            z = z.index_select(dim, index[index % axis.stride < axis.size])
         else:
-            z = z.narrow(axis, 0, end)
+            z = z.narrow(dim, 0, end)
     return z
 
 
-def _step(window: Window) -> int:
-    return min(window.stride, window.size)
+def _step(axis: AxisWindow) -> int:
+    return min(axis.stride, axis.size)
 
 
 def is_large(patch: PatchDistance, *images: Tensor) -> bool:
@@ -102,67 +110,84 @@ def is_large(patch: PatchDistance, *images: Tensor) -> bool:
     return any(not bool(pixel * pixel <= _LARGE * patch.c2) for pixel in most)
 
 
-def _unit(x: Tensor, y: Tensor) -> Tensor:
-    """1, or for planes of huge pixels a power of two that makes them smaller, (B, C, 1, 1)."""
-    most = torch.maximum(x.detach().abs().amax((-2, -1), True), y.detach().abs().amax((-2, -1), True))
+def unit_of(x: Tensor, y: Tensor) -> Tensor:
+    """1, or for planes of huge pixels a power of two that makes them smaller, (B, C, 1, ...)."""
+    spatial = tuple(range(2, x.ndim))
+    most = torch.maximum(x.detach().abs().amax(spatial, True), y.detach().abs().amax(spatial, True))
     return torch.where((most > _HUGE) & most.isfinite(), torch.exp2(-most.log2().floor()), 1.0)
 
 
-def _moments(x: Float[Tensor, "B C H_c W_c"], y: Float[Tensor, "B C H_c W_c"], window: Window) -> _Moments:
+def _moments(x: Float[Tensor, "B C *covered"], y: Float[Tensor, "B C *covered"], window: Window) -> _Moments:
     return *_mean_and_variance(x + y, window), *_mean_and_variance(x - y, window)
 
 
-def _mean_and_variance(z: Float[Tensor, "B C H_c W_c"], window: Window) -> tuple[Tensor, Tensor]:
+def _mean_and_variance(z: Float[Tensor, "B C *covered"], window: Window) -> tuple[Tensor, Tensor]:
     """Windowed mean and variance."""
-    if window.size == 1:
+    if all(axis.size == 1 for axis in window.axes(z.ndim - 2)):
         return z, 0 * z  # NaN for NaN, and within the graph
-    origin = z.detach().mean((-2, -1), True)
+    origin = z.detach().mean(tuple(range(2, z.ndim)), True)
     origin = torch.where(origin.isfinite(), origin, 0.0)
     z = z - origin
-    m = _filtered(z, window)
-    v = _filtered(z * z, window) - m * m
+    m = filtered(z, window)
+    v = filtered(z * z, window) - m * m
     v = v + F.relu(-v.detach())  # rounding can fall below zero; unlike a clamp, this leaves the derivatives alone
-    return origin + m, window.beta * v
+    return origin + m, window.factor(z.ndim - 2) * v
 
 
-def windowed_mean(z: Float[Tensor, "B C H W"], window: Window) -> Float[Tensor, "B C h w"]:
+def windowed_mean(z: Float[Tensor, "B C *spatial"], window: Window) -> Float[Tensor, "B C *positions"]:
     """sum w z over each window."""
-    return _filtered(_covered(z, window), window)
+    return filtered(covered(z, window), window)
 
 
-def _filtered(z: Float[Tensor, "B C H_c W_c"], window: Window) -> Float[Tensor, "B C h w"]:
-    """The same of covered pixels: one filter along the rows, one along the columns."""
-    channels, stride = z.shape[-3], _step(window)
-    taps = torch.tensor(window.taps, dtype=z.dtype, device=z.device)
-    rows = taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    columns = taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    z = F.conv2d(z, rows, stride=(stride, 1), groups=channels)  # (B, C, h, W)
-    return F.conv2d(z, columns, stride=(1, stride), groups=channels)  # (B, C, h, w)
+def filtered(z: Float[Tensor, "B C *covered"], window: Window, power: int = 1) -> Float[Tensor, "B C *positions"]:
+    """sum w^power z over each window, of covered pixels: one filter along each axis."""
+    for dim, axis in enumerate(window.axes(z.ndim - 2), 2):
+        z = _filtered_along(z, dim, axis._replace(taps=tuple(tap**power for tap in axis.taps)))
+    return z
 
 
-def _merged_moments(x: Float[Tensor, "B C H_c W_c"], y: Float[Tensor, "B C H_c W_c"], window: Window) -> _Moments:
+def _filtered_along(z: Float[Tensor, "B C *covered"], dim: int, axis: AxisWindow) -> Tensor:
+    """sum w z over the windows along one axis: a convolution of planes, of which the axes before are channels."""
+    batch, shape, step = z.shape[0], z.shape, _step(axis)
+    taps = torch.tensor(axis.taps, dtype=z.dtype, device=z.device)
+    if dim == z.ndim - 1 > 2:
+        planes, taps, stride = z.reshape(batch, -1, *shape[-2:]), taps.view(1, 1, 1, -1), (1, step)
+    else:
+        planes, taps, stride = (
+            z.reshape(batch, -1, shape[dim], shape[dim + 1 :].numel()),
+            taps.view(1, 1, -1, 1),
+            (step, 1),
+        )
+    groups = planes.shape[1]
+    filtered = F.conv2d(planes, taps.expand(groups, 1, -1, -1), stride=stride, groups=groups)
+    return filtered.reshape(*shape[:dim], axis._replace(stride=step).positions(shape[dim]), *shape[dim + 1 :])
+
+
+def _merged_moments(x: Float[Tensor, "B C *covered"], y: Float[Tensor, "B C *covered"], window: Window) -> _Moments:
     """The same from sums of squares about values inside each window, which never cancel.
 
-    A mean is kept in two parts, a pixel and the mean of the rest about it, so that means of neighbouring rows differ
-    by what their pixels differ by, however large those are.
+    Axis by axis, from the last to the first, by the law of total variance. A mean is kept in two parts, a pixel and
+    the mean of the rest about it, so that means of neighbouring rows differ by what their pixels differ by, however
+    large those are.
     """
-    taps = torch.tensor(window.taps, dtype=x.dtype, device=x.device)
-    size, step, middle = window.size, _step(window), window.size // 2
-
-    def about_centres(z: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        parts = z.unfold(axis, size, step)
-        return parts[..., middle], parts - parts[..., middle, None]
-
-    (x, of_x), (y, of_y) = about_centres(x, -1), about_centres(y, -1)  # (B, C, H, w), (B, C, H, w, k)
-    rows = [_about(u, taps) for u in (of_x + of_y, of_x - of_y)]
-    (x, of_x), (y, of_y) = about_centres(x, -2), about_centres(y, -2)  # (B, C, h, w), (B, C, h, w, k)
-    moments = []
-    for centre, of_centre, (mean, variance) in zip((x + y, x - y), (of_x + of_y, of_x - of_y), rows, strict=True):
-        mean, between = _about(of_centre + mean.unfold(-2, size, step), taps)
-        within = variance.unfold(-2, size, step) @ taps
-        moments += [centre + mean, window.beta * (within + between)]
-    m_s, v_s, m_d, v_d = moments
-    return m_s, v_s, m_d, v_d
+    means = variances = [torch.zeros_like(x), torch.zeros_like(x)]
+    beta = window.factor(x.ndim - 2)
+    for dim, axis in reversed(list(enumerate(window.axes(x.ndim - 2), 2))):
+        size, step, middle = axis.size, _step(axis), axis.size // 2
+        taps = torch.tensor(axis.taps, dtype=x.dtype, device=x.device)
+        parts_x, parts_y = x.unfold(dim, size, step), y.unfold(dim, size, step)  # (B, C, ..., k)
+        x, y = parts_x[..., middle], parts_y[..., middle]
+        of_x, of_y = parts_x - x[..., None], parts_y - y[..., None]
+        merged = [
+            _about(of_centre + mean.unfold(dim, size, step), taps)
+            for of_centre, mean in zip((of_x + of_y, of_x - of_y), means, strict=True)
+        ]
+        variances = [
+            variance.unfold(dim, size, step) @ taps + between
+            for variance, (_, between) in zip(variances, merged, strict=True)
+        ]
+        means = [mean for mean, _ in merged]
+    return x + y + means[0], beta * variances[0], x - y + means[1], beta * variances[1]
 
 
 def _about(u: Float[Tensor, "... k"], taps: Float[Tensor, " k"]) -> tuple[Float[Tensor, " ..."], Float[Tensor, " ..."]]:

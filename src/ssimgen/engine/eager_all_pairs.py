@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,32 +22,37 @@ from torch.utils.checkpoint import checkpoint
 
 from ssimgen._autocast import no_autocast
 from ssimgen.engine.eager import widened
-from ssimgen.engine.spec import Advance, PatchDistance, joined
+from ssimgen.engine.spec import Advance, PatchDistance, joined, positions
 from ssimgen.windows import Window
 
 BLOCK = 2**20  # pairs times positions that are in memory at once, in about eight copies
 IMAGES = 256  # of a set in one block, at most
+ONE_PIXEL = 1e-12  # 1 - sum w^2 of the weights of a position that sees one pixel, at most
 
 
 def squared_all_pairs(
-    x: Float[Tensor, "n C H W"],
-    y: Float[Tensor, "m C H W"] | None,
+    x: Float[Tensor, "n C *spatial"],
+    y: Float[Tensor, "m C *spatial"] | None,
     patch: PatchDistance,
     advance: Advance | None = None,
+    mask: Float[Tensor, "1 C *spatial"] | None = None,
 ) -> Float[Tensor, "n m"]:
-    """Mean d^2 over channels and positions, of all pairs; y = None is x against itself."""
+    """Mean d^2 over channels and positions, of all pairs; y = None is x against itself. Under a mask, the mean weighs
+    positions by sum w m, as in `masked`."""
     dtype = x.dtype
     x, y = widened(x), None if y is None else widened(y)
+    if mask is not None:
+        mask = widened(mask)
+        x, y = torch.where(mask > 0, x, patch.lo), None if y is None else torch.where(mask > 0, y, patch.lo)
     second = x if y is None else y
-    _, channels, height, width = x.shape
-    down, across = patch.window.positions(height), patch.window.positions(width)
-    side = max(1, min(IMAGES, math.isqrt(BLOCK // (channels * across))))
+    row = x.shape[1] * math.prod(positions(x, patch.window)[1:])  # positions with one place along the first axis
+    side = max(1, min(IMAGES, math.isqrt(BLOCK // row)))
     parts, others = x.split(side), second.split(side)
 
     def block(i: int, j: int) -> Tensor:
         if y is None and j < i:
             return blocks[j][i].T
-        square = _mean_over_positions(parts[i], others[j], patch, down)
+        square = _mean_over_positions(parts[i], others[j], patch, mask)
         if advance is not None:
             share = 2 if y is None and i != j else 1
             advance(share * square.numel() / (len(x) * len(second)))
@@ -67,55 +73,101 @@ def symmetric(square: Float[Tensor, "n n"], diagonal: Float[Tensor, " n"]) -> Fl
     return torch.diagonal_scatter((square + square.T).div_(2), diagonal)
 
 
-def _mean_over_positions(x: Tensor, y: Tensor, patch: PatchDistance, down: int) -> Tensor:
-    """Mean d^2 of one block of pairs, some rows of window positions at a time."""
-    size, stride = patch.window.size, patch.window.stride
-    channels, width = x.shape[1], x.shape[3]
-    positions = channels * patch.window.positions(width)
-    rows = max(1, BLOCK // (len(x) * len(y) * positions))
-    total = x.new_zeros(())
+def _mean_over_positions(x: Tensor, y: Tensor, patch: PatchDistance, mask: Tensor | None) -> Tensor:
+    """Mean d^2 of one block of pairs, some rows of window positions at a time (slices of volumes)."""
+    axis, (down, *others) = patch.window.axes(x.ndim - 2)[0], positions(x, patch.window)
+    row = x.shape[1] * math.prod(others)
+    rows = max(1, BLOCK // (len(x) * len(y) * row))
+    total, count = x.new_zeros(()), x.new_zeros(())
     for first in range(0, down, rows):
-        begin, end = first * stride, (min(first + rows, down) - 1) * stride + size
-        total = total + _recomputed(_sum_over_positions, x[:, :, begin:end], y[:, :, begin:end], patch)
-    return total / (positions * down)
+        begin, end = first * axis.stride, (min(first + rows, down) - 1) * axis.stride + axis.size
+        strips = (None if z is None else z[:, :, begin:end] for z in (x, y, mask))
+        some, of_some = _recomputed(_sums_over_positions, *strips, patch)
+        total, count = total + some, count + of_some
+    return total / count
 
 
-def _recomputed(function: Callable[..., Tensor], *arguments: object) -> Tensor:
+def _recomputed(function: Callable[..., tuple[Tensor, Tensor]], *arguments: object) -> tuple[Tensor, Tensor]:
     """function(*arguments), with a backward pass that keeps the arguments alone where PyTorch can do that."""
     if not torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
         return function(*arguments)
-    result: Tensor = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    result: tuple[Tensor, Tensor] = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return result
 
 
-def _sum_over_positions(
-    x: Float[Tensor, "n C H W"], y: Float[Tensor, "m C H W"], patch: PatchDistance
-) -> Float[Tensor, "n m"]:
-    """Sum of d^2 over channels and positions."""
-    mu_x, x = _patches(x - patch.lo, patch.window)
-    mu_y, y = _patches(y - patch.lo, patch.window)
+def _sums_over_positions(
+    x: Float[Tensor, "n C *spatial"],
+    y: Float[Tensor, "m C *spatial"],
+    mask: Float[Tensor, "1 C *spatial"] | None,
+    patch: PatchDistance,
+) -> tuple[Float[Tensor, "n m"], Float[Tensor, ""]]:
+    """Sums over channels and positions of weighted d^2, and of the weights."""
+    weights = patch_weights(x, patch.window, mask)
+    mu_x, x = weighted_patches(x - patch.lo, patch.window, weights)
+    mu_y, y = weighted_patches(y - patch.lo, patch.window, weights)
     v = (x * x).sum(-1)[:, :, None] / 2 + (y * y).sum(-1)[:, None] / 2  # (P, n, m)
     numerator = v - x @ y.mT
     numerator = numerator - numerator.detach().clamp_max(0)  # rounding falls below zero; derivatives see no kink
     denominator = v + patch.c2
-    if patch.form == "centred":
-        return (numerator / denominator).sum(0)
     mu_x, mu_y = mu_x[:, :, None], mu_y[:, None]
     m, e = (mu_x - mu_y) ** 2, mu_x**2 + mu_y**2
-    if patch.form == "uncentred":
-        beta = patch.window.beta
-        return ((numerator + beta * m) / (denominator + beta * e)).sum(0)
-    a, b = m / (e + patch.c1), numerator / denominator
-    return joined(patch.form, a, b).sum(0)
+    if patch.form == "centred":
+        square = numerator / denominator
+    elif patch.form == "uncentred":
+        square = (numerator + weights.beta * m) / (denominator + weights.beta * e)
+    else:
+        square = joined(patch.form, m / (e + patch.c1), numerator / denominator)
+    if weights.counts is None:
+        return square.sum(0), square.new_tensor(len(square))
+    return (weights.counts * square).sum(0), weights.counts.sum()
 
 
-def _patches(x: Float[Tensor, "n C H W"], window: Window) -> tuple[Float[Tensor, "P n"], Float[Tensor, "P n q"]]:
+class PatchWeights(NamedTuple):
+    """Of the pixels of each patch, w of sum 1, (P or 1, 1, q); beta, and with which weight a patch counts (None: 1),
+    (P, 1, 1)."""
+
+    w: Tensor
+    beta: float | Tensor
+    counts: Tensor | None = None
+
+
+def patch_weights(x: Float[Tensor, "n C *spatial"], window: Window, mask: Tensor | None = None) -> PatchWeights:
+    """Those of the window, times those of a mask."""
+    spatial = x.ndim - 2
+    w = x.new_ones(())
+    for axis in window.axes(spatial):
+        w = w[..., None] * torch.tensor(axis.taps, dtype=x.dtype, device=x.device)
+    w = w.flatten()[None, None]
+    if mask is None:
+        return PatchWeights(w, window.factor(spatial))
+    seen = w * _patches(mask, window)
+    counts = seen.sum(-1, keepdim=True)
+    w = seen / torch.where(counts > 0, counts, 1.0)
+    if not window.unbiased:
+        return PatchWeights(w, window.factor(spatial), counts)
+    rest = 1 - (w * w).sum(-1, keepdim=True)
+    several = (counts > 0) & (rest > ONE_PIXEL)
+    return PatchWeights(w, 1 / torch.where(several, rest, 1.0), torch.where(several, counts, 0.0))
+
+
+def weighted_patches(
+    x: Float[Tensor, "n C *spatial"], window: Window, weights: PatchWeights
+) -> tuple[Float[Tensor, "P n"], Float[Tensor, "P n q"]]:
     """Mean of each patch, and its pixels about the mean times sqrt(2 beta w); P counts channels and positions."""
-    taps = torch.tensor(window.taps, dtype=x.dtype, device=x.device)
-    weights = torch.outer(taps, taps).flatten()
-    patches = x.unfold(2, window.size, window.stride).unfold(3, window.size, window.stride)  # (n, C, h, w, k, k)
-    patches = patches.flatten(-2).flatten(1, 3).transpose(0, 1)  # (P, n, q)
-    centre = patches[..., len(weights) // 2, None]  # about which flat patches are exactly 0, however bright
-    about = patches - centre
-    mean = about @ weights
-    return centre[..., 0] + mean, (about - mean[..., None]) * (2 * window.beta * weights).sqrt()
+    patches, w = _patches(x, window), weights.w
+    if weights.counts is None:
+        centre = patches[..., w.shape[-1] // 2, None]  # about which flat patches are exactly 0, however bright
+        about = patches - centre
+        mean = about @ w.flatten()
+    else:
+        centre = patches.gather(-1, w.argmax(-1, keepdim=True).expand(*patches.shape[:-1], 1))  # a pixel that is seen
+        about = torch.where(w > 0, patches - centre, 0.0)
+        mean = (about @ w.mT)[..., 0]
+    return centre[..., 0] + mean, (about - mean[..., None]) * (2 * weights.beta * w).sqrt()
+
+
+def _patches(x: Float[Tensor, "n C *spatial"], window: Window) -> Float[Tensor, "P n q"]:
+    spatial = x.ndim - 2
+    for dim, axis in enumerate(window.axes(spatial), 2):
+        x = x.unfold(dim, axis.size, axis.stride)  # (n, C, *positions, *window), as far as they are cut
+    return x.flatten(-spatial).flatten(1, -2).transpose(0, 1)

@@ -32,6 +32,12 @@ class PatchDistance:
     lo: float  # the least pixel value; subtracted before anything else
 
 
+def positions(x: Tensor, window: Window) -> tuple[int, ...]:
+    """How many windows there are along each spatial axis of the images x, (B, C, *spatial)."""
+    spatial = x.shape[2:]
+    return tuple(axis.positions(length) for axis, length in zip(window.axes(len(spatial)), spatial, strict=True))
+
+
 def joined(form: Form, a: Tensor, b: Tensor) -> Tensor:
     """d^2 of a form with luminance, "product" or "sum", from the complements."""
     return a + b if form == "sum" else a + b - a * b

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import pairwise
+from ssimgen._masks import digest
 from ssimgen._request import DEFAULT_WINDOW, DataRange, checked_options
 from ssimgen.kernels.kernel import Kernel
 from ssimgen.windows import Window
@@ -38,8 +39,11 @@ class SSIM(Kernel):
     window: Window = DEFAULT_WINDOW
     k1: float = 0.01
     k2: float = 0.03
+    mask: Tensor | None = field(default=None, repr=False, compare=False)
+    _mask: str = field(default="", init=False, repr=False)  # by which it is compared
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_mask", digest(self.mask))
         checked_options(self.data_range, self.window, self.k1, self.k2, "product")
         arguments.keep_plain(self, "data_range", "k1", "k2")
 
@@ -52,4 +56,6 @@ class SSIM(Kernel):
         return True
 
     def __call__(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
-        return pairwise.ssim(x, y, data_range=self.data_range, window=self.window, k1=self.k1, k2=self.k2)
+        return pairwise.ssim(
+            x, y, data_range=self.data_range, window=self.window, k1=self.k1, k2=self.k2, mask=self.mask
+        )

@@ -302,7 +302,7 @@ class _AllPairs:
         self, first: Tensor, second: Tensor, patch: PatchDistance, itself: bool, steps: tuple[int, int]
     ) -> None:
         self.first, self.second, self.itself = first, second, itself
-        self.window = patch.window
+        self.window, _ = patch.window.axes(2)  # the same along both (see `ssimgen.engine`)
         self.threads = torch.get_num_threads()
         self.dtype = np.dtype(str(first.dtype).removeprefix("torch."))
         self.lanes = kernels.lanes_of(self.dtype)
@@ -315,11 +315,13 @@ class _AllPairs:
         self.prepare = kernels.preparation_kernel(self.lanes)
         self.tile = (self.window.size, self.window.stride, patch.form, self.columns, self.rows, self.lanes)
 
-        beta, self.scale = self.window.beta, math.sqrt(_UNIT_C2 / patch.c2)
+        self.beta, self.scale = patch.window.factor(2), math.sqrt(_UNIT_C2 / patch.c2)
         self.c1 = 0.0 if patch.form == "uncentred" else patch.c1 * self.scale**2  # which has no luminance
         taps = np.array(self.window.taps, self.dtype)
-        self.units = kernels.Units(patch.lo, self.scale, _UNIT_C2, beta, taps.astype(np.float64), self.window.stride)
-        constants = np.array([self.c1, 2 * _UNIT_C2, 2 * beta, 1 / math.sqrt(2 * beta)], self.dtype)
+        self.units = kernels.Units(
+            patch.lo, self.scale, _UNIT_C2, self.beta, taps.astype(np.float64), self.window.stride
+        )
+        constants = np.array([self.c1, 2 * _UNIT_C2, 2 * self.beta, 1 / math.sqrt(2 * self.beta)], self.dtype)
         self.request = kernels.Request(taps, constants, 1 / (channels * down * self.across), itself, *steps)
         self.lock = threading.Lock()
 
@@ -509,7 +511,7 @@ class _GroupWithGradient(_Group):
         """Close the gradient of the group and add it to that of all images."""
         pairs, panel, group = self._pairs, self._panel, self.arrays
         own = np.empty((group.members, panel.height, pairs.width), pairs.dtype)
-        scale = math.sqrt(2 * pairs.window.beta) * pairs.scale
+        scale = math.sqrt(2 * pairs.beta) * pairs.scale
         close = kernels.closing_kernel(pairs.window.size, pairs.window.stride, pairs.lanes)
         close(group, self.sums, pairs.request.taps, scale, self._spread_rows, self._spread_pixels, own)
         with pairs.lock:  # several blocks of the first set may meet the same group

@@ -26,10 +26,9 @@ from functools import cache
 from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from ssimgen.engine.fused.compilation import compiled
+from ssimgen.engine.fused.compilation import compiled, inlined
 from ssimgen.engine.fused.filters import (
     add_sums_over_lanes,
     filter_column,
@@ -332,7 +331,7 @@ def interleave_kernel() -> Callable[..., None]:
     return compiled(interleave)
 
 
-@njit(forceinline=True)
+@inlined
 @no_type_check
 def _statistics(singles, image, group, place, lanes):
     """F, mu, 2 v, mu^2 + c1 and the mark of a flat patch of a single image; F, mu, 2 v of those in the group."""

@@ -23,10 +23,26 @@ def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
     code = _code_on_disk(kernel)
     if code is not None:
         kernel.__qualname__ = code.symbol
-    dispatcher: Callable[..., Any] = njit(nogil=True)(kernel)
+    dispatcher: Callable[..., Any] = njit(nogil=True, no_cfunc_wrapper=True)(kernel)  # type: ignore[call-overload]
     if code is not None:
         dispatcher._cache = code  # type: ignore[attr-defined]
     return dispatcher
+
+
+def part(function: Callable[..., Any]) -> Any:
+    """What kernels call, compiled into them. It has no entry for Python, which would take as long to compile as it."""
+    return _njit(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """The same, written out wherever it is called."""
+    return _njit(function, forceinline=True)
+
+
+def _njit(function: Callable[..., Any], **options: bool) -> Any:
+    from numba import njit
+
+    return njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)  # type: ignore[call-overload]
 
 
 def _code_on_disk(kernel: Callable[..., Any]) -> Any | None:

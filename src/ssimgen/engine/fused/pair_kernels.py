@@ -29,14 +29,15 @@ from functools import cache
 from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from ssimgen.engine.fused.compilation import compiled
+from ssimgen.engine.fused.compilation import compiled, inlined, part
 from ssimgen.engine.fused.vectors import (
     absolute,
     absolute_some,
     accumulate,
+    clear,
+    copy,
     fma,
     greater,
     lanes,
@@ -45,6 +46,7 @@ from ssimgen.engine.fused.vectors import (
     non_negative,
     prefetch,
     spread,
+    spread_at,
     store,
     store_some,
     where_positive,
@@ -77,11 +79,11 @@ def trust(patch: PatchDistance, dtype: Any) -> Trust:
 def constants(patch: PatchDistance, dtype: Any) -> NDArray[Any]:
     """What the kernels need of a request besides its window, at the places RHO ... ONE."""
     uncentred = patch.form == "uncentred"
-    varies = patch.window.size > 1 or uncentred  # a single pixel has no variance
+    varies = any(axis.size > 1 for axis in patch.window.axes(2)) or uncentred  # a single pixel has no variance
     return np.array(
         [
             1 / (2 * patch.c1),
-            varies * patch.window.beta / (2 * patch.c2),
+            varies * patch.window.factor(2) / (2 * patch.c2),
             patch.form in ("sum", "product"),
             patch.form == "product",
             uncentred,
@@ -93,17 +95,11 @@ def constants(patch: PatchDistance, dtype: Any) -> NDArray[Any]:
     )
 
 
-@njit(forceinline=True)
-@no_type_check
-def _constant(numbers, place):
-    return spread(numbers, numbers[place])
-
-
-@njit(forceinline=True)
+@inlined
 @no_type_check
 def _read_row(x, y, start, numbers, width, plane_size, planes, pixels, pitch, lines, line):
     """s and d of one pixel row of every plane of the panel, for pixels that begin at 0."""
-    lo, gap = _constant(numbers, LO), _constant(numbers, GAP)
+    lo, gap = spread_at(numbers, LO), spread_at(numbers, GAP)
     for plane in range(planes):
         row, to = start + plane * plane_size, plane * pitch
         for i in range(0, pixels, lanes(x)):
@@ -114,7 +110,7 @@ def _read_row(x, y, start, numbers, width, plane_size, planes, pixels, pitch, li
             store(lines, to + i + line, u - v)
 
 
-@njit
+@part
 @no_type_check
 def _read_row_in_phases(x, y, start, numbers, plane_size, planes, pixels, pitch, lines, line, stride, phase_length):
     """The same for windows `stride` apart: pixels are dealt out so that what a filter reads lies side by side."""
@@ -128,7 +124,7 @@ def _read_row_in_phases(x, y, start, numbers, plane_size, planes, pixels, pitch,
             lines[to + line] = u - v
 
 
-@njit(forceinline=True)
+@inlined
 @no_type_check
 def _row_moments(lines, at, taps, size, stride, phase_length):
     """Mean and variance along a row, of the windows that begin at lines[at], lines[at + 1], ..."""
@@ -138,13 +134,13 @@ def _row_moments(lines, at, taps, size, stride, phase_length):
     square = mean
     for k in range(size):
         u = load(lines, at + k % stride * phase_length + k // stride) - centre
-        weighted = _constant(taps, k) * u
+        weighted = spread_at(taps, k) * u
         mean = mean + weighted
         square = fma(weighted, u, square)
     return mean + centre, non_negative(square - mean * mean)
 
 
-@njit(forceinline=True)
+@inlined
 @no_type_check
 def _filter_row(lines, line, taps, moments, slot, ring, length, size, stride, phase_length):
     """Row moments of s and d, into their slot of the four rings: mean and variance of s, the same of d."""
@@ -155,7 +151,7 @@ def _filter_row(lines, line, taps, moments, slot, ring, length, size, stride, ph
             store(moments, 2 * z * ring + ring + slot + column, variance)
 
 
-@njit(forceinline=True)
+@inlined
 @no_type_check
 def _window_moments(moments, at, ring, slots, taps, size, rows):
     """Mean and variance in the windows of `rows` (1 or 2) neighbouring positions, from the moments of their rows."""
@@ -166,11 +162,11 @@ def _window_moments(moments, at, ring, slots, taps, size, rows):
         u = load(moments, slots[k] + at) - centre
         square = fma(u, u, load(moments, slots[k] + at + ring))
         if k < size:
-            tap = _constant(taps, k)
+            tap = spread_at(taps, k)
             mean_0 = fma(tap, u, mean_0)
             square_0 = fma(tap, square, square_0)
         if rows == 2 and k > 0:
-            tap = _constant(taps, k - 1)
+            tap = spread_at(taps, k - 1)
             mean_1 = fma(tap, u, mean_1)
             square_1 = fma(tap, square, square_1)
     return (
@@ -181,23 +177,23 @@ def _window_moments(moments, at, ring, slots, taps, size, rows):
     )
 
 
-@njit(forceinline=True)
+@inlined
 @no_type_check
 def _squared(m_s, v_s, m_d, v_d, numbers):
     """d^2 from the moments of s and d, N E, and what its derivatives need: A_d, N, V_s, V_d, E."""
-    rho, sigma, uncentred = _constant(numbers, RHO), _constant(numbers, SIGMA), _constant(numbers, UNCENTRED)
-    one = _constant(numbers, ONE)
+    rho, sigma, uncentred = spread_at(numbers, RHO), spread_at(numbers, SIGMA), spread_at(numbers, UNCENTRED)
+    one = spread_at(numbers, ONE)
     A_d = rho * m_d * m_d
     V_s = sigma * fma(uncentred * m_s, m_s, v_s)
     V_d = sigma * fma(uncentred * m_d, m_d, v_d)
     N = fma(rho * m_s, m_s, A_d) + one
     E = V_s + V_d + one
     a, b, product = A_d + A_d, V_d + V_d, N * E
-    numerator = _constant(numbers, LUMINANCE) * a * E + b * N - _constant(numbers, CROSS) * a * b
+    numerator = spread_at(numbers, LUMINANCE) * a * E + b * N - spread_at(numbers, CROSS) * a * b
     return non_negative(numerator / product), product, A_d, N, V_s, V_d, E
 
 
-@njit(forceinline=True)
+@inlined
 @no_type_check
 def _derivatives(m_s, v_s, m_d, v_d, numbers):
     """d^2 and N E, and what the transposed filters take, from the moments of s and d.
@@ -206,8 +202,8 @@ def _derivatives(m_s, v_s, m_d, v_d, numbers):
     large the terms are that nearly cancel: B_z m_z here, and F'(B_z) times pixels. B_d m_d stands for the rounding
     error of x - y as well, in all forms.
     """
-    rho, sigma, uncentred = _constant(numbers, RHO), _constant(numbers, SIGMA), _constant(numbers, UNCENTRED)
-    one, luminance, cross = _constant(numbers, ONE), _constant(numbers, LUMINANCE), _constant(numbers, CROSS)
+    rho, sigma, uncentred = spread_at(numbers, RHO), spread_at(numbers, SIGMA), spread_at(numbers, UNCENTRED)
+    one, luminance, cross = spread_at(numbers, ONE), spread_at(numbers, LUMINANCE), spread_at(numbers, CROSS)
     squared, product, A_d, N, V_s, V_d, E = _squared(m_s, v_s, m_d, v_d, numbers)
     inverse = one / product
     by_N, by_E = inverse * E, inverse * N
@@ -228,7 +224,7 @@ def _derivatives(m_s, v_s, m_d, v_d, numbers):
     return squared, product, minus_B_s, B_d, (W_s - W_d) + A_x, (W_s + W_d) - minus_A_y, cancels
 
 
-@njit(forceinline=True)
+@inlined
 @no_type_check
 def _transpose_down(ring, at, slots, taps, size, length, rows, to, apart):
     """Transposed filter down the columns, of two neighbouring rows of pixels.
@@ -237,13 +233,13 @@ def _transpose_down(ring, at, slots, taps, size, length, rows, to, apart):
     """
     step = lanes(ring)
     for column in range(0, length, 2 * step):
-        first, last = _constant(taps, size - 1), _constant(taps, 0)
+        first, last = spread_at(taps, size - 1), spread_at(taps, 0)
         left_0 = first * load(ring, at + slots[0] + column)
         right_0 = first * load(ring, at + slots[0] + column + step)
         left_1 = last * load(ring, at + slots[size] + column)
         right_1 = last * load(ring, at + slots[size] + column + step)
         for k in range(1, size):
-            tap, tap_1 = _constant(taps, size - 1 - k), _constant(taps, size - k)
+            tap, tap_1 = spread_at(taps, size - 1 - k), spread_at(taps, size - k)
             left = load(ring, at + slots[k] + column)
             right = load(ring, at + slots[k] + column + step)
             left_0 = fma(tap, left, left_0)
@@ -256,7 +252,7 @@ def _transpose_down(ring, at, slots, taps, size, length, rows, to, apart):
         store(rows, to + column + apart + step, right_1)
 
 
-@njit
+@part
 @no_type_check
 def _transpose_down_in_phases(ring, at, slots, taps, tap, stride, length, rows, to):
     """The same of one row of pixels, for windows `stride` apart; taps[tap] is what the first slot has."""
@@ -267,24 +263,24 @@ def _transpose_down_in_phases(ring, at, slots, taps, tap, stride, length, rows, 
         rows[to + column] = total
 
 
-@njit(forceinline=True)
+@inlined
 @no_type_check
 def _transpose_along(rows, at, taps, size):
     """Transposed filter along a row, at as many pixels as a vector holds."""
-    total = _constant(taps, 0) * load(rows, at)
+    total = spread_at(taps, 0) * load(rows, at)
     for k in range(1, size):
-        total = fma(_constant(taps, k), load(rows, at - k), total)
+        total = fma(spread_at(taps, k), load(rows, at - k), total)
     return total
 
 
-@njit(forceinline=True)
+@inlined
 @no_type_check
 def _write_row(x, y, row, numbers, first, count, rows, apart, taps, size, gx, gy, slopes_x, slopes_y, top):
     """The gradient of `count` pixels of one row of one plane, which begins at `first` in the panel.
 
     slopes_x[top : top + lanes], and those of y, rise to its greatest absolute values.
     """
-    lo, gap = _constant(numbers, LO), _constant(numbers, GAP)
+    lo, gap = spread_at(numbers, LO), spread_at(numbers, GAP)
     greatest_x, greatest_y = load(slopes_x, top), load(slopes_y, top)
     for i in range(0, count, lanes(x)):
         here = first + i
@@ -302,7 +298,7 @@ def _write_row(x, y, row, numbers, first, count, rows, apart, taps, size, gx, gy
     store(slopes_y, top, greatest_y)
 
 
-@njit
+@part
 @no_type_check
 def _transpose_at(rows, first, taps, stride, pixel):
     """Transposed filter along a row, at one pixel, for windows `stride` apart."""
@@ -312,7 +308,7 @@ def _transpose_at(rows, first, taps, stride, pixel):
     return total
 
 
-@njit
+@part
 @no_type_check
 def _write_row_in_phases(
     x, y, row, numbers, first, skip, count, rows, apart, taps, stride, gx, gy, slopes_x, slopes_y, top
@@ -334,23 +330,22 @@ def _write_row_in_phases(
     slopes_x[top], slopes_y[top] = greatest_x, greatest_y
 
 
-@njit
+@part
 @no_type_check
 def _zeros(count, like):
     array = np.empty(count, like.dtype)
-    for i in range(count):
-        array[i] = 0
+    clear(array, 0, count)
     return array
 
 
-@njit
+@part
 @no_type_check
 def _columns(length, granule):
     """`length` rounded up to whole granules."""
     return -(-length // granule) * granule
 
 
-@njit
+@part
 @no_type_check
 def _sum(values, begin, end):
     total = 0.0
@@ -359,7 +354,7 @@ def _sum(values, begin, end):
     return total
 
 
-@njit
+@part
 @no_type_check
 def _greatest(values, begin, end):
     """The greatest of values[begin:end], as float64; NaN counts as greatest."""
@@ -372,7 +367,7 @@ def _greatest(values, begin, end):
     return most
 
 
-@njit
+@part
 @no_type_check
 def _set_peaks(tops, length, start, planes, pitch, columns, trusted, peaks):
     """The greatest of each plane's columns; 0 where no column of the panel is beyond what is trusted."""
@@ -385,40 +380,35 @@ def _set_peaks(tops, length, start, planes, pitch, columns, trusted, peaks):
         peaks[start + plane] = _greatest(tops, plane * pitch, plane * pitch + columns) if beyond else 0.0
 
 
-@njit
-@no_type_check
-def _copy(source, at, target, to, count):
-    for i in range(count):
-        target[to + i] = source[at + i]
-
-
-def _in_pairs(size: int, stride: int) -> bool:
+def _in_pairs(high: int, step_down: int) -> bool:
     """Whether rows of positions are taken two at a time, which pays where their windows share rows of pixels."""
-    return stride == 1 and size > 1
+    return step_down == 1 and high > 1
 
 
 @cache
-def values_kernel(size: int, stride: int) -> Callable[..., None]:
-    """Compiled (x, y, taps, numbers, trusted, geometry..., sums, peaks, image): d^2 and its sums.
+def values_kernel(high: int, wide: int, step_down: int, step_across: int) -> Callable[..., None]:
+    """Compiled (x, y, taps..., numbers, trusted, geometry..., sums, peaks, image): d^2 and its sums.
 
+    Windows are `high` x `wide` px, and stand `step_down` and `step_across` px apart. taps: down a column, along a row.
     x, y: (planes, H, W), flattened. first, last, together: these planes, so many side by side. begin, end: these
     window positions of each row. sums[plane] = sum of d^2. peaks: (planes). image: (planes, h, w), flattened, or empty.
     """
-    SIZE, STRIDE, PAIRED = size, stride, _in_pairs(size, stride)
+    HIGH, WIDE, DOWN, ACROSS = high, wide, step_down, step_across
+    PAIRED, DENSE = _in_pairs(high, step_down), step_across == 1
     ROWS = 2 if PAIRED else 1
 
     @no_type_check  # numba infers the types
     def values(
-        x, y, taps, numbers, trusted, height, width, first, last, together, begin, end, sums, peaks, image
+        x, y, taps_down, taps, numbers, trusted, height, width, first, last, together, begin, end, sums, peaks, image
     ):  # fmt: skip
-        down, across = (height - SIZE) // STRIDE + 1, (width - SIZE) // STRIDE + 1
-        reach, columns = (SIZE - 1) // STRIDE, end - begin
+        down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
+        reach, columns = (WIDE - 1) // ACROSS, end - begin
         plane_size = height * width
         pitch = columns + reach
-        pixels = min(pitch * STRIDE, width - begin * STRIDE)
+        pixels = min(pitch * ACROSS, width - begin * ACROSS)
         length = _columns(together * pitch, lanes(x))
-        phase_length = length + _columns(reach, lanes(x))
-        line, held = STRIDE * phase_length, SIZE + ROWS - 1
+        phase_length = length + _columns(max(reach, 1), lanes(x))  # vectors are written past the end
+        line, held = ACROSS * phase_length, HIGH + ROWS - 1
         lines = _zeros(2 * line, x)
         ring = held * length
         moments = _zeros(4 * ring, x)
@@ -429,30 +419,29 @@ def values_kernel(size: int, stride: int) -> Callable[..., None]:
 
         for start in range(first, last, together):
             planes = min(together, last - start)
-            for i in range(length):
-                totals[i] = 0
-                tops[i] = 0
+            clear(totals, 0, length)
+            clear(tops, 0, length)
             ready = 0
             for i in range(0, down, ROWS):
                 rows = min(ROWS, down - i)
-                ready = max(ready, i * STRIDE)
-                while ready < (i + rows - 1) * STRIDE + SIZE:
-                    row = start * plane_size + ready * width + begin * STRIDE
-                    if PAIRED:
+                ready = max(ready, i * DOWN)
+                while ready < (i + rows - 1) * DOWN + HIGH:
+                    row = start * plane_size + ready * width + begin * ACROSS
+                    if DENSE:
                         _read_row(x, y, row, numbers, width, plane_size, planes, pixels, pitch, lines, line)
                     else:
                         _read_row_in_phases(
-                            x, y, row, numbers, plane_size, planes, pixels, pitch, lines, line, STRIDE, phase_length
+                            x, y, row, numbers, plane_size, planes, pixels, pitch, lines, line, ACROSS, phase_length
                         )
                     slot = ready % held * length
-                    _filter_row(lines, line, taps, moments, slot, ring, length, SIZE, STRIDE, phase_length)
+                    _filter_row(lines, line, taps, moments, slot, ring, length, WIDE, ACROSS, phase_length)
                     ready += 1
                 for k in range(held):  # a second row that does not exist repeats the last row, and is not used
-                    slots[k] = min(i * STRIDE + k, ready - 1) % held * length
+                    slots[k] = min(i * DOWN + k, ready - 1) % held * length
                 second = spread(x, x.dtype.type(rows - 1))
                 for at in range(0, length, lanes(x)):
-                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps, SIZE, ROWS)
-                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps, SIZE, ROWS)
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps_down, HIGH, ROWS)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps_down, HIGH, ROWS)
                     parts = _squared(s_0, v_0, d_0, w_0, numbers)
                     square, peak = parts[0], greater(load(tops, at), parts[1])
                     store(squares, at, square)
@@ -467,7 +456,7 @@ def values_kernel(size: int, stride: int) -> Callable[..., None]:
                     for plane in range(planes):
                         for k in range(rows):
                             to = ((start + plane) * down + i + k) * across + begin
-                            _copy(squares, k * length + plane * pitch, image, to, columns)
+                            copy(squares, k * length + plane * pitch, image, to, columns)
             for plane in range(planes):
                 sums[start + plane] = _sum(totals, plane * pitch, plane * pitch + columns)
             _set_peaks(tops, length, start, planes, pitch, columns, trusted, peaks)
@@ -476,31 +465,32 @@ def values_kernel(size: int, stride: int) -> Callable[..., None]:
 
 
 @cache
-def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
+def gradients_kernel(high: int, wide: int, step_down: int, step_across: int) -> Callable[..., None]:
     """Compiled as `values_kernel`: the same sums, and the gradients gx and gy of their sum (or none: empty).
 
-    Of the columns `begin` to `end`, of which the last reach (size - 1) // stride beyond the last position, it gives the
-    gradient of the pixels and the sums over positions. upstream: factors of d^2, (planes, h, w), flattened, or
-    empty for 1. With a stride, pixels that no window covers are not written. cancelled, slopes_x, slopes_y: (planes).
+    Of the columns `begin` to `end`, of which the last reach (wide - 1) // step_across beyond the last position, it
+    gives the gradient of the pixels and the sums over positions. upstream: factors of d^2, (planes, h, w), flattened,
+    or empty for 1. With steps, pixels that no window covers are not written. cancelled, slopes_x, slopes_y: (planes).
     """
-    SIZE, STRIDE, PAIRED = size, stride, _in_pairs(size, stride)
+    HIGH, WIDE, DOWN, ACROSS = high, wide, step_down, step_across
+    PAIRED, DENSE = _in_pairs(high, step_down), step_across == 1
     ROWS = 2 if PAIRED else 1
 
     @no_type_check
     def gradients(
-        x, y, taps, numbers, trusted, height, width, first, last, together, begin, end, sums, peaks,
+        x, y, taps_down, taps, numbers, trusted, height, width, first, last, together, begin, end, sums, peaks,
         upstream, gx, gy, cancelled, slopes_x, slopes_y,
     ):  # fmt: skip
-        down, across = (height - SIZE) // STRIDE + 1, (width - SIZE) // STRIDE + 1
-        reach, plane_size = (SIZE - 1) // STRIDE, height * width
+        down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
+        reach, plane_size = (WIDE - 1) // ACROSS, height * width
         left = max(0, begin - reach)
         columns = min(end, across) - left
         pitch = columns + reach
-        pixels = min(pitch * STRIDE, width - left * STRIDE)
-        own = min(end * STRIDE, (across - 1) * STRIDE + SIZE) - begin * STRIDE
+        pixels = min(pitch * ACROSS, width - left * ACROSS)
+        own = min(end * ACROSS, (across - 1) * ACROSS + WIDE) - begin * ACROSS
         length = _columns(together * pitch, 2 * lanes(x))
-        phase_length = length + _columns(reach, lanes(x))
-        line, held = STRIDE * phase_length, SIZE + ROWS - 1
+        phase_length = length + _columns(max(reach, 1), lanes(x))  # vectors are written past the end
+        line, held = ACROSS * phase_length, HIGH + ROWS - 1
         lines = _zeros(2 * line, x)
         ring = held * length
         moments = _zeros(4 * ring, x)
@@ -513,7 +503,7 @@ def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
             for i in range(plane * pitch, plane * pitch + columns):
                 begins[i] = 1
         weights = _zeros(2 * length, x)
-        kept = reach + 2
+        kept = (HIGH - 1) // DOWN + 2
         back = (kept + 1) * length
         derivatives = _zeros(4 * back, x)
         back_slots = np.empty(kept, np.intp)
@@ -524,39 +514,40 @@ def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
 
         for start in range(first, last, together):
             planes = min(together, last - start)
-            for i in range(len(steepest_x)):
-                steepest_x[i] = steepest_y[i] = 0
-            for i in range(length):
-                totals[i] = 0
-                tops[i] = wide[i] = 0
-                weights[i] = weights[length + i] = begins[i]
+            clear(steepest_x, 0, together * lanes(x))
+            clear(steepest_y, 0, together * lanes(x))
+            clear(totals, 0, length)
+            clear(tops, 0, length)
+            clear(wide, 0, length)
+            copy(begins, 0, weights, 0, length)
+            copy(begins, 0, weights, length, length)
             ready = done = 0
             for i in range(0, down, ROWS):
                 rows = min(ROWS, down - i)
-                ready = max(ready, i * STRIDE)
-                while ready < (i + rows - 1) * STRIDE + SIZE:
-                    row = start * plane_size + ready * width + left * STRIDE
-                    if PAIRED:
+                ready = max(ready, i * DOWN)
+                while ready < (i + rows - 1) * DOWN + HIGH:
+                    row = start * plane_size + ready * width + left * ACROSS
+                    if DENSE:
                         _read_row(x, y, row, numbers, width, plane_size, planes, pixels, pitch, lines, line)
                     else:
                         _read_row_in_phases(
-                            x, y, row, numbers, plane_size, planes, pixels, pitch, lines, line, STRIDE, phase_length
+                            x, y, row, numbers, plane_size, planes, pixels, pitch, lines, line, ACROSS, phase_length
                         )
                     slot = ready % held * length
-                    _filter_row(lines, line, taps, moments, slot, ring, length, SIZE, STRIDE, phase_length)
+                    _filter_row(lines, line, taps, moments, slot, ring, length, WIDE, ACROSS, phase_length)
                     ready += 1
                 for k in range(held):  # a second row that does not exist repeats the last row, and is not used
-                    slots[k] = min(i * STRIDE + k, ready - 1) % held * length
+                    slots[k] = min(i * DOWN + k, ready - 1) % held * length
                 if upstream.size:
                     for plane in range(planes):
                         for k in range(rows):
                             row = ((start + plane) * down + i + k) * across + left
-                            _copy(upstream, row, weights, k * length + plane * pitch, columns)
+                            copy(upstream, row, weights, k * length + plane * pitch, columns)
                 slot, below = i % kept * length, (i + 1) % kept * length
                 second = spread(x, x.dtype.type(rows - 1))
                 for at in range(0, length, lanes(x)):
-                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps, SIZE, ROWS)
-                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps, SIZE, ROWS)
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps_down, HIGH, ROWS)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps_down, HIGH, ROWS)
                     inside, weight = load(begins, at), load(weights, at)
                     square, peak, B_s, B_d, C_x, C_y, cancels = _derivatives(s_0, v_0, d_0, w_0, numbers)
                     store(derivatives, slot + at, where_positive(inside, weight * B_s))
@@ -579,35 +570,37 @@ def gradients_kernel(size: int, stride: int) -> Callable[..., None]:
                     store(wide, at, greater(load(wide, at), cancels))
 
                 known = i + rows
-                complete = known * STRIDE if known < down else (down - 1) * STRIDE + SIZE
+                complete = known * DOWN if known < down else (down - 1) * DOWN + HIGH
                 while done < complete:
                     # Positions from `earliest` on reach these pixels; a row of zeros stands for those outside.
-                    tap = (SIZE - 1 - done % STRIDE) // STRIDE * STRIDE + done % STRIDE
-                    earliest = (done - tap) // STRIDE
+                    tap = (HIGH - 1 - done % DOWN) // DOWN * DOWN + done % DOWN
+                    earliest = (done - tap) // DOWN
                     for k in range(kept):
                         position = earliest + k
                         back_slots[k] = (position % kept if 0 <= position < known else kept) * length
                     for q in range(quantities):
                         at, to = q * back, 2 * q * apart + pad
                         if PAIRED:
-                            _transpose_down(derivatives, at, back_slots, taps, SIZE, length, filtered, to, apart)
-                        elif done % STRIDE < SIZE:
+                            _transpose_down(derivatives, at, back_slots, taps_down, HIGH, length, filtered, to, apart)
+                        elif done % DOWN < HIGH:
                             _transpose_down_in_phases(
-                                derivatives, at, back_slots, taps, tap, STRIDE, length, filtered, to
+                                derivatives, at, back_slots, taps_down, tap, DOWN, length, filtered, to
                             )
                     for k in range(min(ROWS, complete - done)):
                         for plane in range(planes):
-                            row = (start + plane) * plane_size + (done + k) * width + begin * STRIDE
+                            row = (start + plane) * plane_size + (done + k) * width + begin * ACROSS
                             at = k * apart + pad + plane * pitch
-                            if PAIRED:
+                            if done % DOWN >= HIGH:
+                                continue  # no window covers the row: whatever it holds, NaN too, has no gradient
+                            if DENSE:
                                 _write_row(
                                     x, y, row, numbers, at + begin - left, own,
-                                    filtered, 2 * apart, taps, SIZE, gx, gy, steepest_x, steepest_y, plane * lanes(x),
+                                    filtered, 2 * apart, taps, WIDE, gx, gy, steepest_x, steepest_y, plane * lanes(x),
                                 )  # fmt: skip
-                            elif done % STRIDE < SIZE:
+                            else:
                                 _write_row_in_phases(
-                                    x, y, row, numbers, at, (begin - left) * STRIDE, own,
-                                    filtered, 2 * apart, taps, STRIDE, gx, gy, steepest_x, steepest_y, plane * lanes(x),
+                                    x, y, row, numbers, at, (begin - left) * ACROSS, own,
+                                    filtered, 2 * apart, taps, ACROSS, gx, gy, steepest_x, steepest_y, plane * lanes(x),
                                 )  # fmt: skip
                     done += ROWS
             for plane in range(planes):

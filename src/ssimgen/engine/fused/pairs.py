@@ -10,6 +10,7 @@ much for that by the eager engine, whose variances and gradients are taken patch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,8 +23,8 @@ from torch import Tensor
 
 from ssimgen.engine import eager
 from ssimgen.engine.fused import pair_kernels, workers
-from ssimgen.engine.spec import PatchDistance
-from ssimgen.windows import Window
+from ssimgen.engine.spec import PatchDistance, positions
+from ssimgen.windows import AxisWindow
 
 _PANEL_BYTES = 1024  # per row, of planes side by side: the rows that a kernel keeps stay in the first cache
 _WIDEST_BYTES = 2048  # per row, of one large plane: longer stretches of its rows come faster from memory
@@ -80,7 +81,7 @@ class _SquaredMean(torch.autograd.Function):
             gradients = ctx.gradients.pop()  # given away, so that no copy is made; a graph that is kept computes anew
         except IndexError:
             gradients = _mean_and_gradients(x, y, ctx.patch, needs)[1:]
-        scale = upstream[..., None, None] / _positions(x, ctx.patch)
+        scale = upstream[..., None, None] / math.prod(positions(x, ctx.patch.window))
         g_x, g_y = (None if g is None else g.mul_(scale) for g in gradients)
         return g_x, g_y, None
 
@@ -126,8 +127,7 @@ def _mean(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
 
 
 def _map(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
-    height, width = (patch.window.positions(side) for side in x.shape[2:])
-    squares = torch.empty((*x.shape[:2], height, width), dtype=x.dtype, device=x.device)
+    squares = torch.empty((*x.shape[:2], *positions(x, patch.window)), dtype=x.dtype, device=x.device)
     walk = _values(x, y, patch, _flat(squares))
     for planes, wide_x, wide_y in _widened(walk.beyond, x, y):
         squares[planes] = _wider(_map, eager.squared_map, x)(wide_x, wide_y, patch)[:, 0].to(x.dtype)
@@ -141,11 +141,12 @@ def _mean_and_gradients(
     if needs == (False, True):  # d^2 is symmetric
         mean, g_y, _ = _mean_and_gradients(y, x, patch, (True, False), upstream)
         return mean, None, g_y
-    window = patch.window
-    new = torch.empty if window.stride == 1 else torch.zeros  # windows apart can leave pixels uncovered
+    axes = patch.window.axes(2)
+    covering = all(axis.stride == 1 for axis in axes)
+    new = torch.empty if covering else torch.zeros  # windows apart can leave pixels uncovered
     g_x = new(x.shape, dtype=x.dtype, device=x.device)
     g_y = new(x.shape, dtype=x.dtype, device=x.device) if needs[1] else None
-    beyond_last = (window.size - 1) // window.stride
+    beyond_last = (axes[1].size - 1) // axes[1].stride
     outputs = (_none(x) if z is None else _flat(z) for z in (upstream, g_x, g_y))
     walk = _walk(pair_kernels.gradients_kernel, x, y, patch, beyond_last, 4, *outputs)
     cancelled, slopes_x, slopes_y = walk.extremes[1:]
@@ -212,7 +213,7 @@ def _values(x: Tensor, y: Tensor, patch: PatchDistance, image: _Array) -> _Walk:
 
 
 def _walk(
-    kernel_for: Callable[[int, int], Callable[..., None]],
+    kernel_for: Callable[[int, int, int, int], Callable[..., None]],
     x: Tensor,
     y: Tensor,
     patch: PatchDistance,
@@ -221,13 +222,13 @@ def _walk(
     *arrays: _Array,
 ) -> _Walk:
     """Run a kernel with its arrays over all planes, and all columns of positions and so many beyond the last."""
-    window, (height, width) = patch.window, x.shape[2:]
-    across = window.positions(width)
-    panels = _panels(x, window, across)
+    (vertical, horizontal), (height, width) = patch.window.axes(2), x.shape[2:]
+    down, across = positions(x, patch.window)
+    panels = _panels(x, horizontal, across)
     found = np.zeros((len(panels.columns), 1 + extremes, panels.planes))
-    kernel = kernel_for(window.size, window.stride)
+    kernel = kernel_for(vertical.size, horizontal.size, vertical.stride, horizontal.stride)
     taps, numbers, trust = _prepared(patch, _dtype(x))
-    common = _flat(x), _flat(y), taps, numbers, trust.product, height, width
+    common = _flat(x), _flat(y), *taps, numbers, trust.product, height, width
 
     def task(chunk: int) -> None:
         tile, first, last = panels.chunk(chunk)
@@ -238,15 +239,15 @@ def _walk(
 
     workers.run(task, panels.chunks)
     sums, most = (found[0, 0], found[0, 1:]) if len(found) == 1 else (found[:, 0].sum(0), found[:, 1:].max(0))
-    means = (sums / (window.positions(height) * across)).astype(taps.dtype)
+    means = (sums / (down * across)).astype(numbers.dtype)
     return _Walk(torch.from_numpy(means).view(x.shape[:2]), most, trust)
 
 
 @lru_cache(maxsize=128)
-def _prepared(patch: PatchDistance, dtype: np.dtype[Any]) -> tuple[_Array, _Array, pair_kernels.Trust]:
-    """Taps, constants and trust of a request."""
-    constants = pair_kernels.constants(patch, dtype)
-    return np.array(patch.window.taps, dtype), constants, pair_kernels.trust(patch, dtype)
+def _prepared(patch: PatchDistance, dtype: np.dtype[Any]) -> tuple[list[_Array], _Array, pair_kernels.Trust]:
+    """Taps down and across, constants and trust of a request."""
+    taps = [np.array(axis.taps, dtype) for axis in patch.window.axes(2)]
+    return taps, pair_kernels.constants(patch, dtype), pair_kernels.trust(patch, dtype)
 
 
 class _Panels(NamedTuple):
@@ -268,26 +269,22 @@ class _Panels(NamedTuple):
         return tile, first, min(first + self.per_chunk, self.planes)
 
 
-def _panels(x: Tensor, window: Window, columns: int) -> _Panels:
+def _panels(x: Tensor, axis: AxisWindow, columns: int) -> _Panels:
     batch, channels, height, width = x.shape
-    return _cut(batch * channels, height, width, x.element_size(), window, columns, torch.get_num_threads())
+    return _cut(batch * channels, height, width, x.element_size(), axis, columns, torch.get_num_threads())
 
 
 @lru_cache(maxsize=128)
-def _cut(planes: int, height: int, width: int, size: int, window: Window, columns: int, threads: int) -> _Panels:
+def _cut(planes: int, height: int, width: int, size: int, axis: AxisWindow, columns: int, threads: int) -> _Panels:
     """Columns, and so the order of every sum, follow from the images alone; only chunks follow from the threads."""
     tiles = -(-columns * size // _WIDEST_BYTES)
     step = -(-columns // tiles)
     ranges = [(begin, min(begin + step, columns)) for begin in range(0, columns, step)]
-    pitch = window.positions(width) + (window.size - 1) // window.stride
+    pitch = axis.positions(width) + (axis.size - 1) // axis.stride
     together = max(1, _PANEL_BYTES // size // pitch)
     share = max(_CHUNK_PIXELS, planes * height * width // (4 * threads))
     per_chunk = max(1, share * tiles // (height * width) // together) * together
     return _Panels(ranges, planes, together, per_chunk)
-
-
-def _positions(x: Tensor, patch: PatchDistance) -> int:
-    return patch.window.positions(x.shape[2]) * patch.window.positions(x.shape[3])
 
 
 def _flat(x: Tensor) -> _Array:

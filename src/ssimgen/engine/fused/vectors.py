@@ -150,6 +150,32 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
 
 
 @_instruction
+def clear(typingctx: Any, array: Any, index: Any, count: Any) -> Any:
+    """array[index : index + count] = 0, of a contiguous array; bounds are not checked."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        size = builder.mul(args[2], ir.Constant(args[2].type, sig.args[0].dtype.bitwidth // 8))
+        cgutils.memset(builder, _element(context, builder, sig, args), size, 0)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), generate
+
+
+@_instruction
+def copy(typingctx: Any, source: Any, at: Any, target: Any, to: Any, count: Any) -> Any:
+    """target[to : to + count] = source[at : at + count], of contiguous arrays of a dtype; bounds are not checked."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        first, second = (
+            builder.gep(context.make_array(sig.args[i])(context, builder, args[i]).data, [args[i + 1]]) for i in (0, 2)
+        )
+        cgutils.raw_memcpy(builder, second, first, args[4], sig.args[0].dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp, types.intp), generate
+
+
+@_instruction
 def accumulate(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     """array[index : index + lanes] += vector, in the precision of the float64 array."""
 
@@ -168,12 +194,20 @@ def spread(typingctx: Any, array: Any, value: Any) -> Any:
     """The number in all lanes of a vector of the dtype of `array`."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = context.get_value_type(sig.return_type)
-        first = builder.insert_element(ir.Constant(vector, ir.Undefined), args[1], ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-        return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+        return _in_all_lanes(builder, context.get_value_type(sig.return_type), args[1])
 
     return Vector(array.dtype)(array, array.dtype), generate
+
+
+@_instruction
+def spread_at(typingctx: Any, array: Any, index: Any) -> Any:
+    """array[index] in all lanes of a vector; bounds are not checked."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        number = builder.load(_element(context, builder, sig, args))
+        return _in_all_lanes(builder, context.get_value_type(sig.return_type), number)
+
+    return Vector(array.dtype)(array, types.intp), generate
 
 
 @_instruction
@@ -280,6 +314,13 @@ def reciprocal(typingctx: Any, a: Any) -> Any:
     return a(a), generate
 
 
+def _in_all_lanes(builder: Any, vector: Any, number: Any) -> Any:
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
 def _element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     """Pointer to array[index], for args that begin with a contiguous array and an index."""
     data = context.make_array(sig.args[0])(context, builder, args[0]).data
@@ -310,7 +351,4 @@ def _alignment(sig: Any) -> Any:
 def _first(builder: Any, lanes: int, count: Any) -> Any:
     """A mask of the first `count` of `lanes` lanes."""
     vector = ir.VectorType(count.type, lanes)
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-    spread_count = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
-    return builder.icmp_signed("<", ir.Constant(vector, list(range(lanes))), spread_count)
+    return builder.icmp_signed("<", ir.Constant(vector, list(range(lanes))), _in_all_lanes(builder, vector, count))

@@ -1,0 +1,68 @@
+"""What an engine need not know: borders, and axes along which a window has one pixel.
+
+Beyond the border an image is mirrored, by copying it. Along an axis where a window is one pixel long and stands at
+each, nothing joins what lies side by side: such an axis of a volume is one of channels. A signal is an image with one
+row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ssimgen.engine.spec import PatchDistance
+from ssimgen.windows import AxisWindow, Window
+
+_POINT = AxisWindow((1.0,))
+_Restore = Callable[[Tensor], Tensor]
+
+
+def prepared(patch: PatchDistance, *images: Tensor) -> tuple[list[Tensor], PatchDistance, _Restore]:
+    """Images (B, C, *spatial) of two axes, or of three that the window joins, it inside of them; and what makes a map
+    of theirs a map of the images."""
+    axes = patch.window.axes(images[0].ndim - 2)
+    if len(axes) == 2 and all(axis.padding == "valid" for axis in axes):
+        return list(images), patch, _as_it_is
+    made = [_mirrored(z, axes) for z in images]
+    patch = replace(patch, window=_inside(axes, patch.window.factor(len(axes))))
+    axes = patch.window.axes(len(axes))
+    if len(axes) == 1:
+        return [z[:, :, None] for z in made], _with(patch, (_POINT, *axes)), lambda squares: squares.squeeze(2)
+    single = [axis for axis, window in enumerate(axes) if window == _POINT]
+    if len(axes) == 2 or not single:
+        return made, patch, _as_it_is
+    dim, channels = single[0] + 2, images[0].shape[1]
+    joined = tuple(window for axis, window in enumerate(axes) if axis != single[0])
+
+    def restored(squares: Tensor) -> Tensor:
+        return squares.view(len(squares), channels, -1, *squares.shape[2:]).movedim(2, dim)
+
+    return [z.movedim(dim, 2).flatten(1, 2) for z in made], _with(patch, joined), restored
+
+
+def _as_it_is(squares: Tensor) -> Tensor:
+    return squares
+
+
+def _inside(axes: tuple[AxisWindow, ...], beta: float) -> Window:
+    return Window(tuple(axis.taps for axis in axes), tuple(axis.stride for axis in axes), beta)
+
+
+def _with(patch: PatchDistance, axes: tuple[AxisWindow, ...]) -> PatchDistance:
+    return replace(patch, window=_inside(axes, patch.window.beta))
+
+
+def _mirrored(z: Tensor, axes: tuple[AxisWindow, ...]) -> Tensor:
+    """The image with what padding adds along each axis."""
+    for dim, axis in enumerate(axes, 2):
+        before, after = axis.margins(z.shape[dim])
+        if before or after:
+            index = torch.arange(-before, z.shape[dim] + after, device=z.device)
+            doubled = int(axis.padding == "symmetric")  # whether the border is the first of its mirror image
+            last = z.shape[dim] - 1
+            index = torch.where(index < 0, -index - doubled, index)
+            z = z.index_select(dim, torch.where(index > last, 2 * last + doubled - index, index))
+    return z

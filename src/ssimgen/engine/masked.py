@@ -1,0 +1,117 @@
+"""d^2 where pixels have weights m >= 0, of which 0 hides a pixel: normalised convolution, in PyTorch, in float64.
+
+A window's weights w become w' = w m / sum w m, at each position anew, and a position counts with its weight sum w m: 0
+where it sees nothing, 1 where it sees all. So everything is continuous in m, and a mask of ones is no mask. Statistics
+are those of the window, biased or not: unbiased, the factor is 1 / (1 - sum w'^2), and a position that sees one pixel
+has no variance and does not count. (Knutsson, Westin 1993, Normalized and differential convolution, CVPR, 515-523.)
+
+Hidden pixels are put aside by selection and not by multiplication: whatever they hold, NaN too, touches no value and no
+derivative of any order.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ssimgen.engine.axes import prepared
+from ssimgen.engine.eager import covered, filtered, from_moments, is_large, structure, unit_of, widened
+from ssimgen.engine.eager_all_pairs import ONE_PIXEL
+from ssimgen.engine.spec import PatchDistance
+from ssimgen.windows import Window
+
+
+class Masked(NamedTuple):
+    """d^2 and the weight with which it counts; where that is 0, d^2 is a number of no meaning."""
+
+    squares: Tensor
+    weights: Tensor
+
+
+def masked_map(
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
+    mask: Float[Tensor, "b C *spatial"],
+    patch: PatchDistance,
+) -> Masked:
+    """Maps (B, C, *positions), and weights (b, C, *positions): the mask may be one for all images, b = 1."""
+    dtype, form, unbiased = x.dtype, patch.form, patch.window.unbiased
+    (x, y, mask), patch, restored = prepared(patch, x, y, mask)
+    window = patch.window
+    m = covered(widened(mask), window)
+    x, y = (torch.where(m > 0, covered(widened(z), window) - patch.lo, 0.0) for z in (x, y))
+    large = is_large(patch, x, y)
+    unit: float | Tensor = unit_of(x, y) if large else 1.0  # similarity does not depend on the unit of pixels
+    seen = _Seen.of(m, window, unbiased)
+    s, d, c1, c2 = (x + y) * unit, (x - y) * unit, patch.c1 * unit**2, patch.c2 * unit**2
+    if form == "uncentred":
+        squares = structure(seen.beta * seen.mean(s * s), seen.beta * seen.mean(d * d), c2)
+    else:
+        moments = seen.moments_of_patches if large else seen.moments
+        squares = from_moments(form, *moments(s), *moments(d), c1, c2)
+    return Masked(restored(squares).to(dtype), restored(seen.weights))
+
+
+def masked_sums(
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
+    mask: Float[Tensor, "b C *spatial"],
+    patch: PatchDistance,
+) -> Masked:
+    """The sums over window positions of d^2 times its weight, and of the weights, (B, C) each, in float64."""
+    squares, weights = masked_map(x, y, mask, patch)
+    sums = (squares * weights).flatten(2).sum(2)
+    return Masked(sums, weights.flatten(2).sum(2).expand_as(sums))
+
+
+class _Seen(NamedTuple):
+    """What the windows see: weights m of the pixels, sum w m (1 where that is 0), beta and weight of each position."""
+
+    m: Tensor
+    window: Window
+    total: Tensor
+    beta: float | Tensor
+    weights: Tensor
+
+    @classmethod
+    def of(cls, m: Tensor, window: Window, unbiased: bool) -> _Seen:
+        weights = filtered(m, window)
+        total = torch.where(weights > 0, weights, 1.0)
+        if not unbiased:
+            return cls(m, window, total, window.factor(m.ndim - 2), weights)
+        rest = 1 - filtered(m * m, window, power=2) / total**2
+        several = (weights > 0) & (rest > ONE_PIXEL)
+        return cls(m, window, total, 1 / torch.where(several, rest, 1.0), torch.where(several, weights, 0.0))
+
+    def mean(self, z: Tensor) -> Tensor:
+        """sum w' z."""
+        return filtered(self.m * z, self.window) / self.total
+
+    def moments(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """sum w' z and beta sum w' (z - mean)^2, about the mean of the plane, whose rounding error is then small."""
+        spatial = tuple(range(2, z.ndim))
+        pixels = self.m.sum(spatial, True)
+        origin = (self.m * z.detach()).sum(spatial, True) / torch.where(pixels > 0, pixels, 1.0)
+        z = torch.where(self.m > 0, z - torch.where(origin.isfinite(), origin, 0.0), 0.0)
+        mean = self.mean(z)
+        variance = self.mean(z * z) - mean * mean
+        variance = variance + torch.relu(-variance.detach())  # derivatives see no kink, as in `eager`
+        return origin + mean, self.beta * variance
+
+    def moments_of_patches(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The same patch by patch, about a pixel that it sees: nothing cancels, however large the pixels are."""
+        spatial = z.ndim - 2
+        patches, m, w = z, self.m, z.new_ones(())
+        for dim, axis in enumerate(self.window.axes(spatial), 2):
+            patches, m = (u.unfold(dim, axis.size, min(axis.stride, axis.size)) for u in (patches, m))
+            w = w[..., None] * torch.tensor(axis.taps, dtype=z.dtype, device=z.device)
+        patches, m = patches.flatten(-spatial), m.flatten(-spatial).expand(*patches.shape[:-spatial], -1)
+        w = w.flatten() * m / self.total[..., None]  # (B, C, *positions, q)
+        centre = patches.gather(-1, w.argmax(-1, keepdim=True))
+        about = torch.where(m > 0, patches - centre, 0.0)
+        mean = (w * about).sum(-1)
+        variance = (w * (about - mean[..., None]) ** 2).sum(-1)
+        return centre[..., 0] + mean, self.beta * variance
