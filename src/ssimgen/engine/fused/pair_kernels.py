@@ -70,9 +70,10 @@ class Trust(NamedTuple):
 
 
 def trust(patch: PatchDistance, dtype: Any) -> Trust:
-    """The greatest trusted mean is one whose rounding error cannot be seen in d^2 beside sqrt(2 c2)."""
+    """The greatest trusted mean is one whose rounding error cannot be seen in d^2 beside sqrt(2 c2). Uncentred, where
+    the squares of means are part of what c2 stands beside, it cannot be seen at all, and nothing must overflow."""
     means, products, cancelled, least = (60.0, 1e12, 100.0, 1e-6) if dtype == np.float32 else (6e8, 1e30, 2e8, 1e-20)
-    greatest_N = min(1 + means**2 * patch.c2 / patch.c1, products)
+    greatest_N = products if patch.form == "uncentred" else min(1 + means**2 * patch.c2 / patch.c1, products)
     return Trust(100 * greatest_N, cancelled, least)
 
 
