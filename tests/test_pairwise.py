@@ -1,8 +1,5 @@
 """SSIM and distances of all pairs as users call them: values, gradients, errors, room and progress."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -125,30 +122,6 @@ def test_vmap_grad_and_jvp(x: Tensor, y: Tensor) -> None:
     torch.testing.assert_close(torch.func.vmap(total)(batches), torch.stack([total(b) for b in batches]), **close)
     torch.testing.assert_close(torch.func.grad(total)(x), slope, **close)
     torch.testing.assert_close(torch.func.jvp(total, (x,), (slope,))[1], (slope * slope).sum(), **close)
-
-
-COMPILED = """
-import torch
-from ssimgen import Window, pairwise
-
-OPTIONS = {"data_range": 1.0, "window": Window.gaussian(5, 1.0)}
-
-def total(x, y):
-    return pairwise.distance(x, y, **OPTIONS).sum() + pairwise.ssim(x, **OPTIONS).sum()
-
-compiled = torch.compile(total, fullgraph=True, backend="aot_eager")
-x, y = torch.rand(2, 3, 1, 13, 12, dtype=torch.float64).requires_grad_().unbind(0)
-value, expected = compiled(x, y), total(x, y)
-torch.testing.assert_close(value, expected)
-for pair in zip(torch.autograd.grad(value, (x, y)), torch.autograd.grad(expected, (x, y))):
-    torch.testing.assert_close(*pair)
-"""
-
-
-def test_compiles_in_one_graph() -> None:
-    """In a process of its own, without the shape checks of the tests, which are not there to be compiled."""
-    outcome = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
-    assert outcome.returncode == 0, outcome.stderr
 
 
 # Errors

@@ -1,7 +1,5 @@
 """The warning of images outside their data_range: when it comes, and when not."""
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 
@@ -81,20 +79,6 @@ def test_images_inside_or_nearly_so_are_not(
     change: Callable[[Tensor], Tensor], data_range: float, image: Tensor
 ) -> None:
     assert said(lambda: ssim(change(image), image * 0, data_range=data_range)) == []
-
-
-COMPILED = """
-import torch, warnings
-from ssimgen import ssim
-warnings.simplefilter("error")
-x = 255 * torch.rand(2, 1, 24, 24)
-torch.compile(lambda x: ssim(x, x.flip(-1), data_range=1), backend="eager", fullgraph=True)(x)
-"""
-
-
-def test_nothing_is_said_in_a_compiled_region() -> None:
-    """In a process of its own, where annotations are not checked: the checker cannot be compiled."""
-    subprocess.run([sys.executable, "-c", COMPILED], check=True)
 
 
 @pytest.mark.usefixtures("no_shape_checks")

@@ -4,8 +4,6 @@ The tests call the public functions. Those under `each_engine` run twice: as use
 PyTorch engine in place of whatever else is chosen for the machine.
 """
 
-import subprocess
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -373,33 +371,3 @@ def test_vmap_grad_and_jvp() -> None:
     torch.testing.assert_close(slope, (expected * direction).sum((1, 2, 3)))
     shared = torch.func.vmap(lambda y: one(x[0], y))(y)  # one argument not batched
     torch.testing.assert_close(shared, torch.stack([one(x[0], b) for b in y]))
-
-
-COMPILED = """
-import torch
-from ssimgen import Window, distance, ms_ssim, ssim
-
-WINDOW, BLOCKS = Window.gaussian(7), Window.uniform(3, stride=3)
-
-def loss(x, y, length):
-    similarity = ssim(x, y, data_range=length) + ms_ssim(x, y, data_range=(-1, 1), window=WINDOW)
-    return (distance(x, y, data_range=length, window=BLOCKS) - similarity).sum()
-
-compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
-for shape, length in (((2, 1, 14, 14), 1.0), ((3, 2, 15, 20), 255.0)):
-    x, y = torch.rand(2, *shape, dtype=torch.float64).requires_grad_().unbind(0)
-    value, expected = compiled(x, y, length), loss(x, y, length)
-    torch.testing.assert_close(value, expected)
-    for pair in zip(torch.autograd.grad(value, (x, y)), torch.autograd.grad(expected, (x, y))):
-        torch.testing.assert_close(*pair)
-"""
-
-
-def test_compiles_in_one_graph() -> None:
-    """With gradients, and again for other shapes and ranges.
-
-    In a process of its own, without the shape checks of the tests, which are not there to be compiled. The backend
-    needs no compiler for C++.
-    """
-    outcome = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
-    assert outcome.returncode == 0, outcome.stderr

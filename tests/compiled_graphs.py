@@ -1,0 +1,81 @@
+"""Functions of the library below `torch.compile`, for a process without the shape checks of the tests.
+
+Those are not there to be compiled. The backends need no compiler for C++. `python compiled_graphs.py` prints what went
+wrong in each check.
+"""
+
+import json
+import traceback
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ssimgen import Window, distance, ms_ssim, pairwise, ssim
+
+
+def nothing_is_said_of_images_out_of_range() -> None:
+    x = 255 * torch.rand(2, 1, 24, 24)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.compile(lambda x: ssim(x, x.flip(-1), data_range=1), backend="eager", fullgraph=True)(x)
+
+
+def pairs() -> None:
+    """With gradients, and again for other shapes and ranges."""
+    window, blocks = Window.gaussian(7), Window.uniform(4, stride=4)
+
+    def loss(x: Tensor, y: Tensor, length: float) -> Tensor:
+        similarity = ssim(x, y, data_range=length) + ms_ssim(x, y, data_range=(-1, 1), window=window)
+        return (distance(x, y, data_range=length, window=blocks) - similarity).sum()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    for shape, length in (((2, 1, 14, 14), 1.0), ((3, 2, 15, 20), 255.0)):
+        x, y = torch.rand(2, *shape, dtype=torch.float64).requires_grad_().unbind(0)
+        _same(compiled(x, y, length), loss(x, y, length), x, y)
+
+
+def all_pairs() -> None:
+    options = {"data_range": 1.0, "window": Window.gaussian(5, 1.0)}
+
+    def total(x: Tensor, y: Tensor) -> Tensor:
+        return pairwise.distance(x, y, **options).sum() + pairwise.ssim(x, **options).sum()
+
+    compiled = torch.compile(total, fullgraph=True, backend="aot_eager")
+    x, y = torch.rand(2, 3, 1, 13, 12, dtype=torch.float64).requires_grad_().unbind(0)
+    _same(compiled(x, y), total(x, y), x, y)
+
+
+def a_range_for_each_image() -> None:
+    x, y, ranges = torch.rand(3, 1, 16, 16), torch.rand(3, 1, 16, 16), torch.tensor([1.0, 2.0, 3.0])
+    compiled = torch.compile(ssim, backend="eager", fullgraph=True)(x, y, data_range=ranges)
+    torch.testing.assert_close(compiled, ssim(x, y, data_range=ranges))
+
+
+def _same(value: Tensor, expected: Tensor, *arguments: Tensor) -> None:
+    torch.testing.assert_close(value, expected)
+    for pair in zip(torch.autograd.grad(value, arguments), torch.autograd.grad(expected, arguments), strict=True):
+        torch.testing.assert_close(*pair)
+
+
+CHECKS: tuple[Callable[[], None], ...] = (
+    nothing_is_said_of_images_out_of_range,  # first: of many calls few are looked at
+    pairs,
+    all_pairs,
+    a_range_for_each_image,
+)
+
+
+def main() -> None:
+    wrong = {}
+    for check in CHECKS:
+        try:
+            check()
+        except Exception:
+            wrong[check.__name__] = traceback.format_exc()
+    print(json.dumps(wrong))
+
+
+if __name__ == "__main__":
+    main()
