@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ssimgen import _range_check, engine
 from ssimgen.data import load_images
-from ssimgen.engine import eager, eager_all_pairs
 
 settings.register_profile("reproducible", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("reproducible")
@@ -32,9 +31,8 @@ def _range_checked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def eager_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The PyTorch engine, for what is not about engines and has windows of its own, each of which were to compile."""
-    monkeypatch.setattr(engine, "squared_map", eager.squared_map)
-    monkeypatch.setattr(engine, "squared_mean", eager.squared_mean)
-    monkeypatch.setattr(engine, "squared_all_pairs", eager_all_pairs.squared_all_pairs)
+    for choice in ("_fused_pairs_can", "_fused_all_pairs_can"):
+        monkeypatch.setattr(engine, choice, lambda *_: False)
 
 
 @pytest.fixture(params=["default", "eager"])
