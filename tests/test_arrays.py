@@ -340,3 +340,54 @@ def test_pairs_of_options_agree_everywhere() -> None:
         expected = skimage.metrics.structural_similarity(x, y, **options)
         for a, b in zip(value, expected, strict=True) if full else [(value, expected)]:
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{}, {"gaussian_weights": True, "sigma": 0.8}, {"use_sample_covariance": False}])
+def test_volumes_are_those_of_scikit_image(options: dict[str, Any]) -> None:
+    x, y = np.random.default_rng(0).random((2, 9, 10, 8))
+    mean, full = arrays.structural_similarity(x, y, data_range=1.0, full=True, **options)  # type: ignore[misc]
+    expected, expected_map = skimage.metrics.structural_similarity(x, y, data_range=1.0, full=True, **options)
+    assert mean == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(full, expected_map, rtol=1e-10, atol=1e-12)
+
+
+def test_volumes_and_signals_in_every_layout() -> None:
+    random = np.random.default_rng(0)
+    x, y = random.random((2, 4, 5, 6, 7, 2))  # (B, D, H, W, C)
+    options: dict[str, Any] = {"data_range": 1.0, "window": Window.uniform(3)}
+    tensors = [torch.from_numpy(z).movedim(-1, 1) for z in (x, y)]
+    expected = ssimgen.ssim_map(*tensors, **options).movedim(1, -1).numpy()
+    found = arrays.ssim_map(x, y, batch_axis=0, channel_axis=-1, **options)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(arrays.ssim_map(x[0, ..., 0], y[0, ..., 0], **options), expected[0, ..., 0], atol=1e-14)
+    signal = Window.uniform((3,))
+    value = arrays.ssim(x[0, 0, 0, :, 0], y[0, 0, 0, :, 0], data_range=1.0, window=signal)
+    rows = [torch.from_numpy(z[0, 0, 0, :, 0])[None, None] for z in (x, y)]
+    assert value == ssimgen.ssim(*rows, data_range=1.0, window=signal).item()
+
+
+def test_masks() -> None:
+    """In the shape of the images or of their spatial axes; of masked arrays, by the remedy of their refusal."""
+    random = np.random.default_rng(0)
+    x, y = random.random((2, 3, 14, 15, 2))
+    mask = random.random((14, 15)) > 0.3
+    options: dict[str, Any] = {"data_range": 1.0, "window": Window.gaussian(3)}
+    tensors = [torch.from_numpy(z).movedim(-1, 1) for z in (x, y)]
+    for name in ("ssim", "ms_ssim", "distance"):
+        expected = getattr(ssimgen, name)(*tensors, mask=torch.from_numpy(mask), **options).numpy()
+        for own in (mask, np.broadcast_to(mask[None, :, :, None], x.shape)):
+            found = getattr(arrays, name)(x, y, batch_axis=0, channel_axis=-1, mask=own, **options)
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+    hidden = np.ma.array(x[0, ..., 0], mask=~mask)
+    with pytest.raises(TypeError, match=r"pass x.data, and mask=~x.mask"):
+        arrays.ssim(hidden, y[0, ..., 0], **options)
+    value = arrays.ssim(hidden.data, y[0, ..., 0], mask=~hidden.mask, **options)
+    assert value == arrays.ssim(x[0, ..., 0], y[0, ..., 0], mask=mask, **options)
+    assert (
+        arrays.ssim_map(x[0], y[0], channel_axis=-1, mask=0 * mask + (np.arange(15) > 9), fill=7.0, **options).max()
+        == 7
+    )
+    with pytest.raises(
+        ValueError, match=r"mask must have the shape of the images, \(14, 15\), or \(14, 15\), got \(3,\)"
+    ):
+        arrays.ssim(x[0, ..., 0], y[0, ..., 0], mask=np.ones(3), **options)

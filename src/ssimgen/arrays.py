@@ -1,8 +1,9 @@
 """SSIM, MS-SSIM and structural distances of NumPy arrays and PIL pictures, as they are.
 
-Grey images (H, W) and colour images, with `channel_axis` as in scikit-image; one pair, or batches with `batch_axis`; of
-bytes, 16-bit and bool values, and of floating-point numbers. Their dtype tells the range of the first three; of other
-numbers, nobody can know it. Results are numbers and arrays, without gradients.
+Grey images (H, W), volumes (D, H, W), and colours with `channel_axis` as in scikit-image; signals (L,) with a window of
+one axis; one pair, or batches with `batch_axis`; of bytes, 16-bit and bool values, and of floating-point numbers. Their
+dtype tells the range of the first three; of other numbers, nobody can know it. Results are numbers and arrays, without
+gradients.
 
 :func:`ssim` and its like are those of :mod:`ssimgen`. :func:`structural_similarity` takes what
 `skimage.metrics.structural_similarity` takes, and gives its figures: its users change the import.
@@ -10,6 +11,7 @@ numbers, nobody can know it. Results are numbers and arrays, without gradients.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssimgen import _arguments as arguments
 from ssimgen import similarity
-from ssimgen._request import DEFAULT_WINDOW, DataRange
+from ssimgen._request import DEFAULT_WINDOW, DataRange, spatial_axes
 from ssimgen.engine import Form
 from ssimgen.presets import scikit_image_window
 from ssimgen.windows import Window
@@ -47,16 +50,20 @@ def ssim(
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Picture | None = None,
 ) -> float | NDArray[Any]:
     """Structural similarity, as :func:`ssimgen.ssim` (Wang et al. 2004, Eqs. 13 and 17).
 
     Args:
-        x, y: images of equal shape: (H, W), with an axis for channels and one for the batch if these are given.
+        x, y: images of equal shape: (H, W) or (D, H, W), with an axis for channels and one for the batch if these are
+            given; a window that has axes says how many.
         data_range: l, for values in [0, l], or (lo, hi); with `batch_axis`, perhaps arrays of one value an image. None:
             what the dtype says, 1 for bool, 255 for uint8, 65535 for uint16; all other dtypes do not say it.
         channel_axis: of colours, -1 for (H, W, C). None: grey. Pictures of PIL know it.
         batch_axis: of images, 0 for (B, H, W) or (B, H, W, C). None: one pair.
         window, k1, k2: as :func:`ssimgen.ssim`.
+        mask: which pixels are seen, as :func:`ssimgen.ssim`: bool or weights >= 0, in the shape of the images or of
+            their spatial axes alone. Of a masked array m it is ~m.mask.
 
     Returns:
         A number in [-1, 1], the mean over channels; with `batch_axis`, an array (B,).
@@ -75,7 +82,7 @@ def ssim(
         >>> arrays.ssim(photograph / 255, photograph[::-1] / 255, channel_axis=-1, data_range=1) < 0.1
         True
     """
-    pair = _pair(x, y, data_range, channel_axis, batch_axis)
+    pair = _pair(x, y, data_range, channel_axis, batch_axis, window, mask)
     return pair.numbers(similarity.ssim, window=window, k1=k1, k2=k2)
 
 
@@ -89,11 +96,13 @@ def ssim_map(
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Picture | None = None,
+    fill: float = math.nan,
 ) -> NDArray[Any]:
     """SSIM at every window position, as :func:`ssimgen.ssim_map`; arguments and errors as :func:`ssim`.
 
     Returns:
-        The map, in [-1, 1], with the axes of the images: of (H, W, C), (h, w, C).
+        The map, in [-1, 1], with the axes of the images: of (H, W, C), (h, w, C). `fill` where a window sees no pixel.
 
     Example:
         >>> import numpy as np
@@ -102,8 +111,8 @@ def ssim_map(
         >>> arrays.ssim_map(photograph, photograph, channel_axis=-1).shape
         (38, 54, 3)
     """
-    pair = _pair(x, y, data_range, channel_axis, batch_axis)
-    return pair.map(similarity.ssim_map, window=window, k1=k1, k2=k2)
+    pair = _pair(x, y, data_range, channel_axis, batch_axis, window, mask)
+    return pair.map(similarity.ssim_map, window=window, k1=k1, k2=k2, fill=fill)
 
 
 def ms_ssim(
@@ -117,11 +126,12 @@ def ms_ssim(
     weights: tuple[float, ...] | None = None,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Picture | None = None,
 ) -> float | NDArray[Any]:
     """Multi-scale SSIM, as :func:`ssimgen.ms_ssim` (Wang, Simoncelli, Bovik 2003, Eq. 7).
 
     Args:
-        x, y, data_range, channel_axis, batch_axis, window, k1, k2: as :func:`ssim`.
+        x, y, data_range, channel_axis, batch_axis, window, k1, k2, mask: as :func:`ssim`.
         weights: of the scales, as :func:`ssimgen.ms_ssim`.
 
     Returns:
@@ -137,7 +147,7 @@ def ms_ssim(
         >>> arrays.ms_ssim(batch, batch, batch_axis=0)
         array([1., 1., 1., 1.], dtype=float32)
     """
-    pair = _pair(x, y, data_range, channel_axis, batch_axis)
+    pair = _pair(x, y, data_range, channel_axis, batch_axis, window, mask)
     return pair.numbers(similarity.ms_ssim, window=window, weights=weights, k1=k1, k2=k2)
 
 
@@ -154,11 +164,12 @@ def distance(
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Picture | None = None,
 ) -> float | NDArray[Any]:
     """Structural distance, as :func:`ssimgen.distance` (Ghojogh, Karray, Crowley 2020, Eqs. 1 and 2).
 
     Args:
-        x, y, data_range, channel_axis, batch_axis, window, k1, k2: as :func:`ssim`.
+        x, y, data_range, channel_axis, batch_axis, window, k1, k2, mask: as :func:`ssim`.
         form, norm, squared: as :func:`ssimgen.distance`.
 
     Returns:
@@ -174,7 +185,7 @@ def distance(
         >>> round(arrays.distance(black, white), 3)
         1.0
     """
-    pair = _pair(x, y, data_range, channel_axis, batch_axis)
+    pair = _pair(x, y, data_range, channel_axis, batch_axis, window, mask)
     return pair.numbers(similarity.distance, form=form, norm=norm, squared=squared, window=window, k1=k1, k2=k2)
 
 
@@ -196,7 +207,7 @@ def structural_similarity(
     """SSIM by `skimage.metrics.structural_similarity`, under its names and with its figures.
 
     Args:
-        im1, im2: images (H, W), or with `channel_axis`, as :func:`ssim`.
+        im1, im2: images (H, W) or volumes (D, H, W), or with `channel_axis`, as :func:`ssim`.
         win_size: side of the uniform window, odd; 7 px. With `gaussian_weights` it follows from sigma.
         gradient: must be False: scikit-image's is not the derivative at the border. `ssimgen.ssim` has gradients.
         data_range: as :func:`ssim`; required for floating-point images, and for signed integers too.
@@ -225,8 +236,9 @@ def structural_similarity(
             "gradient=True is not what ssimgen.arrays gives: pass tensors that require gradients to ssimgen.ssim and "
             "call backward(); it is exact at borders too, and reaches both images"
         )
-    window = scikit_image_window(win_size, gaussian_weights, sigma, use_sample_covariance)
-    pair = _pair(im1, im2, data_range, channel_axis, None)
+    of_window = win_size, gaussian_weights, sigma, use_sample_covariance
+    pair = _pair(im1, im2, data_range, channel_axis, None, scikit_image_window(*of_window), None)
+    window = scikit_image_window(*of_window, axes=pair.x.ndim - 2)
     mean = pair.numbers(similarity.ssim, window=window, k1=K1, k2=K2)
     assert isinstance(mean, float)
     if not full:
@@ -236,44 +248,63 @@ def structural_similarity(
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two image batches (B, C, H, W), and how their axes lay in the arrays."""
+    """Two image batches (B, C, *spatial), how their axes lay in the arrays, and their mask."""
 
     x: Tensor
     y: Tensor
     data_range: DataRange
-    axes: tuple[int, ...]  # of the arrays, among (B, C, H, W)
+    axes: tuple[int, ...]  # of the arrays, among (B, C, *spatial)
+    mask: Tensor | None
 
     @torch.no_grad()
     def numbers(self, function: Callable[..., Tensor], **options: Any) -> float | NDArray[Any]:
         """One value a pair, alone if there is no axis of a batch."""
-        values = function(self.x, self.y, data_range=self.data_range, **options)
+        values = function(self.x, self.y, data_range=self.data_range, mask=self.mask, **options)
         numbers: NDArray[Any] = values.numpy()
         return numbers if 0 in self.axes else float(numbers[0])
 
     @torch.no_grad()
     def map(self, function: Callable[..., Tensor], **options: Any) -> NDArray[Any]:
-        """(B, C, h, w) with the axes of the arrays."""
-        values = function(self.x, self.y, data_range=self.data_range, **options).numpy()
-        missing = tuple(axis for axis in range(4) if axis not in self.axes)
+        """(B, C, *positions) with the axes of the arrays."""
+        values = function(self.x, self.y, data_range=self.data_range, mask=self.mask, **options).numpy()
+        missing = tuple(axis for axis in (0, 1) if axis not in self.axes)
         kept = sorted(self.axes)
         array: NDArray[Any] = values.squeeze(missing).transpose([kept.index(axis) for axis in self.axes])
         return array
 
 
 def _pair(
-    x: Picture, y: Picture, data_range: DataRange | None, channel_axis: int | None, batch_axis: int | None
+    x: Picture,
+    y: Picture,
+    data_range: DataRange | None,
+    channel_axis: int | None,
+    batch_axis: int | None,
+    window: Window,
+    mask: Picture | None,
 ) -> _Pair:
     (a, of_picture), (b, _) = (_array(name, z) for name, z in (("x", x), ("y", y)))
     if a.shape != b.shape:
         raise ValueError(f"x and y must have equal shapes, got {a.shape} and {b.shape}: crop or resize one")
-    axes = _axes(a, of_picture if channel_axis is None else channel_axis, batch_axis)
+    axes = _axes(a, of_picture if channel_axis is None else channel_axis, batch_axis, window)
     ends = _said_range(a.dtype, b.dtype) if data_range is None else data_range
     first, second = (_channels_first(z, axes) for z in (a, b))
+    seen = None if mask is None else _mask(mask, a.shape, axes)
     if a.size < _LARGE or torch.get_num_threads() == 1:
-        return _Pair(_tensor(first), _tensor(second), ends, axes)
+        return _Pair(_tensor(first), _tensor(second), ends, axes, seen)
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(_tensor, second)
-        return _Pair(_tensor(first), waiting.result(), ends, axes)
+        return _Pair(_tensor(first), waiting.result(), ends, axes, seen)
+
+
+def _mask(mask: Picture, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    """A mask of images of this shape, (B, C, *spatial), or (*spatial)."""
+    weights, _ = _array("mask", mask)
+    spatial = tuple(side for axis, side in zip(axes, shape, strict=True) if axis > 1)
+    if weights.shape == shape:
+        return _tensor(_channels_first(weights, axes))
+    if weights.shape == spatial:
+        return torch.from_numpy(weights.astype(np.float64))
+    raise ValueError(f"mask must have the shape of the images, {shape}, or {spatial}, got {weights.shape}")
 
 
 def _array(name: str, image: Picture) -> tuple[NDArray[Any], int | None]:
@@ -283,7 +314,9 @@ def _array(name: str, image: Picture) -> tuple[NDArray[Any], int | None]:
     if isinstance(image, (str, bytes)) or hasattr(image, "__fspath__"):
         raise TypeError(f"{name} must be an array or a picture, got {image!r}: read it first, with PIL.Image.open")
     if isinstance(image, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would not be seen: pass {name}.filled(value)")
+        raise TypeError(
+            f"{name} is a masked array, whose mask would not be seen: pass {name}.data, and mask=~{name}.mask"
+        )
     mode = getattr(image, "mode", None) if type(image).__module__.partition(".")[0] == "PIL" else None
     if mode is not None and mode not in _PIL_MODES:
         raise ValueError(f'{name} is a picture of mode {mode}: pass {name}.convert("RGB") or {name}.convert("L")')
@@ -295,8 +328,8 @@ def _array(name: str, image: Picture) -> tuple[NDArray[Any], int | None]:
     return array, -1 if mode == "RGB" else None
 
 
-def _axes(array: NDArray[Any], channel_axis: int | None, batch_axis: int | None) -> tuple[int, ...]:
-    """Which of (B, C, H, W) each axis of the array is."""
+def _axes(array: NDArray[Any], channel_axis: int | None, batch_axis: int | None, window: Window) -> tuple[int, ...]:
+    """Which of (B, C, *spatial) each axis of the array is."""
     places: dict[int, int] = {}
     for meaning, name, axis in ((0, "batch_axis", batch_axis), (1, "channel_axis", channel_axis)):
         if axis is None:
@@ -307,15 +340,27 @@ def _axes(array: NDArray[Any], channel_axis: int | None, batch_axis: int | None)
         if place in places:
             raise ValueError(f"batch_axis and channel_axis are both axis {axis} of images of shape {array.shape}")
         places[place] = meaning
-    more = array.ndim - len(places) - 2
-    if more:
-        remedy = "pass channel_axis=-1 if colours come last, batch_axis=0 for a batch" if more > 0 else "leave one out"
+    spatial, allowed = array.ndim - len(places), spatial_axes(window)
+    if spatial not in allowed or (spatial == 3 and _is_no_volume(array, places, window)):
+        more = spatial > allowed[0]
+        remedy = "pass channel_axis=-1 if colours come last, batch_axis=0 for a batch" if more else "leave one out"
         raise ValueError(
-            "images must have a height and a width beside what channel_axis and batch_axis name, got shape "
-            f"{array.shape}: {remedy}"
+            f"images must have {_words(arguments.AXES[allowed[0]])} beside what channel_axis and batch_axis name, got "
+            f"shape {array.shape}: {remedy}"
         )
-    spatial = iter((2, 3))
-    return tuple(places[axis] if axis in places else next(spatial) for axis in range(array.ndim))
+    others = iter(range(2, 2 + spatial))
+    return tuple(places[axis] if axis in places else next(others) for axis in range(array.ndim))
+
+
+def _is_no_volume(array: NDArray[Any], places: Mapping[int, int], window: Window) -> bool:
+    """Whether what would be a volume has no room for a window: colours or a batch whose axis was not said."""
+    sides = [side for axis, side in enumerate(array.shape) if axis not in places]
+    return window.ndim is None and not all(axis.fits(side) for axis, side in zip(window.axes(3), sides, strict=True))
+
+
+def _words(axes: tuple[str, ...]) -> str:
+    named = [f"a {axis}" for axis in axes]
+    return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
 
 
 def _said_range(first: np.dtype[Any], second: np.dtype[Any]) -> float:
@@ -329,9 +374,9 @@ def _said_range(first: np.dtype[Any], second: np.dtype[Any]) -> float:
 
 
 def _channels_first(array: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
-    """A view (B, C, H, W)."""
+    """A view (B, C, *spatial)."""
     ordered = array.transpose([axes.index(axis) for axis in sorted(axes)])
-    missing = tuple(axis for axis in range(4) if axis not in axes)
+    missing = tuple(axis for axis in (0, 1) if axis not in axes)
     return np.expand_dims(ordered, missing)
 
 

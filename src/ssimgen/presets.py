@@ -104,6 +104,7 @@ def scikit_image_window(
     gaussian_weights: bool = False,
     sigma: float = 1.5,
     use_sample_covariance: bool = True,
+    axes: int = 2,
 ) -> Window:
     """The window of `skimage.metrics.structural_similarity` with these options, for functions, losses and metrics here.
 
@@ -113,6 +114,7 @@ def scikit_image_window(
         gaussian_weights: Gaussian weights instead of uniform ones.
         sigma: of the Gaussian, in pixels.
         use_sample_covariance: beta = q / (q - 1) for a window of q pixels.
+        axes: of the images; 3 for volumes, whose windows have q = size^3 pixels.
 
     Raises:
         ValueError: a win_size that is even, less than 3 px, or not that of sigma; a sigma that is not positive.
@@ -140,7 +142,7 @@ def scikit_image_window(
         )
     if not gaussian_weights:
         return Window.uniform(size, unbiased=use_sample_covariance)
-    q = size * size
+    q = size**axes
     window = Window.gaussian(size, sigma)
     return Window(window.taps, beta=q / (q - 1)) if use_sample_covariance else window
 
