@@ -20,6 +20,7 @@ from ssimgen import Window, distance, engine, pairwise
 from ssimgen._request import FORMS
 from ssimgen.engine import PatchDistance, eager_all_pairs
 from ssimgen.engine.fused import all_pairs
+from ssimgen.similarity import root
 
 SMALL = Window.gaussian(5, 1.0)
 K1, K2 = 0.01, 0.03
@@ -132,6 +133,18 @@ def test_second_derivatives_at_equal_images() -> None:
     x = images(1).requires_grad_()
     for run in ENGINES:
         assert torch.autograd.gradgradcheck(lambda x, r=run: r(x, images(1), patch_distance()), (x,), fast_mode=True)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_copies_of_an_image_are_at_distance_zero_with_gradient_zero(form: str) -> None:
+    """The root of a rounding error would have a slope, and be the greatest of all."""
+    for dtype in (torch.float32, torch.float64):
+        x = (273.15 + images(1)).to(dtype).expand(5, -1, -1, -1).clone().requires_grad_()
+        for run in ENGINES:
+            for y in (None, x.detach().clone(), x.detach().flip(0)[:3].clone()):
+                d = root(run(x, y, patch_distance(SMALL, form, 273.15)))
+                assert (d == 0).all()
+                assert (torch.autograd.grad(d.sum(), x)[0] == 0).all()
 
 
 @pytest.fixture(params=["pair by pair", "in float64"])

@@ -106,11 +106,12 @@ def _sums_over_positions(
     mu_x, x = weighted_patches(x - patch.lo, patch.window, weights)
     mu_y, y = weighted_patches(y - patch.lo, patch.window, weights)
     v = (x * x).sum(-1)[:, :, None] / 2 + (y * y).sum(-1)[:, None] / 2  # (P, n, m)
-    numerator = v - x @ y.mT
-    numerator = numerator - numerator.detach().clamp_max(0)  # rounding falls below zero; derivatives see no kink
+    eps = torch.finfo(x.dtype).eps
+    numerator = _without_rounding(v - x @ y.mT, x.shape[-1] * eps * v)
     denominator = v + patch.c2
     mu_x, mu_y = mu_x[:, :, None], mu_y[:, None]
-    m, e = (mu_x - mu_y) ** 2, mu_x**2 + mu_y**2
+    e = mu_x**2 + mu_y**2
+    m = _without_rounding((mu_x - mu_y) ** 2, (4 * eps) ** 2 * e)
     if patch.form == "centred":
         square = numerator / denominator
     elif patch.form == "uncentred":
@@ -120,6 +121,13 @@ def _sums_over_positions(
     if weights.counts is None:
         return square.sum(0), square.new_tensor(len(square))
     return (weights.counts * square).sum(0), weights.counts.sum()
+
+
+def _without_rounding(z: Tensor, error: Tensor) -> Tensor:
+    """z, and 0 where rounding errors may be all of it: equal images then have the distance 0, with its gradient, and
+    not the root of an error. Derivatives of z are left alone."""
+    value = z.detach()
+    return z - torch.where(value <= error.detach(), value, 0.0)
 
 
 class PatchWeights(NamedTuple):
