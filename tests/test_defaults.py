@@ -1,6 +1,7 @@
 """What is computed where nothing is said: numbers and choices that the documentation and the papers promise."""
 
 import inspect
+import math
 from importlib import import_module
 from typing import Any
 
@@ -12,11 +13,18 @@ TEST = {"permutations": 1000, "seed": 0, "level": 0.05}
 
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "windows": {
-        "Window": {"stride": 1, "beta": 1.0},
-        "Window.gaussian": {"size": 11, "sigma": 1.5, "stride": 1},
-        "Window.uniform": {"stride": 1, "unbiased": False},
+        "AxisWindow": {"stride": 1, "padding": "valid"},
+        "Window": {"stride": 1, "beta": 1.0, "unbiased": False, "padding": "valid"},
+        "Window.gaussian": {"size": 11, "sigma": 1.5, "stride": 1, "padding": "valid"},
+        "Window.uniform": {"stride": 1, "unbiased": False, "padding": "valid"},
+        "Window.positions": {"axis": 0},
     },
-    "similarity": {"ssim": CONSTANTS, "ssim_map": CONSTANTS, "distance": DISTANCE, "ms_ssim": CONSTANTS},
+    "similarity": {
+        "ssim": CONSTANTS,
+        "ssim_map": {**CONSTANTS, "fill": math.nan},
+        "distance": DISTANCE,
+        "ms_ssim": CONSTANTS,
+    },
     "pairwise": {
         "ssim": {**CONSTANTS, "progress": False},
         "distance": {**DISTANCE, "progress": False},

@@ -81,8 +81,8 @@ def test_equation_2_takes_no_more_averages_than_equation_1(
 ) -> None:
     """Claim 10: Eq. (1) is "product", and "centred" for patches of mean zero; Eq. (2) is "sum"."""
     calls = []
-    filtered = eager._filtered
-    monkeypatch.setattr(eager, "_filtered", lambda z, window: calls.append(window) or filtered(z, window))
+    filtered = eager.filtered
+    monkeypatch.setattr(eager, "filtered", lambda z, window: calls.append(window) or filtered(z, window))
     monkeypatch.setattr("ssimgen.engine.squared_mean", eager.squared_mean)
     x, y = torch.rand(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     distance(x, y, data_range=1.0, form=form, window=Window.uniform(4))

@@ -52,7 +52,7 @@ def test_networks_beyond_memory_are_refused_at_once(
     needed = {"vae": ["--tau", "0.1"]}.get(name, [])
     assert run("train", name, "-o", tmp_path / "x", *needed, "--latent", latent) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "take a smaller latent, num_classes, features, width or hidden, or smaller images" in line
+    assert "take fewer classes, a smaller latent, features, width or hidden, or smaller images" in line
     assert not (tmp_path / "x").exists()
 
 

@@ -52,7 +52,7 @@ def make_model(
         return make(config, shape)
 
 
-_REMEDY = "take a smaller latent, num_classes, features, width or hidden, or smaller images"
+_REMEDY = "take fewer classes, a smaller latent, features, width or hidden, or smaller images"
 
 
 def _first_line(error: BaseException) -> str:
