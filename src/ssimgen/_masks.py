@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import sha256
 
 import torch
 from torch import Tensor
 
-from ssimgen.engine import fused_can, widened
+from ssimgen.engine import fused_can
 from ssimgen.engine.visibility import seen_by_others
-from ssimgen.windows import Window
 
 
 def weights_of(mask: Tensor | None, x: Tensor) -> Tensor | None:
@@ -49,11 +47,6 @@ def digest(mask: Tensor | None) -> str:
     return sha256(repr(tuple(mask.shape)).encode() + numbers.numpy().tobytes()).hexdigest()
 
 
-def hidden(x: Tensor, weights: Tensor | None, value: float) -> Tensor:
-    """x with `value` in place of what is hidden."""
-    return x if weights is None else torch.where(weights > 0, x, value)
-
-
 def check_some(weights: Tensor, what: str = "no window that sees a pixel") -> None:
     """Raise if an image of weights (B, C), or all images of (1, C), have none; not where that cannot be looked at."""
     if seen_by_others() or weights.device.type == "meta":
@@ -63,17 +56,6 @@ def check_some(weights: Tensor, what: str = "no window that sees a pixel") -> No
         raise ValueError(
             f"mask leaves {what} of image {int(empty.nonzero()[0])}: leave that image out, or widen its mask"
         )
-
-
-def halved_with(
-    halve: Callable[[Tensor, Window], Tensor], x: Tensor, y: Tensor, weights: Tensor, window: Window
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Images and their weights at the next scale: averages of what is seen, and of the weights."""
-    weights = widened(weights)
-    halves = halve(weights, window)
-    total = torch.where(halves > 0, halves, 1.0)
-    x, y = (halve(weights * hidden(widened(z), weights, 0.0), window) / total for z in (x, y))
-    return x, y, halves
 
 
 def _check_mask(mask: Tensor, x: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
-from ssimgen._masks import check_some, halved_with
+from ssimgen._masks import check_some
 from ssimgen.engine import PatchDistance
 from ssimgen.windows import AxisWindow, Window
 
@@ -53,7 +53,7 @@ def masked_scale_complements(
     counts: list[Tensor] = []
     for scale in range(scales):
         if scale:
-            x, y, mask = halved_with(halved, x, y, mask, patch.window)
+            x, y, mask = _halved_under(mask, x, y, patch.window)
         squares, weights = engine.masked_sums(x, y, mask, structure if scale < scales - 1 else patch)
         counts.append(counts[0] * (weights > 0) if counts else weights)
         check_some(counts[-1], f"no window that sees a pixel at scale {scale + 1} of {scales}")
@@ -71,6 +71,20 @@ def halved(x: Float[Tensor, "B C *spatial"], window: Window) -> Float[Tensor, "B
     if x.ndim == 5:
         return F.avg_pool3d(x, factors)
     return F.avg_pool1d(x, factors)
+
+
+def _halved_under(
+    mask: Float[Tensor, "b C *spatial"],
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
+    window: Window,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of what the mask shows, by its weights, and the averages of these."""
+    mask = engine.widened(mask)
+    halves = halved(mask, window)
+    total = torch.where(halves > 0, halves, 1.0)
+    x, y = (halved(mask * torch.where(mask > 0, engine.widened(z), 0.0), window) / total for z in (x, y))
+    return x, y, halves
 
 
 def fitting_scales(x: Float[Tensor, "B C *spatial"], window: Window, halve: Callable[[int], int]) -> int:

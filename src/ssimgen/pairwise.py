@@ -69,7 +69,7 @@ def ssim(
     """
     x, y = _batches(x, y, window)
     patch = patch_distance(x, data_range, window, k1, k2, "product")
-    seen = _seen(mask, data_range, x, y)
+    seen, _ = _seen(mask, data_range, x, y, patch)
     square = _squared(x, y, patch, seen, progress)
     return square.neg_().add_(1)
 
@@ -120,10 +120,10 @@ def distance(
     arguments.choice("norm", norm, NORMS)
     x, y = _batches(x, y, window)
     patch = patch_distance(x, data_range, window, k1, k2, form)
-    seen = _seen(mask, data_range, x, y)
+    seen, count = _seen(mask, data_range, x, y, patch)
     square = _squared(x, y, patch, seen, progress)
     if norm == "frobenius":
-        square = square.mul_(patches(x, window) if seen is None else _weights(x, seen, patch).sum())
+        square = square.mul_(count)
     if squared:
         return square
     if square.requires_grad or not engine.fused_can(square):
@@ -136,23 +136,21 @@ def _batches(x: Tensor, y: Tensor | None, window: Window) -> tuple[Tensor, Tenso
     return (arguments.image_batch("x", x, spatial), None) if y is None else arguments.image_batches(x, y, spatial)
 
 
-def _seen(mask: Tensor | None, data_range: DataRange, x: Tensor, y: Tensor | None) -> Tensor | None:
-    """The weights of the mask, under which some window sees a pixel."""
+def _seen(
+    mask: Tensor | None, data_range: DataRange, x: Tensor, y: Tensor | None, patch: PatchDistance
+) -> tuple[Tensor | None, float | Tensor]:
+    """The weights of the mask, by which some window sees a pixel, and the sum of those with which patches count."""
     seen = common_weights_of(mask, x)
     if seen is None:
         notice_range(data_range, x, y)
-    return seen
-
-
-def _weights(x: Tensor, mask: Tensor, patch: PatchDistance) -> Float[Tensor, "1 C"]:
-    """With which weights the patches of each channel count, all together."""
-    return engine.masked_sums(x[:1], x[:1], mask, patch).weights
+        return None, patches(x, patch.window)
+    weights = engine.masked_sums(x[:1], x[:1], seen, patch).weights
+    check_some(weights)
+    return seen, weights.sum()
 
 
 def _squared(x: Tensor, y: Tensor | None, patch: PatchDistance, mask: Tensor | None, progress: bool) -> Tensor:
     check_room(x, x if y is None else y)
-    if mask is not None:
-        check_some(_weights(x, mask, patch))
     if not progress:
         return engine.squared_all_pairs(x, y, patch, None, mask)
     with _progress_bar() as advance:

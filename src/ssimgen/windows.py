@@ -36,11 +36,6 @@ class AxisWindow(NamedTuple):
         """Length in pixels."""
         return len(self.taps)
 
-    @property
-    def inside(self) -> AxisWindow:
-        """The same on an axis that has been padded."""
-        return self._replace(padding="valid")
-
     def positions(self, length: int) -> int:
         """How many windows there are along an axis of `length` pixels (0 if none fits)."""
         return max(0, (length + sum(self.margins(length)) - self.size) // self.stride + 1)

@@ -10,8 +10,6 @@ borders or of axes that a window does not join: `axes` prepares images first.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor
 
 from ssimgen.engine import eager, eager_all_pairs
@@ -68,9 +66,7 @@ def squared_all_pairs(
     of all images.
     """
     if mask is not None:
-        window = patch.window
         (x, mask, *others), patch, _ = prepared(patch, x, mask, *(() if y is None else (y,)))
-        patch = replace(patch, window=replace(patch.window, unbiased=window.unbiased))
         return eager_all_pairs.squared_all_pairs(x, others[0] if others else None, patch, advance, mask)
     (x, *others), patch, _ = prepared(patch, *((x,) if y is None else (x, y)))
     y = others[0] if others else None

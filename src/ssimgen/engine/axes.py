@@ -27,7 +27,7 @@ def prepared(patch: PatchDistance, *images: Tensor) -> tuple[list[Tensor], Patch
     if len(axes) == 2 and all(axis.padding == "valid" for axis in axes):
         return list(images), patch, _as_it_is
     made = [_mirrored(z, axes) for z in images]
-    patch = replace(patch, window=_inside(axes, patch.window.factor(len(axes))))
+    patch = _with(patch, axes)
     axes = patch.window.axes(len(axes))
     if len(axes) == 1:
         return [z[:, :, None] for z in made], _with(patch, (_POINT, *axes)), lambda squares: squares.squeeze(2)
@@ -47,12 +47,10 @@ def _as_it_is(squares: Tensor) -> Tensor:
     return squares
 
 
-def _inside(axes: tuple[AxisWindow, ...], beta: float) -> Window:
-    return Window(tuple(axis.taps for axis in axes), tuple(axis.stride for axis in axes), beta)
-
-
 def _with(patch: PatchDistance, axes: tuple[AxisWindow, ...]) -> PatchDistance:
-    return replace(patch, window=_inside(axes, patch.window.beta))
+    """The request with a window of these axes, inside of images; what an axis of one pixel adds to beta is nothing."""
+    taps, strides = tuple(axis.taps for axis in axes), tuple(axis.stride for axis in axes)
+    return replace(patch, window=Window(taps, strides, patch.window.beta, unbiased=patch.window.unbiased))
 
 
 def _mirrored(z: Tensor, axes: tuple[AxisWindow, ...]) -> Tensor:

@@ -146,6 +146,14 @@ def filtered(z: Float[Tensor, "B C *covered"], window: Window, power: int = 1) -
     return z
 
 
+def window_weights(window: Window, like: Float[Tensor, "B C *spatial"]) -> Float[Tensor, " q"]:
+    """w of the pixels of a patch, of sum 1, in the dtype and on the device of `like`."""
+    w = like.new_ones(())
+    for axis in window.axes(like.ndim - 2):
+        w = w[..., None] * torch.tensor(axis.taps, dtype=like.dtype, device=like.device)
+    return w.flatten()
+
+
 def _filtered_along(z: Float[Tensor, "B C *covered"], dim: int, axis: AxisWindow) -> Tensor:
     """sum w z over the windows along one axis: a convolution of planes, of which the axes before are channels."""
     batch, shape, step = z.shape[0], z.shape, _step(axis)

@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ssimgen._autocast import no_autocast
-from ssimgen.engine.eager import widened
+from ssimgen.engine.eager import widened, window_weights
+from ssimgen.engine.masked import of_samples
 from ssimgen.engine.spec import Advance, PatchDistance, joined, positions
 from ssimgen.windows import Window
 
 BLOCK = 2**20  # pairs times positions that are in memory at once, in about eight copies
 IMAGES = 256  # of a set in one block, at most
-ONE_PIXEL = 1e-12  # 1 - sum w^2 of the weights of a position that sees one pixel, at most
 
 
 def squared_all_pairs(
@@ -141,21 +141,15 @@ class PatchWeights(NamedTuple):
 
 def patch_weights(x: Float[Tensor, "n C *spatial"], window: Window, mask: Tensor | None = None) -> PatchWeights:
     """Those of the window, times those of a mask."""
-    spatial = x.ndim - 2
-    w = x.new_ones(())
-    for axis in window.axes(spatial):
-        w = w[..., None] * torch.tensor(axis.taps, dtype=x.dtype, device=x.device)
-    w = w.flatten()[None, None]
+    w, beta = window_weights(window, x)[None, None], window.factor(x.ndim - 2)
     if mask is None:
-        return PatchWeights(w, window.factor(spatial))
+        return PatchWeights(w, beta)
     seen = w * _patches(mask, window)
     counts = seen.sum(-1, keepdim=True)
     w = seen / torch.where(counts > 0, counts, 1.0)
     if not window.unbiased:
-        return PatchWeights(w, window.factor(spatial), counts)
-    rest = 1 - (w * w).sum(-1, keepdim=True)
-    several = (counts > 0) & (rest > ONE_PIXEL)
-    return PatchWeights(w, 1 / torch.where(several, rest, 1.0), torch.where(several, counts, 0.0))
+        return PatchWeights(w, beta, counts)
+    return PatchWeights(w, *of_samples(counts, (w * w).sum(-1, keepdim=True)))
 
 
 def weighted_patches(

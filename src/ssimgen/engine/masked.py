@@ -18,10 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen.engine.axes import prepared
-from ssimgen.engine.eager import covered, filtered, from_moments, is_large, structure, unit_of, widened
-from ssimgen.engine.eager_all_pairs import ONE_PIXEL
+from ssimgen.engine.eager import covered, filtered, from_moments, is_large, structure, unit_of, widened, window_weights
 from ssimgen.engine.spec import PatchDistance
 from ssimgen.windows import Window
+
+_ONE_PIXEL = 1e-12  # 1 - sum w'^2 of a position that sees one pixel, at most
 
 
 class Masked(NamedTuple):
@@ -38,14 +39,14 @@ def masked_map(
     patch: PatchDistance,
 ) -> Masked:
     """Maps (B, C, *positions), and weights (b, C, *positions): the mask may be one for all images, b = 1."""
-    dtype, form, unbiased = x.dtype, patch.form, patch.window.unbiased
+    dtype, form = x.dtype, patch.form
     (x, y, mask), patch, restored = prepared(patch, x, y, mask)
     window = patch.window
     m = covered(widened(mask), window)
     x, y = (torch.where(m > 0, covered(widened(z), window) - patch.lo, 0.0) for z in (x, y))
     large = is_large(patch, x, y)
     unit: float | Tensor = unit_of(x, y) if large else 1.0  # similarity does not depend on the unit of pixels
-    seen = _Seen.of(m, window, unbiased)
+    seen = _Seen.of(m, window)
     s, d, c1, c2 = (x + y) * unit, (x - y) * unit, patch.c1 * unit**2, patch.c2 * unit**2
     if form == "uncentred":
         squares = structure(seen.beta * seen.mean(s * s), seen.beta * seen.mean(d * d), c2)
@@ -67,6 +68,14 @@ def masked_sums(
     return Masked(sums, weights.flatten(2).sum(2).expand_as(sums))
 
 
+def of_samples(weights: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
+    """beta of sample covariances, 1 / (1 - sum w'^2), and with which weights positions count: those that see one pixel
+    have no variance, and none."""
+    rest = 1 - squares
+    several = (weights > 0) & (rest > _ONE_PIXEL)
+    return 1 / torch.where(several, rest, 1.0), torch.where(several, weights, 0.0)
+
+
 class _Seen(NamedTuple):
     """What the windows see: weights m of the pixels, sum w m (1 where that is 0), beta and weight of each position."""
 
@@ -77,14 +86,12 @@ class _Seen(NamedTuple):
     weights: Tensor
 
     @classmethod
-    def of(cls, m: Tensor, window: Window, unbiased: bool) -> _Seen:
+    def of(cls, m: Tensor, window: Window) -> _Seen:
         weights = filtered(m, window)
         total = torch.where(weights > 0, weights, 1.0)
-        if not unbiased:
+        if not window.unbiased:
             return cls(m, window, total, window.factor(m.ndim - 2), weights)
-        rest = 1 - filtered(m * m, window, power=2) / total**2
-        several = (weights > 0) & (rest > ONE_PIXEL)
-        return cls(m, window, total, 1 / torch.where(several, rest, 1.0), torch.where(several, weights, 0.0))
+        return cls(m, window, total, *of_samples(weights, filtered(m * m, window, power=2) / total**2))
 
     def mean(self, z: Tensor) -> Tensor:
         """sum w' z."""
@@ -104,12 +111,11 @@ class _Seen(NamedTuple):
     def moments_of_patches(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The same patch by patch, about a pixel that it sees: nothing cancels, however large the pixels are."""
         spatial = z.ndim - 2
-        patches, m, w = z, self.m, z.new_ones(())
+        patches, m = z, self.m
         for dim, axis in enumerate(self.window.axes(spatial), 2):
             patches, m = (u.unfold(dim, axis.size, min(axis.stride, axis.size)) for u in (patches, m))
-            w = w[..., None] * torch.tensor(axis.taps, dtype=z.dtype, device=z.device)
         patches, m = patches.flatten(-spatial), m.flatten(-spatial).expand(*patches.shape[:-spatial], -1)
-        w = w.flatten() * m / self.total[..., None]  # (B, C, *positions, q)
+        w = window_weights(self.window, z) * m / self.total[..., None]  # (B, C, *positions, q)
         centre = patches.gather(-1, w.argmax(-1, keepdim=True))
         about = torch.where(m > 0, patches - centre, 0.0)
         mean = (w * about).sum(-1)
