@@ -22,8 +22,10 @@ WINDOWS = [
     Window.uniform(4, 3, unbiased=True),
     Window((0.2, 0.3, 0.5), beta=1.7),
     Window.gaussian((3, 5), 1.0, (2, 1), padding="symmetric"),
+    Window.uniform(4, 3, unbiased=True, padding="reflect"),
 ]
-each_window = pytest.mark.parametrize("window", WINDOWS, ids=["gaussian", "unbiased", "beta", "mirrored"])
+NAMES = ["gaussian", "unbiased", "beta", "mirrored", "unbiased and mirrored"]
+each_window = pytest.mark.parametrize("window", WINDOWS, ids=NAMES)
 Array = NDArray[Any]
 
 
@@ -184,6 +186,9 @@ def test_masks_of_volumes_and_of_ranges_an_image() -> None:
     volume = ssim(x, y, data_range=1.0, window=Window.gaussian((1, 3, 3)), mask=mask)
     planes = [z.flatten(1, 2) for z in (x, y, mask)]
     torch.testing.assert_close(volume, ssim(*planes[:2], data_range=1.0, window=Window.gaussian(3), mask=planes[2]))
+    samples = Window.uniform((1, 3, 3), unbiased=True), Window.uniform(3, unbiased=True)
+    volume = ssim(x, y, data_range=1.0, window=samples[0], mask=mask)
+    torch.testing.assert_close(volume, ssim(*planes[:2], data_range=1.0, window=samples[1], mask=planes[2]))
     joined = ssim(x, y, data_range=1.0, window=Window.gaussian(3), mask=mask)
     assert joined.isfinite().all()
     ranges = torch.tensor([1.0, 2.0])
