@@ -43,8 +43,8 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "SSIMLoss": {**CONSTANTS, "reduction": "mean"},
         "MSSSIMLoss": {**CONSTANTS, "reduction": "mean"},
         "StructuralDistanceLoss": {**DISTANCE, "squared": True, "reduction": "mean"},
-        "MMDLoss": {"unbiased": False, "root": False},
-        "EnergyLoss": {"unbiased": True},
+        "MMDLoss": {"unbiased": False, "root": False, "gather": False},
+        "EnergyLoss": {"unbiased": True, "gather": False},
     },
     "report.statistics": {"mean": {"level": 0.95}, "paired": {"level": 0.95}},
     "streaming": {

@@ -34,6 +34,11 @@ def test_values_are_those_of_the_discrepancies(samples: tuple[Tensor, Tensor], u
     torch.testing.assert_close(2 * induced, energy)
 
 
+def test_of_one_process_alone_all_is_what_it_has(samples: tuple[Tensor, Tensor]) -> None:
+    assert torch.equal(MMDLoss(KERNEL, gather=True)(*samples), MMDLoss(KERNEL)(*samples))
+    assert torch.equal(EnergyLoss(METRIC, gather=True)(*samples), EnergyLoss(METRIC)(*samples))
+
+
 def test_root(samples: tuple[Tensor, Tensor]) -> None:
     x, y = samples
     loss = MMDLoss(KERNEL, root=True)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 Shape = tuple[int, int, int]  # channels, height, width of images
 
+_AXES = 8  # of a tensor of points, at most, that processes tell one another
+
 
 class Batch(NamedTuple):
     """A batch of training images in [0, 1] and, where the data has them, their class numbers.
@@ -91,7 +93,26 @@ def gathered(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "B ..."]:
         >>> gathered(torch.arange(4))  # from one process: what it has
         tensor([0, 1, 2, 3])
     """
-    return _Gather.apply(x) if processes() > 1 else x
+    return _Gather.apply(x, [len(x)] * processes()) if processes() > 1 else x
+
+
+def gathered_samples(*samples: Shaped[Tensor, "_ ..."]) -> tuple[Shaped[Tensor, "_ ..."], ...]:
+    """Each of these samples as :func:`gathered`, of as many points as each process has of it: none will do.
+
+    Processes tell one another the sizes first.
+
+    Raises:
+        ValueError: points of unequal shapes, in every process.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.batches import gathered_samples
+        >>> gathered_samples(torch.arange(4), torch.arange(2))  # from one process: what it has
+        (tensor([0, 1, 2, 3]), tensor([0, 1]))
+    """
+    if processes() == 1:
+        return samples
+    return tuple(_Gather.apply(x, sizes) for x, sizes in zip(samples, _sizes(samples), strict=True))
 
 
 def mean_over_processes(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -110,15 +131,36 @@ def mean_over_processes(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return total / processes()
 
 
+def _sizes(samples: tuple[Tensor, ...]) -> list[list[int]]:
+    """How many points of each sample each process has."""
+    own = torch.tensor([[*x.shape, *[-1] * (_AXES - x.ndim)] for x in samples], device=samples[0].device)
+    parts = [torch.empty_like(own) for _ in range(processes())]
+    dist.all_gather(parts, own)
+    shapes = torch.stack(parts, 1).tolist()  # of sample, process, axis
+    for of_processes in shapes:
+        points = [tuple(side for side in shape[1:] if side >= 0) for shape in of_processes]
+        other = next((rank for rank, shape in enumerate(points) if shape != points[0]), None)
+        if other is not None:
+            raise ValueError(
+                f"points of a sample must have one shape in all processes, got {points[0]} in process 0 and "
+                f"{points[other]} in process {other}: crop or resize them alike"
+            )
+    return [[shape[0] for shape in of_processes] for of_processes in shapes]
+
+
 class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(processes())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+    """The rows of all processes, of which each has so many."""
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous()
+    def forward(ctx: Any, x: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        own = torch.cat([x, x.new_zeros(max(sizes) - len(x), *x.shape[1:])])  # backends ask for equal sizes
+        parts = [torch.empty_like(own) for _ in sizes]
+        dist.all_gather(parts, own)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # others may hold it
         dist.all_reduce(gradient)  # the sum over processes: averaging the parameters' gradients undoes it
-        return own_share(gradient)
+        return gradient.split(ctx.sizes)[dist.get_rank()], None

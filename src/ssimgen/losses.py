@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ssimgen._arguments import choice, of_one_dtype, plain
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, checked_options
+from ssimgen.batches import gathered_samples
 from ssimgen.discrepancy import energy_distance, mmd2
 from ssimgen.engine import Form
 from ssimgen.kernels import Kernel
@@ -195,9 +196,17 @@ class MMDLoss(nn.Module):
         unbiased: the U-statistic, whose gradient is unbiased over batches; otherwise the V-statistic.
         root: the square root of the V-statistic, which keeps the gradient from fading as the distributions meet
             (Li, Swersky, Zemel 2015, section 4). Where it is 0 its gradient is 0.
+        gather: compare the samples of all processes, as one process would that has all points. See below.
+
+    With `gather` and a process group of `torch.distributed`, the samples of all processes are taken as one, however
+    many points each has; every process must make the call, and its backward pass. The value is then the same in all.
+    The gradient at a process's points is that of the value times the number of processes, so that the mean over
+    processes, which `DistributedDataParallel` takes of the gradients of parameters, is that of one process. Without a
+    process group, nothing changes.
 
     Raises:
-        ValueError: root with unbiased: the U-statistic can be negative.
+        ValueError: root with unbiased: the U-statistic can be negative; with `gather`, points that have not one shape
+            in all processes.
 
     Example:
         >>> import torch
@@ -208,15 +217,15 @@ class MMDLoss(nn.Module):
         >>> loss.backward()
     """
 
-    def __init__(self, kernel: Kernel, *, unbiased: bool = False, root: bool = False) -> None:
+    def __init__(self, kernel: Kernel, *, unbiased: bool = False, root: bool = False, gather: bool = False) -> None:
         super().__init__()
         if root and unbiased:
             raise ValueError("the unbiased estimate can be negative and has no root: pass root=False or unbiased=False")
-        self.kernel, self.unbiased, self.root = kernel, unbiased, root
+        self.kernel, self.unbiased, self.root, self.gather = kernel, unbiased, root, gather
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of the sample x against y, (n, ...) and (m, ...): 0-d."""
-        x, y = of_one_dtype(x, y)
+        x, y = _samples(x, y, self.gather)
         value = mmd2(self.kernel(x), self.kernel(x, y), self.kernel(y), unbiased=self.unbiased)
         return root(value) if self.root else value
 
@@ -231,6 +240,10 @@ class EnergyLoss(nn.Module):
         metric: D, as `StructuralDistance(data_range=1.0)`.
         unbiased: leave the zero distances of points to themselves out of the means, so that the gradient is unbiased
             over batches; otherwise the V-statistic, never negative for a Hilbertian metric.
+        gather: compare the samples of all processes, as :class:`MMDLoss` does.
+
+    Raises:
+        ValueError: with `gather`, points that have not one shape in all processes.
 
     Example:
         >>> import torch
@@ -242,11 +255,19 @@ class EnergyLoss(nn.Module):
         torch.Size([8, 1, 16, 16])
     """
 
-    def __init__(self, metric: Metric, *, unbiased: bool = True) -> None:
+    def __init__(self, metric: Metric, *, unbiased: bool = True, gather: bool = False) -> None:
         super().__init__()
-        self.metric, self.unbiased = metric, unbiased
+        self.metric, self.unbiased, self.gather = metric, unbiased, gather
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of the sample x against y, (n, ...) and (m, ...): 0-d."""
-        x, y = of_one_dtype(x, y)
+        x, y = _samples(x, y, self.gather)
         return energy_distance(self.metric(x), self.metric(x, y), self.metric(y), unbiased=self.unbiased)
+
+
+def _samples(x: Tensor, y: Tensor, gather: bool) -> tuple[Tensor, Tensor]:
+    """x and y in one dtype, of all processes if asked for."""
+    x, y = of_one_dtype(x, y)
+    if gather:
+        x, y = gathered_samples(x, y)
+    return x, y
