@@ -46,6 +46,13 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "MMDLoss": {"unbiased": False, "root": False, "gather": False},
         "EnergyLoss": {"unbiased": True, "gather": False},
     },
+    "torchmetrics": {
+        "SSIMMetric": CONSTANTS,
+        "MSSSIMMetric": CONSTANTS,
+        "StructuralDistanceMetric": DISTANCE,
+        "MMDMetric": {"unbiased": True},
+        "EnergyDistanceMetric": {"unbiased": True},
+    },
     "report.statistics": {"mean": {"level": 0.95}, "paired": {"level": 0.95}},
     "streaming": {
         "mmd2": {"unbiased": True},

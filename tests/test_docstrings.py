@@ -19,6 +19,7 @@ MODULES = [
     "ssimgen.kernels",
     "ssimgen.discrepancy",
     "ssimgen.losses",
+    "ssimgen.torchmetrics",
     "ssimgen.features",
     "ssimgen.subspace",
     "ssimgen.streaming",

@@ -38,7 +38,7 @@ LAYERS = [
     ["ssimgen"],
     ["kernels", "components", "subspace"],
     ["discrepancy"],
-    ["losses", "objectives", "evaluation"],
+    ["losses", "objectives", "evaluation", "torchmetrics"],
     ["models"],
     ["runs"],
     ["training"],
