@@ -122,12 +122,16 @@ LOSSES = {
 }
 
 
+def small_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1), nn.Sigmoid())
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_lightning_in_mixed_precision(name: str, images: tuple[Tensor, Tensor]) -> None:
     """The loss of a bfloat16 output against float32 images: a step of the optimiser lowers it."""
     target, loss = images[0].float(), LOSSES[name]
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1), nn.Sigmoid())
+    network = small_network()
     fabric = Fabric(accelerator="cpu", precision="bf16-mixed")
     model, optimiser = fabric.setup(network, torch.optim.Adam(network.parameters(), 1e-2))
     values = []
@@ -141,6 +145,33 @@ def test_lightning_in_mixed_precision(name: str, images: tuple[Tensor, Tensor]) 
         assert torch.equal(loss(model(target), target), value)
         optimiser.zero_grad()
         fabric.backward(value)
+        optimiser.step()
+        values.append(value.item())
+    assert values[-1] < 0.99 * values[0]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_accelerate_in_mixed_precision(name: str, images: tuple[Tensor, Tensor]) -> None:
+    """The same, of an output that was computed in bfloat16 and is handed over in float32; and of bfloat16."""
+    accelerate = pytest.importorskip("accelerate")
+    target, loss = images[0].float(), LOSSES[name]
+    network = small_network()
+    exact = network(target)
+    accelerator = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
+    model, optimiser = accelerator.prepare(network, torch.optim.Adam(network.parameters(), 1e-2))
+    rounding = (model(target) - exact).abs().max()
+    assert 1e-5 < rounding < 1e-2
+    values = []
+    for _ in range(5):
+        with accelerator.autocast():
+            output = model(target)
+            value = loss(output, target)
+            half = loss(output.bfloat16(), target)
+        assert (output.dtype, value.dtype, half.dtype) == (torch.float32,) * 3
+        assert torch.equal(value, loss(output, target))
+        assert torch.equal(half, loss(output.bfloat16().float(), target))
+        optimiser.zero_grad()
+        accelerator.backward(value)
         optimiser.step()
         values.append(value.item())
     assert values[-1] < 0.99 * values[0]
