@@ -21,6 +21,14 @@ for ended in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(ended, signal.SIG_DFL)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _checks_of_judges_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test finds what others, or whoever runs them, have left in a home folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSIMGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _range_checked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test as if in a process of its own, where the warning of images out of their range was not given yet."""

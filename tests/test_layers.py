@@ -27,6 +27,7 @@ LAYERS = [
         "streaming",
     ],
     ["scores"],
+    ["_judged"],
     ["_reading", "_usage", "windows", "distributed", "pictures"],
     ["data", "report"],
     ["_arguments", "engine"],

@@ -24,6 +24,7 @@ COMMANDS = {
     "sample": "sample",
     "interpolate": "sample",
     "evaluate": "evaluate",
+    "judges": "judges",
     "compare": "compare",
     "test-samples": "two_sets",
     "neighbours": "neighbours",

@@ -95,6 +95,17 @@ METRICS = {
         meaning="how far a reconstruction is from its image in the features of a network for photographs, on "
         "which no model was trained.",
     ),
+    "st_lpips": Metric(
+        "ST-LPIPS",
+        "lower",
+        meaning="how different people would find a reconstruction and its image: a distance fitted to human choices.",
+    ),
+    "colour_error": Metric(
+        "colour error",
+        "lower",
+        looks_at="pixels",
+        meaning="how far the mean colour of a reconstruction is from that of its image.",
+    ),
     "sharpness": Metric(
         "sharpness",
         "reference",
@@ -112,6 +123,19 @@ METRICS = {
         "lower",
         needs="network",
         meaning="between the same, by a kernel on features: what KID is with Inception.",
+    ),
+    "c2st": Metric(
+        "C2ST",
+        "lower",
+        unit="bits",
+        needs="network",
+        meaning="how well a classifier tells samples from real images: 1 if it always does, 0 if it cannot.",
+    ),
+    "colour_distance": Metric(
+        "colour distance",
+        "lower",
+        looks_at="pixels",
+        meaning="between the distributions of the mean colours of samples and of real images; 0 if they are equal.",
     ),
     "precision": Metric(
         "precision", "higher", needs="network", meaning="share of the samples that lie near real images."

@@ -60,6 +60,7 @@ def test_rows_and_their_order(rows):
     assert list(rows) == [
         "Frechet distance (coarse pixels)",
         "kernel distance (coarse pixels)",
+        "C2ST, bits (coarse pixels)",
         "precision (coarse pixels)",
         "recall (coarse pixels)",
         "density (coarse pixels)",

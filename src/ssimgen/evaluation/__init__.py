@@ -9,13 +9,18 @@ Everything takes tensors and functions, whatever model made them. Metrics that a
 an image; :class:`Bootstrap` makes an estimate with an interval of them. See docs/evaluation.md.
 """
 
+from ssimgen._judged import JudgeCheck, Ranking, Rung
 from ssimgen.evaluation.classification import at_chance, class_accuracy, train_classifier
+from ssimgen.evaluation.classifier_test import c2st
+from ssimgen.evaluation.colours import colour_distance, colour_error, mean_colours
 from ssimgen.evaluation.distributions import frechet_distance, kernel_distance
 from ssimgen.evaluation.estimates import Bootstrap, Estimate, PointEstimate
 from ssimgen.evaluation.feature_networks import FeatureNetwork, efficientnet_lite0
 from ssimgen.evaluation.images import Nearest, nearest, sharpness
+from ssimgen.evaluation.judges import check_judges
 from ssimgen.evaluation.manifolds import coverage, density, precision, recall
 from ssimgen.evaluation.parzen import parzen_bandwidth, parzen_log_likelihood
+from ssimgen.evaluation.perceptual import PerceptualDistance, st_lpips
 from ssimgen.evaluation.reconstruction import evaluate_reconstructions, feature_distance, psnr
 from ssimgen.evaluation.rows import Row
 from ssimgen.evaluation.samples import ClassLabels, SampleOptions, evaluate_samples
@@ -25,12 +30,20 @@ __all__ = [
     "ClassLabels",
     "Estimate",
     "FeatureNetwork",
+    "JudgeCheck",
     "Nearest",
+    "PerceptualDistance",
     "PointEstimate",
+    "Ranking",
     "Row",
+    "Rung",
     "SampleOptions",
     "at_chance",
+    "c2st",
+    "check_judges",
     "class_accuracy",
+    "colour_distance",
+    "colour_error",
     "coverage",
     "density",
     "efficientnet_lite0",
@@ -39,6 +52,7 @@ __all__ = [
     "feature_distance",
     "frechet_distance",
     "kernel_distance",
+    "mean_colours",
     "nearest",
     "parzen_bandwidth",
     "parzen_log_likelihood",
@@ -46,5 +60,6 @@ __all__ = [
     "psnr",
     "recall",
     "sharpness",
+    "st_lpips",
     "train_classifier",
 ]

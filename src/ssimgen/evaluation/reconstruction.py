@@ -12,9 +12,11 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen._request import DEFAULT_WINDOW, DataRange, lo_and_length, window_fits, with_one_range
+from ssimgen.evaluation.colours import colour_error, mean_colours
 from ssimgen.evaluation.estimates import DEFAULT_BOOTSTRAP, Bootstrap
 from ssimgen.evaluation.feature_networks import FeatureNetwork
 from ssimgen.evaluation.images import nearest, sharpness
+from ssimgen.evaluation.perceptual import st_lpips, weights_file
 from ssimgen.evaluation.rows import Row, network_or_default, prepared, reported, row_of, score_of
 from ssimgen.similarity import ms_ssim, ssim
 from ssimgen.windows import Window
@@ -90,9 +92,17 @@ OF_RECONSTRUCTIONS: dict[str, Callable[[Pairs], Tensor]] = {
     "ssim": lambda pairs: ssim(pairs.guesses, pairs.images, data_range=1.0, window=pairs.window),
     "ms_ssim": lambda pairs: ms_ssim(pairs.guesses, pairs.images, data_range=1.0, window=pairs.window),
     "feature_distance": lambda pairs: feature_distance(pairs.network(pairs.guesses), pairs.features()),
+    "st_lpips": lambda pairs: st_lpips()(pairs.guesses, pairs.images),
+    "colour_error": lambda pairs: colour_error(mean_colours(pairs.guesses), mean_colours(pairs.images)),
     "sharpness": lambda pairs: sharpness(pairs.guesses, data_range=1.0),
 }
 """Key of a metric of reconstructions -> the function that computes it, one value an image."""
+
+_APPLIES: dict[str, Callable[[Tensor], bool]] = {
+    "st_lpips": lambda images: weights_file() is not None and images.shape[1] in (1, 3),
+    "colour_error": lambda images: images.shape[1] == 3,
+}
+"""Key -> whether there is such a score of these images, where there is not always one."""
 
 
 def evaluate_reconstructions(
@@ -106,7 +116,8 @@ def evaluate_reconstructions(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     report: Callable[[Row], object] | None = None,
 ) -> list[Row]:
-    """How close reconstructions are to their images: PSNR, SSIM, MS-SSIM, feature distance, and sharpness.
+    """How close reconstructions are to their images: PSNR, SSIM, MS-SSIM, feature distance, and sharpness; ST-LPIPS
+    where the optional dependencies "judges" are installed, and of coloured images the error of colour.
 
     The reference of all but sharpness is what copying would reach: for each image the training image nearest to it in
     the structural distance, in the place of its reconstruction. That of sharpness is the sharpness of the images.
@@ -157,4 +168,5 @@ def evaluate_reconstructions(
         values = (metric(Pairs(guess, unit, window, network, features)) for guess in guesses)
         return row_of(score, map(bootstrap.mean, values), len(unit))
 
-    return reported((row(key, metric) for key, metric in OF_RECONSTRUCTIONS.items()), report)
+    metrics = [(key, f) for key, f in OF_RECONSTRUCTIONS.items() if key not in _APPLIES or _APPLIES[key](unit)]
+    return reported((row(key, metric) for key, metric in metrics), report)

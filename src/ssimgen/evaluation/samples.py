@@ -23,6 +23,8 @@ from ssimgen.evaluation.classification import (
     class_accuracy,
     train_classifier,
 )
+from ssimgen.evaluation.classifier_test import c2st
+from ssimgen.evaluation.colours import colour_distance, mean_colours
 from ssimgen.evaluation.distributions import frechet_distance, kernel_distance
 from ssimgen.evaluation.estimates import DEFAULT_BOOTSTRAP, Bootstrap, Estimate, PointEstimate
 from ssimgen.evaluation.feature_networks import FeatureNetwork
@@ -129,6 +131,17 @@ class Case:
 
 Rows = Callable[[Score, Case], Iterator[Row]]
 
+OF_FEATURES: dict[str, Callable[[Tensor, Tensor, Bootstrap], Estimate]] = {
+    "frechet_distance": lambda fake, real, bootstrap: frechet_distance(fake, real, bootstrap=bootstrap),
+    "kernel_distance": lambda fake, real, bootstrap: kernel_distance(fake, real, bootstrap=bootstrap),
+    "c2st": lambda fake, real, bootstrap: c2st(fake, real, bootstrap=bootstrap),
+    "precision": lambda fake, real, bootstrap: bootstrap.mean(precision(real, fake)),
+    "recall": lambda fake, real, bootstrap: bootstrap.mean(recall(real, fake)),
+    "density": lambda fake, real, bootstrap: bootstrap.mean(density(real, fake)),
+    "coverage": lambda fake, real, bootstrap: bootstrap.mean(coverage(real, fake)),
+}
+"""Key of a metric of features -> the function that computes it for samples and real images."""
+
 
 def of_features(metric: Callable[[Tensor, Tensor, Bootstrap], Estimate]) -> Rows:
     """The row of a metric of features: of samples, or of held-out images in their place, and of training images."""
@@ -211,13 +224,19 @@ def _to_nearest(images: Tensor, case: Case) -> Tensor:
     return nearest(images, case.all_train, data_range=1.0, window=case.options.window).distance
 
 
+def _colour_distance(score: Score, case: Case) -> Iterator[Row]:
+    """Of coloured images: from training images, of samples or of held-out images in their place."""
+    samples, train, held_out = (mean_colours(images) for images in case.sets)
+    if train.shape[1] != 3:
+        return
+    n = min(len(samples), len(held_out))
+    estimates = (colour_distance(z[:n], train, bootstrap=case.options.bootstrap) for z in (samples, held_out))
+    yield row_of(score, estimates, n)
+
+
 OF_SAMPLES: dict[str, Rows] = {
-    "frechet_distance": of_features(lambda fake, real, bootstrap: frechet_distance(fake, real, bootstrap=bootstrap)),
-    "kernel_distance": of_features(lambda fake, real, bootstrap: kernel_distance(fake, real, bootstrap=bootstrap)),
-    "precision": of_features(lambda fake, real, bootstrap: bootstrap.mean(precision(real, fake))),
-    "recall": of_features(lambda fake, real, bootstrap: bootstrap.mean(recall(real, fake))),
-    "density": of_features(lambda fake, real, bootstrap: bootstrap.mean(density(real, fake))),
-    "coverage": of_features(lambda fake, real, bootstrap: bootstrap.mean(coverage(real, fake))),
+    **{key: of_features(metric) for key, metric in OF_FEATURES.items()},
+    "colour_distance": _colour_distance,
     "parzen": _parzen,
     "mmd2": _two_sample_tests,  # "p_value" too
     "class_accuracy": _class_accuracy,
@@ -242,8 +261,10 @@ def evaluate_samples(
 
     ================================  ==============================================================================
     Frechet and kernel distance       :func:`frechet_distance`, :func:`kernel_distance`
+    C2ST                              :func:`c2st`: how well a classifier tells samples from real images
     precision, recall, density,       :func:`precision` and so on, in the features of the same network
     coverage
+    colour distance                   :func:`colour_distance`, of coloured images
     Parzen log-likelihood             :func:`parzen_log_likelihood` of one half of the held-out images, sigma chosen
                                       on the other; the reference has training images as samples, equally many
     MMD^2 and its p-value             :func:`ssimgen.discrepancy.two_sample_test` with three kernels; bandwidths are
