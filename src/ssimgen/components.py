@@ -41,7 +41,7 @@ from ssimgen._request import (
 )
 from ssimgen.engine import PatchDistance, positions
 from ssimgen.engine.axes import prepared
-from ssimgen.engine.eager import windowed_mean
+from ssimgen.engine.eager import covered, merged_statistics, windowed_mean
 from ssimgen.engine.eager_all_pairs import patch_weights, weighted_patches
 from ssimgen.metrics import Metric, against_itself
 from ssimgen.similarity import root
@@ -235,7 +235,8 @@ def _similarities(x: Tensor, y: Tensor, patch: PatchDistance) -> Maps:
     """Luminance, contrast and structure in float64, from what they lack of 1, which is never negative."""
     (x, y), patch, restored = prepared(patch, x, y)
     x, y = (engine.widened(z) - patch.lo for z in (x, y))
-    mean_x, mean_y, var_x, var_y, cov = _statistics(x, y, patch.window)
+    x, y = (covered(z, patch.window) for z in (x, y))
+    mean_x, mean_y, var_x, var_y, cov = merged_statistics(x, y, patch.window, lambda x, y: (x, y))
     deviations_ = root(var_x * var_y)  # sigma_x sigma_y
     luminance = 1 - (mean_x - mean_y) ** 2 / (mean_x**2 + mean_y**2 + patch.c1)
     contrast = 1 - _not_below_0(var_x + var_y - 2 * deviations_) / (var_x + var_y + patch.c2)
@@ -246,34 +247,6 @@ def _similarities(x: Tensor, y: Tensor, patch: PatchDistance) -> Maps:
 def _not_below_0(z: Tensor) -> Tensor:
     """z without what rounding took too much; unlike a clamp, this leaves the derivatives alone."""
     return z + F.relu(-z.detach())
-
-
-def _statistics(
-    x: Float[Tensor, "B C *spatial"], y: Float[Tensor, "B C *spatial"], window: Window
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """mu_x, mu_y, var_x, var_y and cov of every patch: of parts of rows, then of what these have in columns.
-
-    The variance of a patch is the mean of the variances of its rows and the variance of their means, each about its own
-    mean, so that nothing cancels.
-    """
-    within: list[Tensor] = []
-    for dim, axis in reversed(list(enumerate(window.axes(x.ndim - 2), 2))):
-        taps = torch.tensor(axis.taps, dtype=x.dtype, device=x.device)
-        parts_x, parts_y = (z.unfold(dim, axis.size, axis.stride) for z in (x, y))
-        middle_x, middle_y = (z[..., axis.size // 2] for z in (parts_x, parts_y))  # large numbers keep digits
-        u, v = parts_x - middle_x[..., None], parts_y - middle_y[..., None]
-        mean_u, mean_v = (_weighted(z, taps) for z in (u, v))
-        u, v = u - mean_u[..., None], v - mean_v[..., None]
-        x, y = middle_x + mean_u, middle_y + mean_v
-        between = [_weighted(z, taps) for z in (u * u, v * v, u * v)]
-        inner = [_weighted(z.unfold(dim, axis.size, axis.stride), taps) for z in within]
-        within = [a + b for a, b in zip(between, inner, strict=True)] if inner else between
-    var_x, var_y, cov = (window.factor(x.ndim - 2) * z for z in within)
-    return x, y, var_x, var_y, cov
-
-
-def _weighted(parts: Float[Tensor, "... k"], taps: Float[Tensor, " k"]) -> Float[Tensor, " ..."]:
-    return (parts * taps).sum(-1)  # no matrix product, which autocast would change
 
 
 @final

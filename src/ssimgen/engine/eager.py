@@ -22,6 +22,8 @@ Images have any number of spatial axes, and windows lie wholly inside them (`eng
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -35,6 +37,7 @@ _LARGE = 1e8  # pixels^2 / c2 up to which a difference of averages is right: b w
 _HUGE = 1e100  # pixels whose squares may leave float64
 
 _Moments = tuple[Tensor, Tensor, Tensor, Tensor]  # mean and variance in each window, of s and of d
+_Combined = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def squared_map(
@@ -172,33 +175,35 @@ def _filtered_along(z: Float[Tensor, "B C *covered"], dim: int, axis: AxisWindow
 
 
 def _merged_moments(x: Float[Tensor, "B C *covered"], y: Float[Tensor, "B C *covered"], window: Window) -> _Moments:
-    """The same from sums of squares about values inside each window, which never cancel.
+    """The same from sums of squares about values inside each window, which never cancel."""
+    m_s, m_d, v_s, v_d, _ = merged_statistics(x, y, window, lambda x, y: (x + y, x - y))
+    return m_s, v_s, m_d, v_d
 
-    Axis by axis, from the last to the first, by the law of total variance. A mean is kept in two parts, a pixel and
-    the mean of the rest about it, so that means of neighbouring rows differ by what their pixels differ by, however
+
+def merged_statistics(
+    x: Float[Tensor, "B C *covered"], y: Float[Tensor, "B C *covered"], window: Window, combined: _Combined
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of two linear combinations u and v of x and y: their means, variances and covariance in each window.
+
+    Axis by axis, from the last to the first, by the law of total variance. A mean is kept in two parts, that of a pixel
+    and the mean of the rest about it, so that means of neighbouring rows differ by what their pixels differ by, however
     large those are.
     """
-    means = variances = [torch.zeros_like(x), torch.zeros_like(x)]
-    beta = window.factor(x.ndim - 2)
+    means = [torch.zeros_like(x)] * 2
+    products = [torch.zeros_like(x)] * 3
     for dim, axis in reversed(list(enumerate(window.axes(x.ndim - 2), 2))):
         size, step, middle = axis.size, _step(axis), axis.size // 2
         taps = torch.tensor(axis.taps, dtype=x.dtype, device=x.device)
         parts_x, parts_y = x.unfold(dim, size, step), y.unfold(dim, size, step)  # (B, C, ..., k)
         x, y = parts_x[..., middle], parts_y[..., middle]
-        of_x, of_y = parts_x - x[..., None], parts_y - y[..., None]
-        merged = [
-            _about(of_centre + mean.unfold(dim, size, step), taps)
-            for of_centre, mean in zip((of_x + of_y, of_x - of_y), means, strict=True)
+        centred = combined(parts_x - x[..., None], parts_y - y[..., None])
+        about = [u + mean.unfold(dim, size, step) for u, mean in zip(centred, means, strict=True)]
+        means = [u @ taps for u in about]
+        u, v = (u - mean[..., None] for u, mean in zip(about, means, strict=True))
+        products = [
+            within.unfold(dim, size, step) @ taps + between @ taps
+            for within, between in zip(products, (u * u, v * v, u * v), strict=True)
         ]
-        variances = [
-            variance.unfold(dim, size, step) @ taps + between
-            for variance, (_, between) in zip(variances, merged, strict=True)
-        ]
-        means = [mean for mean, _ in merged]
-    return x + y + means[0], beta * variances[0], x - y + means[1], beta * variances[1]
-
-
-def _about(u: Float[Tensor, "... k"], taps: Float[Tensor, " k"]) -> tuple[Float[Tensor, " ..."], Float[Tensor, " ..."]]:
-    """Weighted mean and variance over the last axis, in two passes."""
-    mean = u @ taps
-    return mean, (u - mean[..., None]) ** 2 @ taps
+    mean_u, mean_v = (u + mean for u, mean in zip(combined(x, y), means, strict=True))
+    var_u, var_v, cov = (window.factor(x.ndim - 2) * product for product in products)
+    return mean_u, mean_v, var_u, var_v, cov
