@@ -127,29 +127,23 @@ def _read_row_in_phases(x, y, start, numbers, plane_size, planes, pixels, pitch,
 
 @inlined
 @no_type_check
-def _row_moments(lines, at, taps, size, stride, phase_length):
-    """Mean and variance along a row, of the windows that begin at lines[at], lines[at + 1], ..."""
-    middle = size // 2
-    centre = load(lines, at + middle % stride * phase_length + middle // stride)
-    mean = centre - centre
-    square = mean
-    for k in range(size):
-        u = load(lines, at + k % stride * phase_length + k // stride) - centre
-        weighted = spread_at(taps, k) * u
-        mean = mean + weighted
-        square = fma(weighted, u, square)
-    return mean + centre, non_negative(square - mean * mean)
-
-
-@inlined
-@no_type_check
 def _filter_row(lines, line, taps, moments, slot, ring, length, size, stride, phase_length):
     """Row moments of s and d, into their slot of the four rings: mean and variance of s, the same of d."""
-    for z in range(2):
-        for column in range(0, length, lanes(lines)):
-            mean, variance = _row_moments(lines, z * line + column, taps, size, stride, phase_length)
-            store(moments, 2 * z * ring + slot + column, mean)
-            store(moments, 2 * z * ring + ring + slot + column, variance)
+    middle = size // 2
+    for column in range(0, length, lanes(lines)):
+        at = column + middle % stride * phase_length + middle // stride
+        centre_s, centre_d = load(lines, at), load(lines, at + line)
+        zero = centre_s - centre_s
+        s, d, ss, dd = zero, zero, zero, zero
+        for k in range(size):
+            tap, at = spread_at(taps, k), column + k % stride * phase_length + k // stride
+            u, v = load(lines, at) - centre_s, load(lines, at + line) - centre_d
+            wu, wv = tap * u, tap * v
+            s, d, ss, dd = s + wu, d + wv, fma(wu, u, ss), fma(wv, v, dd)
+        store(moments, slot + column, s + centre_s)
+        store(moments, slot + column + ring, non_negative(ss - s * s))
+        store(moments, slot + column + 2 * ring, d + centre_d)
+        store(moments, slot + column + 3 * ring, non_negative(dd - d * d))
 
 
 @inlined
@@ -276,6 +270,20 @@ def _transpose_along(rows, at, taps, size):
 
 @inlined
 @no_type_check
+def _transpose_three_along(rows, at, apart, taps, size):
+    """The same of three rows."""
+    tap = spread_at(taps, 0)
+    s, d, x = tap * load(rows, at), tap * load(rows, at + apart), tap * load(rows, at + 2 * apart)
+    for k in range(1, size):
+        tap, here = spread_at(taps, k), at - k
+        s = fma(tap, load(rows, here), s)
+        d = fma(tap, load(rows, here + apart), d)
+        x = fma(tap, load(rows, here + 2 * apart), x)
+    return s, d, x
+
+
+@inlined
+@no_type_check
 def _write_row(x, y, row, numbers, first, count, rows, apart, taps, size, gx, gy, slopes_x, slopes_y, top):
     """The gradient of `count` pixels of one row of one plane, which begins at `first` in the panel.
 
@@ -283,18 +291,26 @@ def _write_row(x, y, row, numbers, first, count, rows, apart, taps, size, gx, gy
     """
     lo, gap = spread_at(numbers, LO), spread_at(numbers, GAP)
     greatest_x, greatest_y = load(slopes_x, top), load(slopes_y, top)
-    for i in range(0, count, lanes(x)):
+    whole = count >= lanes(x)
+    for begin in range(0, count, lanes(x)):
+        i = min(begin, count - lanes(x)) if whole else 0  # the last vector goes back, so that no part of one is stored
         here = first + i
         u, v = load_some(x, row + i, count - i), load_some(y, row + i, count - i)
-        by_s = _transpose_along(rows, here, taps, size) * ((u - lo) + (v - lo) + gap)
-        by_d = _transpose_along(rows, here + apart, taps, size) * (u - v)
-        to_x = _transpose_along(rows, here + 2 * apart, taps, size) - by_s + by_d
-        store_some(gx, row + i, to_x, count - i)
+        by_s, by_d, to_x = _transpose_three_along(rows, here, apart, taps, size)
+        by_s, by_d = by_s * ((u - lo) + (v - lo) + gap), by_d * (u - v)
+        to_x = to_x - by_s + by_d
         greatest_x = greater(greatest_x, absolute_some(to_x, count - i))
+        if whole:
+            store(gx, row + i, to_x)
+        else:
+            store_some(gx, row + i, to_x, count)
         if gy.size:
             to_y = _transpose_along(rows, here + 3 * apart, taps, size) - by_s - by_d
-            store_some(gy, row + i, to_y, count - i)
             greatest_y = greater(greatest_y, absolute_some(to_y, count - i))
+            if whole:
+                store(gy, row + i, to_y)
+            else:
+                store_some(gy, row + i, to_y, count)
     store(slopes_x, top, greatest_x)
     store(slopes_y, top, greatest_y)
 
