@@ -14,7 +14,8 @@ from ssimgen._numbers import plain as plain
 from ssimgen._numbers import positive_numbers as positive_numbers
 from ssimgen._options import suggestion
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WIDE = (torch.float32, torch.float64)
+_FLOATS = (torch.float16, torch.bfloat16, *_WIDE)
 CHANNELS = (1, 3, 4)  # lengths that remedies take for an axis of channels
 
 
@@ -100,7 +101,10 @@ def samples(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[
 
 def in_common(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Floating-point tensors in the widest of their dtypes, float32 at least."""
-    dtype = torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
+    dtypes = {x.dtype for x in tensors}
+    if len(dtypes) == 1 and not dtypes.isdisjoint(_WIDE):
+        return tensors
+    dtype = torch.float64 if torch.float64 in dtypes else torch.float32
     return tuple(cast(x, dtype) for x in tensors)
 
 

@@ -24,6 +24,8 @@ def plain(value: T) -> T:
 
 def as_number(value: object) -> float | None:
     """`value` as a finite number of Python, None if it is none."""
+    if type(value) is float:  # what nearly all are, and the abstract classes of numbers are slow to ask
+        return value if -math.inf < value < math.inf else None
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         return None

@@ -275,7 +275,8 @@ class _Pairs(NamedTuple):
     def mean(self) -> Float[Tensor, " B"]:
         """d^2 averaged over channels and positions."""
         if self.mask is None:
-            return engine.squared_mean(self.x, self.y, self.patch).mean(1)
+            of_channels = engine.squared_mean(self.x, self.y, self.patch)
+            return of_channels.mean(1) if of_channels.shape[1] > 1 else of_channels[:, 0]
         squares, weights = self._sums(self.mask)
         return squares / weights
 

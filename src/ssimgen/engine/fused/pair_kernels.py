@@ -194,8 +194,9 @@ def _derivatives(m_s, v_s, m_d, v_d, numbers):
     """d^2 and N E, and what the transposed filters take, from the moments of s and d.
 
     With B_z = 2 dd^2/dv_z these are -B_s, B_d, and dd^2/dm_x, dd^2/dm_y less B_s m_s +- B_d m_d (C_x, C_y). Last, how
-    large the terms are that nearly cancel: B_z m_z here, and F'(B_z) times pixels. B_d m_d stands for the rounding
-    error of x - y as well, in all forms.
+    large the terms are that nearly cancel: B_z m_z here, and F'(B_z) times pixels, before the factors 1 - a and 1 - b
+    of "product", of which little but a rounding error may be left. B_d m_d stands for the rounding error of x - y as
+    well, in all forms.
     """
     rho, sigma, uncentred = spread_at(numbers, RHO), spread_at(numbers, SIGMA), spread_at(numbers, UNCENTRED)
     one, luminance, cross = spread_at(numbers, ONE), spread_at(numbers, LUMINANCE), spread_at(numbers, CROSS)
@@ -205,15 +206,19 @@ def _derivatives(m_s, v_s, m_d, v_d, numbers):
     a, b = (A_d + A_d) * by_N, (V_d + V_d) * by_E
 
     four = (one + one) * (one + one)
-    by_b = four * sigma * (one - cross * a) * by_E * by_E
+    full_b = four * sigma * by_E * by_E
+    by_b = full_b * (one - cross * a)
     minus_B_s = by_b * V_d
     B_d = by_b * (V_s + one)
-    by_a = four * rho * (luminance - cross * b) * m_d * by_N * by_N
+    full_a = four * rho * m_d * by_N * by_N
+    by_a = full_a * (luminance - cross * b)
     ratio = rho * m_s
-    A_x = by_a * fma(ratio, m_s - m_d, one)  # dD/dm_x; as a sum of derivatives by m_s and m_d it would cancel
-    minus_A_y = by_a * fma(ratio, m_s + m_d, one)
+    by_x, by_y = fma(ratio, m_s - m_d, one), fma(ratio, m_s + m_d, one)
+    A_x = by_a * by_x  # dD/dm_x; as a sum of derivatives by m_s and m_d it would cancel
+    minus_A_y = by_a * by_y
     W_s, W_d = minus_B_s * m_s, B_d * m_d
-    cancels = absolute(W_s) + absolute(W_d)
+    cancels = full_b * fma(V_d, absolute(m_s), (V_s + one) * absolute(m_d))
+    cancels = fma(cross * absolute(full_a), absolute(by_x) + absolute(by_y), cancels)
     centred = one - uncentred
     W_s, W_d = centred * W_s, centred * W_d
     return squared, product, minus_B_s, B_d, (W_s - W_d) + A_x, (W_s + W_d) - minus_A_y, cancels

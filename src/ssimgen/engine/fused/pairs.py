@@ -204,7 +204,9 @@ class _Walk(NamedTuple):
     def beyond(self) -> _Array:
         """Planes beyond the number format, or so nearly equal that its rounding errors are all that differs."""
         means = self.means.numpy().ravel()
-        outside: _Array = ~(self.extremes[0] <= self.trust.product) | ((means > 0) & (means < self.trust.least))
+        outside: _Array = ~(self.extremes[0] <= self.trust.product)
+        if not means.min() >= self.trust.least:
+            outside |= (means > 0) & (means < self.trust.least)
         return outside
 
 
