@@ -94,8 +94,7 @@ def not_by_pairs(case: Case) -> bool:
 def truth_of(case: Case, taps=None, jitter=None) -> Truth:
     x = case.x.numpy()
     y = x if case.y is None else case.y.numpy()
-    definition = exact.Definition.of(case.form, case.window, case.data_range, case.k1, case.k2, taps)
-    count = x.shape[1] * case.window.positions(x.shape[2]) * case.window.positions(x.shape[3])
+    definition = exact.Definition.of(case.form, case.window, case.data_range, case.k1, case.k2, x.ndim - 2, taps)
     if case.what.startswith("ms"):
         return _scales_truth(case, x, y, replace(definition, form="product"), jitter)
     if case.what.startswith("all"):
@@ -103,10 +102,10 @@ def truth_of(case: Case, taps=None, jitter=None) -> Truth:
     if case.what in ("ssim", "map", "all ssim"):
         definition = replace(definition, form="product")
     pairs = exact.Pairs(x, y, definition, jitter)
+    count = pairs.patches
     if case.what == "map":
-        return Truth(
-            1 - pairs.squares, lambda u: pairs.gradients(-u), 1, (pairs,), pairs.overflows[..., None, None, None]
-        )
+        fragile = np.expand_dims(pairs.overflows, definition.axes)
+        return Truth(1 - pairs.squares, lambda u: pairs.gradients(-u), 1, (pairs,), fragile)
     if case.what in ("ssim", "all ssim"):
         return Truth(1 - pairs.mean, lambda u: pairs.gradients_of_mean(-u), 1, (pairs,), pairs.overflows)
     factor = count if case.norm == "frobenius" and case.what != "loss" else 1
@@ -154,8 +153,8 @@ def nearby_truths(case: Case):
     """The truth for taps that are off by their last bit, and differences x - y rounded to float64."""
     rng = np.random.default_rng(0)
     for _ in range(4):
-        taps = np.array(case.window.taps, LONG)
-        yield truth_of(case, tuple(taps * (1 + rng.choice((-1, 1), len(taps)) * LONG(2) ** -52)), rng)
+        taps = [np.array(axis.taps, LONG) for axis in case.window.axes(case.x.ndim - 2)]
+        yield truth_of(case, tuple(tuple(t * (1 + rng.choice((-1, 1), len(t)) * LONG(2) ** -52)) for t in taps), rng)
 
 
 # --- the library ------------------------------------------------------------------------------------------------
@@ -327,7 +326,7 @@ def _check_symmetry(case, found, kind, report):
 
 
 def _compare_gradients(case, truth, upstream, found, unsure, kind, precision, report):
-    u = upstream.numpy().astype(LONG)
+    u, pixels = upstream.numpy().astype(LONG), tuple(range(1, case.x.ndim))
     named = "x" if case.one_tensor or case.y is None else case.to
     wanted = _image_gradients(case, truth, u)
     for name, gradient in zip(named, found, strict=True):
@@ -340,7 +339,7 @@ def _compare_gradients(case, truth, upstream, found, unsure, kind, precision, re
         representable = largest < LONG(torch.finfo(case.x.dtype).max) / 16
         checked = ~unsure[name] & representable
         with np.errstate(all="ignore"):
-            difference = np.abs(got - true).max((1, 2, 3))
+            difference = np.abs(got - true).max(pixels)
             error = difference / bar
         fragile = np.isnan(difference) & np.broadcast_to(np.any(truth.fragile), difference.shape)
         bad = checked & ~(error <= 1) & ~fragile
@@ -352,7 +351,7 @@ def _compare_gradients(case, truth, upstream, found, unsure, kind, precision, re
             spread = np.max(
                 [np.abs(_image_gradients(case, near, u)[name][0] - true) for near in nearby_truths(case)], 0
             )
-            if (difference <= bar + 8 * spread.max((1, 2, 3)))[bad].all():
+            if (difference <= bar + 8 * spread.max(pixels))[bad].all():
                 report.ill += 1
                 continue
         i = int(bad.argmax())
@@ -369,7 +368,7 @@ def _compare_gradients(case, truth, upstream, found, unsure, kind, precision, re
 def _image_gradients(case, truth, u):
     """{"x": (gradient, largest entry that a single pair gives), "y": ...}, one of each image."""
     by_pair = [np.where(np.isnan(g), 0, g) for g in truth.gradients(u)]
-    largest = [np.abs(g).max((-3, -2, -1)) for g in by_pair]
+    largest = [np.abs(g).max(tuple(range(1 - case.x.ndim, 0))) for g in by_pair]
     if case.what.startswith("all"):
         sums = [by_pair[0].sum(1), by_pair[1].sum(0)]
         most = [largest[0].max(1), largest[1].max(0)]

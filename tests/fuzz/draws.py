@@ -7,7 +7,7 @@ are made. Everything else a case draws by itself, so that a seed alone brings it
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -25,17 +25,23 @@ LARGEST = {torch.float32: 3e38, torch.float64: 1e300}
 
 @dataclass(frozen=True)
 class Pool:
-    """Windows (size, stride) of image pairs, and (size, stride, form, dtype, height, width) of all pairs."""
+    """Windows (size, stride) of image pairs, and (size, stride, form, dtype, height, width) of all pairs.
+
+    uneven: ((height, width), (step down, step across)) of windows that differ by axis. lines: those of signals.
+    """
 
     windows: tuple
     kits: tuple
+    uneven: tuple
+    lines: tuple
 
     @staticmethod
     @cache
     def of(block: int) -> Pool:
         if block == 0:  # what other tests compile as well
             windows = (11, 1), (4, 2), (2, 3), (7, 1)
-            return Pool(windows, ((6, 2, "sum", torch.float32, 11, 15), (3, 5, "product", torch.float64, 14, 8)))
+            kits = (6, 2, "sum", torch.float32, 11, 15), (3, 5, "product", torch.float64, 14, 8)
+            return Pool(windows, kits, (((5, 3), (1, 1)),), ((3, 1),))
         rng = np.random.default_rng([7, block])
         windows = [(11, 1), (int(rng.integers(1, 6)), 0)]
         windows[1] = (windows[1][0], windows[1][0] + int(rng.integers(1, 3)))  # pixels that no window covers
@@ -49,7 +55,12 @@ class Pool:
             size, stride = windows[int(rng.integers(len(windows)))] if i else (11, 1)
             sides = (int(size + stride * rng.integers(0, 5) + rng.integers(0, stride)) for _ in range(2))
             kits.append((size, stride, FORMS[i % 4], (torch.float32, torch.float64)[i // 4], *sides))
-        return Pool(tuple(windows), tuple(kits))
+        sizes = [tuple(int(k) for k in rng.integers(1, 9, 2)) for _ in range(3)]
+        uneven = [
+            (size, tuple(int(rng.integers(1, k + 2)) for k in size) if i else (1, 1)) for i, size in enumerate(sizes)
+        ]
+        lines = [(int(rng.integers(2, 12)), stride) for stride in (1, 3)]
+        return Pool(tuple(windows), tuple(kits), tuple(uneven), tuple(lines))
 
 
 @dataclass
@@ -94,8 +105,8 @@ class Case:
         parts = [
             self.name, self.what, str(self.x.dtype).removeprefix("torch."), "x".join(map(str, self.x.shape)),
             "alone" if self.y is None else f"against {len(self.y)}" if len(self.y) != len(self.x) else "",
-            f"x={self.contents[0]} y={self.contents[1]}", f"window {w.size}/{w.stride} beta {w.beta:.3g}",
-            f"taps {max(w.taps) / min(w.taps):.2g}", f"range {self.data_range}", f"k1={self.k1:.3g} k2={self.k2:.3g}",
+            f"x={self.contents[0]} y={self.contents[1]}", f"window {w.size}/{w.stride} {w.padding} beta {w.beta:.3g}",
+            "unbiased" * w.unbiased, f"range {self.data_range}", f"k1={self.k1:.3g} k2={self.k2:.3g}",
             f"form={self.form} norm={self.norm} squared={self.squared}" if "distance" in self.what else "",
             f"form={self.form} squared={self.squared} reduction={self.reduction}" if "loss" in self.what else "",
             f"weights={self.weights}" if self.weights else "", " ".join(self.layouts), "x is y" * self.one_tensor,
@@ -123,19 +134,18 @@ def draw(seed: int) -> Case:
 
 
 def _pair_case(rng, pool, what, dtype):
-    window, engines = _window(rng, pool)
-    height, width = _sides(rng, window, what.startswith("ms"))
-    batch, channels = _counts(rng, window, height, width)
+    window, engines, sides = _placed(rng, pool, what)
+    batch, channels = _counts(rng, window, sides)
     options = _constants(rng)
     one_tensor = rng.random() < 0.03
-    x, y, contents = _images(rng, dtype, options["data_range"], (batch, channels, height, width), batch)
+    x, y, contents = _images(rng, dtype, options["data_range"], (batch, channels, *sides), batch)
     case = Case(
         what, x, x if one_tensor else y, window, contents=contents, one_tensor=one_tensor, engines=engines,
         form=str(rng.choice(FORMS)), norm=str(rng.choice(("rms", "frobenius"))), squared=bool(rng.random() < 0.5),
         reduction=str(rng.choice(("mean", "sum", "none"))), **options,
     )  # fmt: skip
     if what.startswith("ms") and rng.random() < 0.7:
-        case.weights = _scale_weights(rng, 1 + int(math.log2(min(height, width) / window.size)))
+        case.weights = _scale_weights(rng, 1 + int(math.log2(min(sides) / window.size)))
     return _presented(rng, case)
 
 
@@ -150,10 +160,12 @@ def _all_pairs_case(rng, pool, dtype):
         size, stride, form, dtype, height, width = of_form[int(rng.integers(len(of_form)))]
         window, engines, channels = _window_of(rng, size, stride), ("fused", "eager"), int(rng.integers(1, 4))
     else:
-        window, engines = _window(rng, None)
-        height, width = _within_reach(window, *_sides(rng, window), n * m)
+        window, engines = _window(rng, None) if rng.random() < 0.7 else (_uneven(rng), ("eager",))
+        height, width = _within_reach(window, _sides(rng, window), n * m)
         channels = int(rng.integers(1, 3))
-    channels = max(1, min(channels, _ROOM // (n * m * _cost(window, height, width))))
+    if rng.random() < 0.2:
+        window = _mirrored(rng, window, (height, width))
+    channels = max(1, min(channels, _ROOM // (n * m * _cost(window, (height, width)))))
     options = _constants(rng)
     x, y, contents = _images(rng, dtype, options["data_range"], (n, channels, height, width), m)
     style = rng.random()
@@ -169,7 +181,7 @@ def _sample_case(rng, pool, dtype):
     what = str(rng.choice(SAMPLES))
     n, m = (int(k) for k in rng.integers(2, 6, 2))
     window, _ = _window(rng, None)
-    height, width = _within_reach(window, *_sides(rng, window), 9 * n * m)
+    height, width = _within_reach(window, _sides(rng, window), 9 * n * m)
     options = _constants(rng)
     if what == "features":  # each range of denominators takes a second to fit, so there are few
         size = int(rng.integers(2, 6))
@@ -177,7 +189,7 @@ def _sample_case(rng, pool, dtype):
         height, width = (int(size + rng.integers(0, 2 * window.stride + 1)) for _ in range(2))
         data_range = [1.0, 255.0, (273.15, 274.15)][int(rng.integers(3))]
         options = {"data_range": data_range, "k1": 0.01, "k2": float(rng.choice((0.03, 0.1)))}
-    channels = max(1, min(int(rng.integers(1, 3)), _ROOM // (9 * n * m * _cost(window, height, width))))
+    channels = max(1, min(int(rng.integers(1, 3)), _ROOM // (9 * n * m * _cost(window, (height, width)))))
     x, y, contents = _images(rng, dtype, options["data_range"], (n, channels, height, width), m)
     return Case(
         what, x, y, window, contents=contents, engines=("eager",),
@@ -211,29 +223,92 @@ def _window_of(rng, size, stride):
     return window
 
 
+def _uneven(rng):
+    """A window that differs along two axes."""
+    sizes = [int(k) for k in rng.integers(1, 8, 2)]
+    return _joined(rng, sizes, [1 if rng.random() < 0.5 else int(rng.integers(1, k + 2)) for k in sizes])
+
+
+def _joined(rng, sizes, strides):
+    """A window of so many pixels along each axis."""
+    axes = [_window_of(rng, size, stride) for size, stride in zip(sizes, strides, strict=True)]
+    unbiased = math.prod(sizes) > 1 and bool(rng.random() < 0.3)
+    beta = 1.0 if unbiased or rng.random() < 0.5 else float(10 ** rng.uniform(-1, 1))
+    return Window(tuple(axis.taps for axis in axes), tuple(strides), beta, unbiased=unbiased)
+
+
+def _mirrored(rng, window, sides):
+    """The window with mirrored borders, or as it is where images of these sides are too small to be mirrored."""
+    padded = replace(window, padding=str(rng.choice(("reflect", "symmetric"))))
+    fits = all(axis.fits(side) for axis, side in zip(padded.axes(len(sides)), sides, strict=True))
+    return padded if fits else window
+
+
+def _placed(rng, pool, what):
+    """A window, the engines that may have to be compiled for it, and spatial sides of images: planes, mostly."""
+    style = 0.0 if what.startswith("ms") else rng.random()
+    fused = ("fused", "eager")
+    if style < 0.72:
+        window, engines = _window(rng, pool)
+        sides = _sides(rng, window, what.startswith("ms"))
+        if style > 0.55:
+            sides = tuple(max(1, side - int(rng.integers(0, max(window.size, 2)))) for side in sides)
+            padded = _mirrored(rng, window, sides)
+            window, sides = (padded, sides) if padded is not window else (window, _sides(rng, window))
+        return window, engines, sides
+    if style < 0.84:
+        window, engines = _uneven(rng), ("eager",)
+        if rng.random() < 0.6:
+            window, engines = _joined(rng, *pool.uneven[int(rng.integers(len(pool.uneven)))]), fused
+    elif style < 0.92:
+        size, stride = pool.lines[int(rng.integers(len(pool.lines)))]
+        window, engines = _joined(rng, (size,), (stride,)), fused
+    elif rng.random() < 0.5:
+        size, stride = pool.windows[int(rng.integers(len(pool.windows)))]
+        window, engines = _joined(rng, (1, size, size), (1, stride, stride)), fused
+    else:
+        sizes = [int(k) for k in rng.integers(1, 4, 3)]
+        window, engines = (
+            _joined(rng, sizes, [1 if rng.random() < 0.5 else int(rng.integers(1, 4)) for _ in sizes]),
+            ("eager",),
+        )
+    sides = _sides(rng, window)
+    return (_mirrored(rng, window, sides) if rng.random() < 0.3 else window), engines, sides
+
+
 def _sides(rng, window, scales=False):
-    """Height and width, mostly of a few windows, sometimes up to 40 px."""
-    size, stride = window.size, window.stride
-    if scales and size <= 7:
-        size *= 2 ** int(rng.integers(0, 3 if size <= 4 else 2))
-    most = 40 - size if rng.random() < 0.1 else 8 if stride == 1 else 3 * stride
-    return tuple(int(size + rng.integers(0, max(most, 0) + 1)) for _ in range(2))
+    """A side along each axis, mostly of a few windows, sometimes up to 40 px."""
+    axes = window.axes(window.ndim or 2)
+    factor = 1
+    if scales and window.size <= 7:
+        factor = 2 ** int(rng.integers(0, 3 if window.size <= 4 else 2))
+    sides = []
+    for axis in axes:
+        size = axis.size * factor
+        most = 8 if axis.stride == 1 else 3 * axis.stride
+        if rng.random() < 0.05:
+            most = max(40 - size, 0)
+        sides.append(int(size + rng.integers(0, (most if len(axes) < 3 else 3) + 1)))
+    return tuple(sides)
 
 
-def _cost(window, height, width):
-    return window.positions(height) * window.positions(width) * window.size**2
+def _cost(window, sides):
+    axes = window.axes(len(sides))
+    return math.prod(axis.positions(side) * axis.size for axis, side in zip(axes, sides, strict=True))
 
 
-def _within_reach(window, height, width, pairs):
+def _within_reach(window, sides, pairs):
     """The sides, cut until the oracle has time for so many pairs."""
-    while pairs * _cost(window, height, width) > _ROOM and max(height, width) > window.size:
-        height, width = (max(window.size, side - max(1, window.stride // 2)) for side in (height, width))
-    return height, width
+    axes = window.axes(len(sides))
+    least = tuple(axis.size for axis in axes)
+    while pairs * _cost(window, sides) > _ROOM and sides != least:
+        sides = tuple(max(axis.size, side - max(1, axis.stride // 2)) for side, axis in zip(sides, axes, strict=True))
+    return sides
 
 
-def _counts(rng, window, height, width):
+def _counts(rng, window, sides):
     batch, channels = int(rng.integers(1, 5)), int(rng.integers(1, 4))
-    while batch * channels > 1 and batch * channels * _cost(window, height, width) > _ROOM:
+    while batch * channels > 1 and batch * channels * _cost(window, sides) > _ROOM:
         batch, channels = (batch - 1, channels) if batch > 1 else (batch, channels - 1)
     return batch, channels
 
@@ -326,7 +401,13 @@ _LIKELY = _LIKELY / _LIKELY.sum()
 
 
 def _images(rng, dtype, data_range, shape, others):
-    """x of `shape`, y of `others` images; what they show."""
+    """x of `shape`, y of `others` images; what they show. Volumes show images stacked, signals a row of one."""
+    batch, channels, *sides = shape
+    x, y, names = _planes(rng, dtype, data_range, (batch, channels, math.prod(sides[:-1]), sides[-1]), others)
+    return x.view(shape), y.view(others, *shape[1:]), names
+
+
+def _planes(rng, dtype, data_range, shape, others):
     lo, hi = data_range if isinstance(data_range, tuple) else (0.0, data_range)
     content = CONTENTS[int(rng.choice(len(CONTENTS), p=_LIKELY))]
     x = np.array(content(rng, shape))
@@ -375,7 +456,8 @@ def _images(rng, dtype, data_range, shape, others):
 
 def _presented(rng, case):
     """The same case with tensors of another layout, and how gradients are asked for."""
-    layouts = [str(rng.choice(LAYOUTS)) if rng.random() < 0.15 else "plain" for _ in range(2)]
+    possible = LAYOUTS if case.x.ndim == 4 else LAYOUTS[1:]  # the first is of planes
+    layouts = [str(rng.choice(possible)) if rng.random() < 0.15 else "plain" for _ in range(2)]
     for k, z in enumerate((case.x, case.y)):
         if layouts[k] == "expanded" and z is not None:
             z[1:] = z[:1]

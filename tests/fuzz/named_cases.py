@@ -70,6 +70,7 @@ def cases() -> dict[str, Case]:
         "constant images, centred": Case("all distance", flat, brighter, SMALL, 1.0, form="centred", squared=False),
         # zero times NaN is NaN
         "NaN between the windows": Case("distance", nan, y, APART, 1.0, form="sum"),
+        "all pairs, NaN between the windows": Case("all distance", nan, y, APART, 1.0, form="sum"),
         "NaN after the last window": Case(
             "ssim", with_pixels(rand(2, 1, 5, 10), (last, torch.nan)), rand(2, 1, 5, 10, seed=1), SMALL, 1.0
         ),
@@ -99,6 +100,20 @@ def cases() -> dict[str, Case]:
         ),
         # d is a constant, and noise in its last bits: a mean that rounds is as large a difference
         "equal but for a constant": Case("loss", x, x + 0.3, GAUSSIAN, 1.0, form="centred", squared=False, to="xy"),
+        # 1 - a, the similarity of luminance, was the rounding error of 1, and all that the slope of contrast has
+        "black against steps, and a tiny k1": Case(
+            "loss", 0 * x, (halves - 0.7).float(), Window.gaussian(12, 3.0), 1.0, k1=1e-4, k2=0.2, to="y"
+        ),
+        # contrast of rounding errors of x + y beside a tiny c2, which a large c1 hid
+        "faint noise, k1 far above k2": Case(
+            "ssim",
+            (0.4 + 1e-5 * wide).float(),
+            (0.8 + 1e-5 * other).float(),
+            Window.uniform(7),
+            1.0,
+            k1=16.0,
+            k2=2e-6,
+        ),
         # 2 z - 2 m is not quite 0 in windows of one pixel, and is divided by c2
         "one pixel a window, nearly equal": Case(
             "distance", wide, wide + 1e-6 * other, Window((1.0,)), 1.0, k1=100.0, k2=1e-4, form="sum", squared=False

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from oracles import exact
+from oracles import axes, exact
 from oracles import ssim as printed
 from ssimgen import Window
 from ssimgen._request import FORMS
@@ -99,6 +99,30 @@ def test_maps_and_gradients_are_the_printed_ones(form, window):
     gradients = printed.squared_map_gradients(x, y, upstream, form=form, window=window, **options)
     for gradient, printed_gradient in zip(pairs.gradients(upstream), gradients, strict=True):
         np.testing.assert_allclose(gradient.astype(float), printed_gradient, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [
+        ((2, 1, 11), Window.gaussian((4,), stride=2)),
+        ((2, 2, 6, 9), Window.uniform((3, 2), (1, 3), unbiased=True)),
+        ((2, 1, 7, 8), Window.gaussian((4, 5), padding="symmetric")),
+        ((1, 2, 5, 6, 4), Window((1 / 3,) * 3, 2, beta=1.7, padding="reflect")),
+    ],
+)
+def test_axes_and_borders_are_those_of_the_definition(shape, window):
+    rng = np.random.default_rng(4)
+    x, y, dx, dy = rng.random((4, *shape))
+    definition = exact.Definition.of("product", window, 1.0, 0.01, 0.03, len(shape) - 2)
+    pairs = exact.Pairs(x, y, definition)
+    parts = window.axes(len(shape) - 2)
+    options = {"taps": [part.taps for part in parts], "strides": [part.stride for part in parts]}
+    options |= {"beta": float(definition.beta), "padding": window.padding}
+    np.testing.assert_allclose(pairs.squares.astype(float), axes.squared_map(x, y, **options), atol=1e-13)
+    upstream = rng.normal(size=pairs.squares.shape)
+    slope = axes.directional_slope(x, y, dx, dy, upstream, **options)
+    found = sum((gradient * d).sum() for gradient, d in zip(pairs.gradients(upstream), (dx, dy), strict=True))
+    assert abs(float(found) - slope) < 1e-11 * abs(slope)
 
 
 def test_scales_are_the_printed_ones():

@@ -12,20 +12,22 @@ products are exact or nearly so. Three rewritings keep the truth to about 1e-15,
 Gradients are analytic: the slopes of the squared distance of a patch by each of its pixels, scattered to the image.
 `tests/fuzz/test_exact.py` holds values and slopes against rational arithmetic, which rounds nothing.
 
-Images are arrays (..., C, H, W); leading axes broadcast, so that x[:, None] and y[None] are all pairs.
+Images are arrays (..., C, *spatial), of as many spatial axes as the definition; leading axes broadcast, so that
+x[:, None] and y[None] are all pairs. Borders are numpy's own `pad`, of images and of where their pixels come from.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import product
 
 import numpy as np
 
 from oracles.ssim import STRUCTURE_FLOOR
 
 LONG = np.longdouble
-PICTURE = (-3, -2, -1)
 
 if np.finfo(LONG).nmant < 63:
     raise ImportError("numpy.longdouble is no wider than float64 here: this oracle needs the 80-bit numbers of x86")
@@ -33,29 +35,55 @@ if np.finfo(LONG).nmant < 63:
 
 @dataclass(frozen=True)
 class Definition:
-    """What is asked: form, window, lo, c1 and c2."""
+    """What is asked: form, taps and stride of each spatial axis, padding, beta (None: unbiased), lo, c1 and c2."""
 
     form: str
     taps: tuple
-    stride: int
-    beta: float
+    strides: tuple
+    padding: str
+    given_beta: float | None
     lo: float
     c1: LONG
     c2: LONG
 
     @classmethod
-    def of(cls, form, window, data_range, k1, k2, taps=None):
+    def of(cls, form, window, data_range, k1, k2, ndim=2, taps=None):
         lo, hi = data_range if isinstance(data_range, tuple) else (0.0, data_range)
         length = LONG(float(hi) - float(lo))
         c1, c2 = (LONG(k1) * length) ** 2, (LONG(k2) * length) ** 2
-        return cls(form, taps or window.taps, window.stride, window.beta, float(lo), c1, c2)
+        taps = taps or tuple(axis.taps for axis in window.axes(ndim))
+        strides = tuple(axis.stride for axis in window.axes(ndim))
+        beta = None if window.unbiased else window.beta
+        return cls(form, taps, strides, window.padding, beta, float(lo), c1, c2)
+
+    @property
+    def size(self):
+        return tuple(map(len, self.taps))
+
+    @property
+    def axes(self):
+        """The last ones: of channels, and of space."""
+        return tuple(range(-1 - len(self.taps), 0))
 
     @property
     def weights(self):
-        """(k k,), of sum 1 in longdouble."""
-        taps = np.array(self.taps, LONG)
-        taps = taps / taps.sum()
-        return np.outer(taps, taps).ravel()
+        """(k,) for the k pixels of a window, of sum 1 in longdouble."""
+        each = [np.array(taps, LONG) / np.array(taps, LONG).sum() for taps in self.taps]
+        return reduce(np.multiply.outer, each).ravel()
+
+    @property
+    def beta(self):
+        return LONG(self.given_beta) if self.given_beta else 1 / (1 - (self.weights**2).sum())
+
+    def padded(self, z):
+        """What a window sees of images: they, and what `padding` adds along each axis."""
+        if self.padding == "valid":
+            return z
+        margins = []
+        for length, size, stride in zip(z.shape[-len(self.taps) :], self.size, self.strides, strict=True):
+            missing = max(0, (math.ceil(length / stride) - 1) * stride + size - length)
+            margins.append((math.ceil(missing / 2), missing // 2))
+        return np.pad(z, [(0, 0)] * (z.ndim - len(self.taps)) + margins, mode=self.padding)
 
 
 class Pairs:
@@ -63,46 +91,49 @@ class Pairs:
 
     def __init__(self, x, y, definition, jitter=None):
         """`jitter`, a random generator, moves x - y by the rounding of float64: what that does tells conditioning."""
-        self.definition, self.size, self.jitter = definition, len(definition.taps), jitter
+        self.definition, self.jitter = definition, jitter
         self.shape = np.broadcast_shapes(x.shape, y.shape)
-        self.x, self.y = x.astype(LONG), y.astype(LONG)
+        self.x, self.y = (definition.padded(z.astype(LONG)) for z in (x, y))
 
     @property
     def squares(self):
-        """d^2, (..., C, h, w)."""
+        """d^2, (..., C, *positions)."""
         return self._distances[0]
 
     @property
     def mean(self):
         """d^2 averaged over channels and positions, (...,)."""
-        return self.squares.mean(PICTURE)
+        return self.squares.mean(self.definition.axes)
 
     @property
     def patches(self):
         """How many patches a pair has."""
-        return int(np.prod(self.squares.shape[-3:]))
+        return math.prod(self.squares.shape[axis] for axis in self.definition.axes)
 
     def gradients(self, upstream):
-        """Gradients of sum(upstream * d^2) by the pixels of x and of y, one pair by one; upstream (..., C, h, w)."""
+        """Gradients of sum(upstream * d^2) by the pixels of x and of y, one pair by one; upstream as d^2."""
         return tuple(self._scattered(upstream[..., None] * slopes) for slopes in self._slopes)
 
     def gradients_of_mean(self, upstream):
         """Gradients of sum(upstream * mean), upstream (...,)."""
-        spread = np.asarray(upstream, LONG)[..., None, None, None] / self.patches
+        spread = np.expand_dims(np.asarray(upstream, LONG), self.definition.axes) / self.patches
         return self.gradients(np.broadcast_to(spread, self.squares.shape))
 
     @cached_property
     def overflows(self):
         """(...,) whether a square of some pixel under a window leaves float64."""
         with np.errstate(all="ignore"):
-            greatest = [np.abs(self._patches(z - self.definition.lo)).max((-4, -3, -2, -1)) for z in (self.x, self.y)]
-            return np.broadcast_to(np.maximum(*greatest) > LONG(1e150), self.squares.shape[:-3])
+            axes = (*(axis - 1 for axis in self.definition.axes), -1)
+            greatest = [np.abs(self._patches(z - self.definition.lo)).max(axes) for z in (self.x, self.y)]
+            return np.broadcast_to(np.maximum(*greatest) > LONG(1e150), self.mean.shape)
 
     def _patches(self, z):
-        """(..., C, h, w, k k)."""
-        stride, size = self.definition.stride, self.size
-        views = np.lib.stride_tricks.sliding_window_view(z, (size, size), (-2, -1))[..., ::stride, ::stride, :, :]
-        return views.reshape(*views.shape[:-2], size * size)
+        """(..., C, *positions, k)."""
+        spatial = self.definition.axes[1:]
+        views = np.lib.stride_tricks.sliding_window_view(z, self.definition.size, spatial)
+        steps = tuple(slice(None, None, stride) for stride in self.definition.strides)
+        views = views[(..., *steps, *[slice(None)] * len(spatial))]
+        return views.reshape(*views.shape[: -len(spatial)], -1)
 
     @cached_property
     def _statistics(self):
@@ -136,7 +167,7 @@ class Pairs:
     def _distances(self):
         """d^2, and the parts that slopes need."""
         definition, w = self.definition, self.definition.weights
-        beta, c1, c2 = LONG(definition.beta), definition.c1, definition.c2
+        beta, c1, c2 = definition.beta, definition.c1, definition.c2
         with np.errstate(all="ignore"):
             if definition.form == "uncentred":
                 x, y, d = self._statistics
@@ -152,9 +183,9 @@ class Pairs:
 
     @cached_property
     def _slopes(self):
-        """Derivatives of d^2 by the pixels of x and of y, (..., C, h, w, k k) each."""
+        """Derivatives of d^2 by the pixels of x and of y, (..., C, *positions, k) each."""
         definition, w = self.definition, self.definition.weights
-        beta, c1 = LONG(definition.beta), definition.c1
+        beta, c1 = definition.beta, definition.c1
         with np.errstate(all="ignore"):
             if definition.form == "uncentred":
                 x, y, d = self._statistics
@@ -182,17 +213,23 @@ class Pairs:
             return tuple(slopes)
 
     def _scattered(self, slopes):
-        stride, size = self.definition.stride, self.size
-        out = np.zeros(self.shape, LONG)
-        down, across = slopes.shape[-3:-1]
-        for i in range(size):
-            for j in range(size):
-                rows, columns = (
-                    slice(i, i + stride * (down - 1) + 1, stride),
-                    slice(j, j + stride * (across - 1) + 1, stride),
-                )
-                out[..., rows, columns] += slopes[..., i * size + j]
-        return out
+        definition = self.definition
+        out = np.zeros(np.broadcast_shapes(self.x.shape, self.y.shape), LONG)
+        positions = slopes.shape[-1 - len(definition.taps) : -1]
+        for k, place in enumerate(product(*map(range, definition.size))):
+            steps = zip(place, definition.strides, positions, strict=True)
+            seen = (slice(i, i + stride * (count - 1) + 1, stride) for i, stride, count in steps)
+            out[(..., *seen)] += slopes[..., k]
+        return out if definition.padding == "valid" else self._folded(out)
+
+    def _folded(self, padded):
+        """Sums over the places where each pixel of the images is seen."""
+        spatial = self.shape[-len(self.definition.taps) :]
+        pixels = math.prod(spatial)
+        source = self.definition.padded(np.arange(pixels).reshape(spatial)).ravel()
+        out = np.zeros((math.prod(self.shape) // pixels, pixels), LONG)
+        np.add.at(out.T, source, padded.reshape(len(out), -1).T)
+        return out.reshape(self.shape)
 
 
 def _ratio_slope(square, rest, own, other, difference):

@@ -29,6 +29,5 @@ def is_plain(image: Tensor) -> bool:
         and image.device.type == "cpu"
         and image.layout == torch.strided
         and image.dtype in (torch.float32, torch.float64)
-        and not image.is_neg()
         and forward_ad.unpack_dual(image).tangent is None
     )

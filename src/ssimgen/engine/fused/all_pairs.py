@@ -264,7 +264,7 @@ def _trusted_gradients(
     if left_out is not None:
         x = x.masked_fill(left_out[0][:, None, None, None], 0)
         y = None if y is None or left_out[1] is None else y.masked_fill(left_out[1][:, None, None, None], 0)
-    upstream = upstream.contiguous()
+    upstream = upstream.contiguous().resolve_neg()
     if y is None:
         gradient = _zeros(x)
         _AllPairs(x, x, patch, True, (len(x), 1)).add_gradients(upstream, gradient, gradient)
@@ -288,7 +288,7 @@ class _Panel(NamedTuple):
 
     def of(self, images: Tensor, begin: int, end: int) -> _Array:
         """The panel in the images begin, ..., end - 1, a view (n, H, W)."""
-        return images.detach().numpy()[begin:end, self.channel, self.top : self.top + self.height]
+        return images.numpy()[begin:end, self.channel, self.top : self.top + self.height]
 
 
 class _AllPairs:
@@ -301,7 +301,8 @@ class _AllPairs:
     def __init__(
         self, first: Tensor, second: Tensor, patch: PatchDistance, itself: bool, steps: tuple[int, int]
     ) -> None:
-        self.first, self.second, self.itself = first, second, itself
+        self.first, self.second = (z.detach().resolve_neg() for z in (first, second))
+        self.itself = itself
         self.window, _ = patch.window.axes(2)  # the same along both (see `ssimgen.engine`)
         self.threads = torch.get_num_threads()
         self.dtype = np.dtype(str(first.dtype).removeprefix("torch."))
@@ -400,6 +401,17 @@ class _AllPairs:
                 self._run(partial(task, singles, groups, sums), singles, None)
                 if to_first is not None:
                     self._close_singles(to_first, singles, groups, sums.made)
+        for gradient in (to_second,) if to_first is None else (to_first, to_second):
+            self._clear_unseen(gradient)
+
+    def _clear_unseen(self, gradient: Tensor) -> None:
+        """Pixels that no window covers have no gradient, whatever they hold: 0 times NaN is not 0."""
+        for dim in (2, 3):
+            seen = torch.zeros(gradient.shape[dim], dtype=torch.bool)
+            for position in range(self.window.positions(len(seen))):
+                seen[position * self.window.stride :][: self.window.size] = True
+            if not seen.all():
+                gradient.index_fill_(dim, (~seen).nonzero()[:, 0], 0)
 
     def _chunks(self, panel: _Panel, groups: _Spares[Any], sums: int) -> Iterator[_Singles]:
         """The first set in parts that fit the memory, with as many arrays of gradient sums beside."""

@@ -17,8 +17,8 @@ Every form of d^2 is one expression with 0 or 1 for `luminance`, `cross` and `un
     A_z = m_z^2 / (2 c1),   V_z = beta (v_z + uncentred m_z^2) / (2 c2).
 
 What the number format cannot hold shows itself on the way, and the caller computes such planes anew in a wider one.
-`peaks` has, for each plane, the greatest N E (NaN counts as greatest): beyond what is trusted, products may overflow,
-and rounding errors of means can be seen beside c2. `cancelled` has the greatest term that
+`peaks` has, for each plane, the greatest N E, or N - 1 in proportion (NaN counts as greatest): beyond what is trusted,
+products may overflow, or rounding errors of means be seen beside c2. `cancelled` has the greatest term that
 must cancel in a gradient, and `slopes` of x and y have the greatest gradients that were left.
 """
 
@@ -53,13 +53,13 @@ from ssimgen.engine.fused.vectors import (
 )
 from ssimgen.engine.spec import PatchDistance
 
-RHO, SIGMA, LUMINANCE, CROSS, UNCENTRED, LO, GAP, ONE = range(8)
+RHO, SIGMA, LUMINANCE, CROSS, UNCENTRED, LO, GAP, ONE, SEEN = range(9)
 
 
 class Trust(NamedTuple):
     """Up to where a number format holds what is computed in it.
 
-    product: N E, whose factor N is that of the greatest trusted mean, and E that of a strong contrast beside it.
+    product: N E, so that nothing overflows; greater means count as more than that.
     cancelled: how many times a gradient its cancelling terms may be, so that 1e-4 of it is right.
     least: d^2 above which rounding errors of means of d cannot be seen in the slope of d, nor in d itself.
     """
@@ -69,16 +69,21 @@ class Trust(NamedTuple):
     least: float
 
 
-def trust(patch: PatchDistance, dtype: Any) -> Trust:
-    """The greatest trusted mean is one whose rounding error cannot be seen in d^2 beside sqrt(2 c2). Uncentred, where
-    the squares of means are part of what c2 stands beside, it cannot be seen at all, and nothing must overflow."""
-    means, products, cancelled, least = (60.0, 1e12, 100.0, 1e-6) if dtype == np.float32 else (6e8, 1e30, 2e8, 1e-20)
-    greatest_N = products if patch.form == "uncentred" else min(1 + means**2 * patch.c2 / patch.c1, products)
-    return Trust(100 * greatest_N, cancelled, least)
+def trust(dtype: Any) -> Trust:
+    """Of a number format."""
+    return Trust(1e12, 100.0, 1e-6) if dtype == np.float32 else Trust(1e30, 2e8, 1e-20)
+
+
+def _seen(patch: PatchDistance, dtype: Any) -> float:
+    """What times N - 1 = (m_s^2 + m_d^2) / (2 c1) is the trusted product for the greatest trusted mean: that whose
+    rounding error cannot be seen in d^2 beside sqrt(2 c2). Uncentred, where squares of means are part of what c2 stands
+    beside, it cannot be seen at all."""
+    greatest = 60.0 if dtype == np.float32 else 6e8  # times sqrt(2 c2)
+    return 0.0 if patch.form == "uncentred" else trust(dtype).product / greatest**2 * patch.c1 / patch.c2
 
 
 def constants(patch: PatchDistance, dtype: Any) -> NDArray[Any]:
-    """What the kernels need of a request besides its window, at the places RHO ... ONE."""
+    """What the kernels need of a request besides its window, at the places RHO ... SEEN."""
     uncentred = patch.form == "uncentred"
     varies = any(axis.size > 1 for axis in patch.window.axes(2)) or uncentred  # a single pixel has no variance
     return np.array(
@@ -91,6 +96,7 @@ def constants(patch: PatchDistance, dtype: Any) -> NDArray[Any]:
             patch.lo,
             2 * (float(dtype.type(patch.lo)) - patch.lo),  # what rounding of lo costs s
             1,
+            _seen(patch, dtype),
         ],
         dtype,
     )
@@ -175,23 +181,25 @@ def _window_moments(moments, at, ring, slots, taps, size, rows):
 @inlined
 @no_type_check
 def _squared(m_s, v_s, m_d, v_d, numbers):
-    """d^2 from the moments of s and d, N E, and what its derivatives need: A_d, N, V_s, V_d, E."""
+    """d^2 from the moments of s and d, its peak, and what its derivatives need: N E, A_d, N, V_s, V_d, E."""
     rho, sigma, uncentred = spread_at(numbers, RHO), spread_at(numbers, SIGMA), spread_at(numbers, UNCENTRED)
     one = spread_at(numbers, ONE)
     A_d = rho * m_d * m_d
     V_s = sigma * fma(uncentred * m_s, m_s, v_s)
     V_d = sigma * fma(uncentred * m_d, m_d, v_d)
-    N = fma(rho * m_s, m_s, A_d) + one
+    means = fma(rho * m_s, m_s, A_d)
+    N = means + one
     E = V_s + V_d + one
     a, b, product = A_d + A_d, V_d + V_d, N * E
     numerator = spread_at(numbers, LUMINANCE) * a * E + b * N - spread_at(numbers, CROSS) * a * b
-    return non_negative(numerator / product), product, A_d, N, V_s, V_d, E
+    peak = greater(product, spread_at(numbers, SEEN) * means)
+    return non_negative(numerator / product), peak, product, A_d, N, V_s, V_d, E
 
 
 @inlined
 @no_type_check
 def _derivatives(m_s, v_s, m_d, v_d, numbers):
-    """d^2 and N E, and what the transposed filters take, from the moments of s and d.
+    """d^2 and its peak, and what the transposed filters take, from the moments of s and d.
 
     With B_z = 2 dd^2/dv_z these are -B_s, B_d, and dd^2/dm_x, dd^2/dm_y less B_s m_s +- B_d m_d (C_x, C_y). Last, how
     large the terms are that nearly cancel: B_z m_z here, and F'(B_z) times pixels, before the factors 1 - a and 1 - b
@@ -200,7 +208,7 @@ def _derivatives(m_s, v_s, m_d, v_d, numbers):
     """
     rho, sigma, uncentred = spread_at(numbers, RHO), spread_at(numbers, SIGMA), spread_at(numbers, UNCENTRED)
     one, luminance, cross = spread_at(numbers, ONE), spread_at(numbers, LUMINANCE), spread_at(numbers, CROSS)
-    squared, product, A_d, N, V_s, V_d, E = _squared(m_s, v_s, m_d, v_d, numbers)
+    squared, peak, product, A_d, N, V_s, V_d, E = _squared(m_s, v_s, m_d, v_d, numbers)
     inverse = one / product
     by_N, by_E = inverse * E, inverse * N
     a, b = (A_d + A_d) * by_N, (V_d + V_d) * by_E
@@ -221,7 +229,7 @@ def _derivatives(m_s, v_s, m_d, v_d, numbers):
     cancels = fma(cross * absolute(full_a), absolute(by_x) + absolute(by_y), cancels)
     centred = one - uncentred
     W_s, W_d = centred * W_s, centred * W_d
-    return squared, product, minus_B_s, B_d, (W_s - W_d) + A_x, (W_s + W_d) - minus_A_y, cancels
+    return squared, peak, minus_B_s, B_d, (W_s - W_d) + A_x, (W_s + W_d) - minus_A_y, cancels
 
 
 @inlined

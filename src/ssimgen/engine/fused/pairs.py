@@ -249,7 +249,7 @@ def _walk(
 def _prepared(patch: PatchDistance, dtype: np.dtype[Any]) -> tuple[list[_Array], _Array, pair_kernels.Trust]:
     """Taps down and across, constants and trust of a request."""
     taps = [np.array(axis.taps, dtype) for axis in patch.window.axes(2)]
-    return taps, pair_kernels.constants(patch, dtype), pair_kernels.trust(patch, dtype)
+    return taps, pair_kernels.constants(patch, dtype), pair_kernels.trust(dtype)
 
 
 class _Panels(NamedTuple):
