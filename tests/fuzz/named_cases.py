@@ -98,6 +98,16 @@ def cases() -> dict[str, Case]:
         "all pairs, huge flat patches": Case(
             "all distance", x, 5e18 * halves, Window.gaussian(7, 3.1, stride=4), 1.0, form="sum"
         ),
+        # x - x_c and y - y_c round where x - y does not
+        "a hot pixel, and equal but for a constant": Case(
+            "distance",
+            with_pixels(wide, (hole, 2e18)),
+            with_pixels(wide + 1e-4, (hole, 2e18)),
+            APART,
+            1.0,
+            form="centred",
+            squared=False,
+        ),
         # d is a constant, and noise in its last bits: a mean that rounds is as large a difference
         "equal but for a constant": Case("loss", x, x + 0.3, GAUSSIAN, 1.0, form="centred", squared=False, to="xy"),
         # 1 - a, the similarity of luminance, was the rounding error of 1, and all that the slope of contrast has

@@ -196,7 +196,7 @@ def merged_statistics(
         taps = torch.tensor(axis.taps, dtype=x.dtype, device=x.device)
         parts_x, parts_y = x.unfold(dim, size, step), y.unfold(dim, size, step)  # (B, C, ..., k)
         x, y = parts_x[..., middle], parts_y[..., middle]
-        centred = combined(parts_x - x[..., None], parts_y - y[..., None])
+        centred = _centred(parts_x, parts_y, x[..., None], y[..., None], combined)
         about = [u + mean.unfold(dim, size, step) for u, mean in zip(centred, means, strict=True)]
         means = [u @ taps for u in about]
         u, v = (u - mean[..., None] for u, mean in zip(about, means, strict=True))
@@ -207,3 +207,14 @@ def merged_statistics(
     mean_u, mean_v = (u + mean for u, mean in zip(combined(x, y), means, strict=True))
     var_u, var_v, cov = (window.factor(x.ndim - 2) * product for product in products)
     return mean_u, mean_v, var_u, var_v, cov
+
+
+def _centred(x: Tensor, y: Tensor, x_centre: Tensor, y_centre: Tensor, combined: _Combined) -> list[Tensor]:
+    """How u and v differ from those of the centre: from x and y about theirs, as where x is flat and huge, or from u
+    and v, as where x and y are nearly equal and v = x - y; by whichever rounds less."""
+    of_x, of_y = x - x_centre, y - y_centre
+    of_pixels = of_x.detach().abs() + of_y.detach().abs()
+    return [
+        torch.where(of_pixels < z.detach().abs() + z_centre.detach().abs(), of_z, z - z_centre)
+        for of_z, z, z_centre in zip(combined(of_x, of_y), combined(x, y), combined(x_centre, y_centre), strict=True)
+    ]
