@@ -103,7 +103,7 @@ def cases() -> dict[str, Case]:
             "distance",
             with_pixels(wide, (hole, 2e18)),
             with_pixels(wide + 1e-4, (hole, 2e18)),
-            APART,
+            SMALL,
             1.0,
             form="centred",
             squared=False,
