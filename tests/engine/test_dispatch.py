@@ -127,12 +127,12 @@ def test_tensors_without_numbers_keep_their_shapes(function: Callable[..., Tenso
 
 
 def test_a_negated_view(ran: list[str]) -> None:
-    """The imaginary part of a conjugate has other numbers in memory than it shows."""
+    """The imaginary part of a conjugate has other numbers in memory than it shows, and kernels read the latter."""
     x, y = images(1, 1, 9, 10)
     negated = torch.complex(y, -x).conj().imag
     assert negated.is_neg()
     torch.testing.assert_close(FUNCTIONS["mean"](negated, y), FUNCTIONS["mean"](x, y))
-    assert (ran[0], ran[-1]) == ("eager", "fused")
+    assert set(ran) == {"fused"}
 
 
 # --- derivatives ------------------------------------------------------------------------------------------------
