@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from ssimgen._files import parse_json
+from ssimgen._judged import JudgeCheck
+from ssimgen._options import from_mapping
 from ssimgen.scores import Better, Kind
 
 CONFIG, EVALUATION, METRICS = "config.json", "evaluation.json", "metrics.jsonl"
@@ -58,8 +60,9 @@ _EVALUATION = {
     "iteration": int,
     "options": {"images": int},
     "network": (str, type(None)),
-    "data": dict,
+    "data": {"train": str, "held_out": str},
     "rows": [_ROW],
+    "judges?": [dict],
     "worst?": [int],
     "seconds?": _NUMBER,
     "versions?": dict,
@@ -117,6 +120,7 @@ class Evaluation:
         network: name of that which the features are of.
         data: hashes of the training and the held-out images.
         rows: one a metric.
+        judges: which of the metrics may judge models of these images; empty in a file of an earlier version.
         worst: places of the held-out images that come back worst, worst first.
         seconds: how long it took.
         versions: of what the numbers depend on.
@@ -137,6 +141,7 @@ class Evaluation:
     network: str | None
     data: Mapping[str, str]
     rows: tuple[ScoreRow, ...]
+    judges: tuple[JudgeCheck, ...] = ()
     worst: tuple[int, ...] = ()
     seconds: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -178,7 +183,10 @@ def read_evaluation(folder: Path) -> Evaluation:
         if not content["rows"]:
             raise ValueError("'rows' is empty")
     rows = tuple(_record(ScoreRow, row) for row in content["rows"])
-    return _record(Evaluation, {**content, "rows": rows, "worst": tuple(content.get("worst", ()))})
+    with _about(path, remedy):
+        judges = tuple(from_mapping(JudgeCheck, judge, "judges.") for judge in content.get("judges", ()))
+    worst = tuple(content.get("worst", ()))
+    return _record(Evaluation, {**content, "rows": rows, "judges": judges, "worst": worst})
 
 
 def _record(record: type[T], content: Mapping[str, Any]) -> T:

@@ -186,8 +186,20 @@ KERNELS = {
 """Name of a kernel of two-sample tests -> what it looks at."""
 
 RATE = "kl"
-RANKED_BY = {"reconstruction": "feature_distance", "samples": "frechet_distance"}
-"""What is scored -> the neutral metric that ranks models."""
+RANKED_BY = {
+    "reconstruction": ("st_lpips", "feature_distance"),
+    "samples": ("kernel_distance", "c2st", "frechet_distance"),
+}
+"""What is scored -> the neutral metrics that rank models: the first of them that may judge these images."""
+
+JUDGES = frozenset(
+    {
+        "feature_distance", "st_lpips", "colour_error",
+        "kernel_distance", "c2st", "frechet_distance", "precision", "recall", "density", "coverage", "colour_distance",
+        "class_accuracy",
+    }
+)  # fmt: skip
+"""Keys of the metrics that judge models only after they have ranked degraded images as they must."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssimgen import scores
 from ssimgen.data import load_images
 from ssimgen.evaluation import (
     Bootstrap,
@@ -48,6 +49,13 @@ def checked(splits, network: FeatureNetwork, *judges: str) -> dict[str, JudgeChe
         train, held_out, data_range=1.0, labels=labels, network=network, judges=judges or tuple(JUDGES), bootstrap=FEW
     )
     return dict(zip(judges or tuple(JUDGES), found, strict=True))
+
+
+def test_the_catalogue_knows_all_judges() -> None:
+    assert JUDGES.keys() == scores.JUDGES
+    assert {key for keys in scores.RANKED_BY.values() for key in keys} < scores.JUDGES
+    for kind, keys in scores.RANKED_BY.items():
+        assert {JUDGES[key].kind for key in keys} == {kind}
 
 
 def test_every_judge_is_a_neutral_metric_and_has_something_to_rank() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,17 @@ from PIL import Image
 NETWORK = "coarse pixels"
 KL, PSNR, SSIM = "KL, nats", "PSNR, dB", "SSIM"
 DISTANCE, FRECHET = f"feature distance ({NETWORK})", f"Frechet distance ({NETWORK})"
+KERNEL = f"kernel distance ({NETWORK})"
 
-_BETTER = {KL: "lower", PSNR: "higher", SSIM: "higher", DISTANCE: "lower", FRECHET: "lower", "sharpness": "reference"}
+_BETTER = {
+    KL: "lower", PSNR: "higher", SSIM: "higher", DISTANCE: "lower", FRECHET: "lower", KERNEL: "lower",
+    "sharpness": "reference",
+}  # fmt: skip
 
 
 def row(metric: str, value: float | None) -> dict[str, Any]:
     """A row of evaluation.json with an interval of +- 10% and a reference of 0.5."""
-    kind = "rate" if metric == KL else "samples" if metric == FRECHET else "reconstruction"
+    kind = "rate" if metric == KL else "samples" if metric in (FRECHET, KERNEL) else "reconstruction"
     reference = None if metric == KL else 0.5
     return {
         "kind": kind,
@@ -36,6 +40,24 @@ def row(metric: str, value: float | None) -> dict[str, Any]:
     }
 
 
+def judge(metric: str, *, passed: bool = True, mean_image: float = 50.0) -> dict[str, Any]:
+    """A check of a judge that ranked real images and the mean image, as it must or not."""
+    rungs = [{"name": "real images", "value": 0.0, "low": 0.0, "high": 0.0}]
+    rungs += [{"name": "mean image", "value": mean_image, "low": mean_image, "high": mean_image}]
+    note = "" if passed else "it does not rank real images (0) before mean image (0)"
+    return {
+        "kind": "reconstruction" if metric == DISTANCE else "samples",
+        "metric": metric,
+        "better": "lower",
+        "n": 100,
+        "rankings": [{"name": "spread", "rungs": rungs, "passed": passed, "note": note}],
+        "note": "",
+    }
+
+
+JUDGES = (judge(DISTANCE), judge(FRECHET, mean_image=1e6))
+
+
 def write_run(
     path: Path,
     values: Mapping[str, float | None],
@@ -45,6 +67,7 @@ def write_run(
     study: Mapping[str, Any] | None = None,
     data_hash: str = "f" * 64,
     images: int = 100,
+    judges: Sequence[Mapping[str, Any]] = JUDGES,
 ) -> Path:
     """A run folder with these values in its evaluation."""
     path.mkdir(parents=True)
@@ -65,6 +88,7 @@ def write_run(
         "network": NETWORK,
         "data": {"train": data_hash, "held_out": data_hash},
         "rows": [row(metric, value) for metric, value in values.items()],
+        "judges": list(judges),
         "seconds": 1.5,
     }
     (path / "config.json").write_text(json.dumps(config))

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_runs import DISTANCE, FRECHET, KL, PSNR, SSIM, place, sweep, write_run
+from made_runs import DISTANCE, FRECHET, KL, PSNR, SSIM, judge, place, sweep, write_run
 from PIL import Image
 
 from ssimgen.cli import main
@@ -154,6 +154,31 @@ def test_rates_that_do_not_meet_are_said(tmp_path: Path) -> None:
     section = words(write_report([tmp_path], tmp_path / "report").read_text().split('id="matched"')[1])
     assert "Nothing can be compared at equal rate" in section
     assert "l2 1 to 2.1, ssim 3 to 4.1." in section
+
+
+def test_judges_that_are_left_out_are_named_with_their_reason(tmp_path: Path) -> None:
+    for seed in range(2):
+        for variant, value in (("l2", 1.0), ("ssim", 2.0 + 0.01 * seed)):
+            study, checks = place(variant), [judge(DISTANCE, passed=False), judge(FRECHET)]
+            values = {DISTANCE: value, FRECHET: value}
+            options = {"objective": variant}
+            write_run(tmp_path / f"{variant}{seed}", values, seed=seed, study=study, judges=checks, options=options)
+    html = Page(write_report([tmp_path], tmp_path / "report").read_text()).html
+    section = html.split('id="judges"')[1].split("</section>")[0]
+    assert "Left out of every verdict: feature distance. What judges models must first rank" in words(section)
+    assert "feature distance it does not rank real images (0) before mean image (0)." in words(section)
+    assert "Frechet distance (coarse pixels) as it must be: real images 0, mean image 50" in words(section)
+    reconstructions = words(html.split('id="reconstruction"')[1].split("</section>")[0])
+    assert "No judge is fit for these images, and the order says nothing; press a heading" in reconstructions
+    assert "no judge here" in reconstructions
+    compared = html.split('id="compared"')[1].split("</section>")[0]
+    assert compared.count('class="worse"') == 1  # by the Frechet distance alone
+
+
+def test_judges_that_ranked_what_they_must_are_said_to_have(page: Page) -> None:
+    section = words(page.html.split('id="judges"')[1].split("</section>")[0])
+    assert "What judges models here has first ranked degraded images" in section
+    assert "Left out" not in section
 
 
 def test_metrics_are_explained(page: Page) -> None:

@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_runs import DISTANCE, KL, PSNR, SSIM, place, sweep, write_run
+from made_runs import DISTANCE, FRECHET, KERNEL, KL, PSNR, SSIM, judge, place, sweep, write_run
 
+from ssimgen.report.arms import arms_of
 from ssimgen.report.comparison import comparisons
 from ssimgen.report.folders import read_runs
+from ssimgen.report.ranking import ranking
 from ssimgen.report.results import RESULTS, records_of
 from ssimgen.report.summary import MATCHED, SUMMARY, Summary, _verdict, matched, rank_key, summary
 from ssimgen.scores import Score
@@ -58,6 +60,66 @@ def test_verdicts(p: float | None, difference: float, better: str, verdict: str)
     row = replace(MEAN, difference=difference, pairs=3, p_adjusted=p, better=better)
     assert _verdict(row, 3) == verdict
     assert _verdict(row, 4) == "3 of 4 seeds"
+
+
+def test_a_metric_that_may_not_judge_has_no_verdict() -> None:
+    row = replace(MEAN, difference=-1.0, pairs=3, p_adjusted=0.01, unfit="it does not rank a before b")
+    assert _verdict(row, 3) == "no judge"
+    assert _verdict(replace(row, p_adjusted=0.9), 3) == "no judge"
+
+
+@pytest.mark.parametrize(
+    ("value", "difference", "better", "verdict"),
+    [
+        (2.0, -1.0, "lower", "better"),  # 2 against 3; the mean image is at 2.5
+        (4.0, 1.6, "lower", "worse"),  # 4 against 2.4
+        (2.5, -1.0, "lower", "no better than one picture"),
+        (4.0, 1.0, "lower", "no better than one picture"),
+        (3.0, 1.0, "higher", "better"),
+        (2.5, 1.0, "higher", "no better than one picture"),
+    ],
+)
+def test_models_that_one_picture_could_replace_have_no_verdict(
+    value: float, difference: float, better: str, verdict: str
+) -> None:
+    row = replace(MEAN, value=value, difference=difference, pairs=3, p_adjusted=0.01, better=better)
+    assert _verdict(replace(row, mean_image=2.5), 3) == verdict
+
+
+def test_what_was_not_checked_may_not_judge(tmp_path: Path) -> None:
+    checked = write_run(tmp_path / "a", {DISTANCE: 2.0, PSNR: 20.0}, judges=[judge(DISTANCE, mean_image=7.0)])
+    records = {r.metric: r for r in records_of(read_runs([checked]))}
+    assert (records[DISTANCE].unfit, records[DISTANCE].mean_image, records[PSNR].unfit) == ("", 7.0, "")
+    failed = write_run(tmp_path / "b", {DISTANCE: 2.0}, judges=[judge(DISTANCE, passed=False)])
+    (record,) = records_of(read_runs([failed]))
+    assert record.unfit == "it does not rank real images (0) before mean image (0)"
+    unchecked = write_run(tmp_path / "c", {DISTANCE: 2.0, PSNR: 20.0}, judges=[])
+    records = {r.metric: r for r in records_of(read_runs([unchecked]))}
+    assert records[DISTANCE].unfit.startswith("nobody has checked whether it ranks degraded images")
+    assert records[PSNR].unfit == ""  # it is what it says, and needs no check
+
+
+def test_models_are_ranked_by_the_first_metric_that_may_judge(tmp_path: Path) -> None:
+    values = {"l2": (1.0, 5.0), "ssim": (3.0, 4.0)}  # by the kernel distance l2 comes first, by Frechet's ssim
+    for fit, first in (((True, True), "l2"), ((False, True), "ssim"), ((False, False), "l2")):
+        folder = tmp_path / "-".join(map(str, fit))
+        checks = [judge(KERNEL, passed=fit[0]), judge(FRECHET, passed=fit[1])]
+        for variant, (by_kernel, by_frechet) in values.items():
+            scores = {KERNEL: by_kernel, FRECHET: by_frechet}
+            write_run(folder / variant, scores, options={"objective": variant}, study=place(variant), judges=checks)
+        runs = read_runs([folder])
+        means = summary(records_of(runs))
+        found = ranking("samples", means, arms_of(runs, records_of(runs)))
+        assert found is not None
+        assert found.lines[0].label.startswith(first)
+        (compared,) = comparisons(means, lambda row: row.variant)
+        if any(fit):
+            assert found.columns[found.by].score.key == ("kernel_distance" if fit[0] else "frechet_distance")
+            assert compared.place == found.by
+        else:
+            assert found.by is compared.place is None
+        assert [column.unfit for column in found.columns] == [not f for f in fit]
+        assert [column.best is None for column in found.columns] == [not f for f in fit]
 
 
 def test_there_is_no_verdict_while_a_seed_is_missing(tmp_path: Path) -> None:

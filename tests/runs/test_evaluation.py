@@ -24,10 +24,10 @@ from ssimgen.models import CGMMN, GMMN, VAE, CGMMNConfig, GMMNConfig, Model, VAE
 from ssimgen.models.networks import Network
 from ssimgen.models.vae import kl_to_standard_normal
 from ssimgen.report import write_report
-from ssimgen.runs import Evaluation, EvaluationOptions, ScoreRow, evaluate_run, judge
+from ssimgen.runs import Evaluation, EvaluationOptions, ScoreRow, add_checks, evaluate_run, judge
 from ssimgen.runs.evaluation import remembering
 from ssimgen.runs.judge import rate_row
-from ssimgen.scores import METRICS, Metric
+from ssimgen.scores import JUDGES, METRICS, Metric, read
 from ssimgen.training import RunFolder, Training, load_model, train
 
 NETWORK = Network("mlp", hidden=(8,))
@@ -99,6 +99,64 @@ def test_an_autoencoder_is_judged_by_rate_reconstructions_and_samples(vae_run: P
     )
     assert [row.model.value for row in expected] == [row.value for row in rows_of(result, "samples").values()]
     assert not any("Parzen" in row.metric for row in expected)
+
+
+# --- judges -------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_that_may_judge_are_told_from_those_that_may_not(vae_run: Path, splits: Splits) -> None:
+    more = Splits(splits.train, splits.train)  # as many held-out images as judges need
+    result = evaluate_run(vae_run, OPTIONS, splits=more, network=PIXELS)
+    judged = {check.metric: check for check in result.judges}
+    rows = {row.metric for row in result.rows if read(row.metric).key in JUDGES}
+    assert rows | {"ST-LPIPS"} == judged.keys()
+    assert judged["feature distance (coarse pixels)"].n == 40
+    assert any(check.rankings for check in result.judges)
+    assert evaluate_run(vae_run, OPTIONS, splits=more, network=PIXELS).judges == result.judges
+
+
+def test_too_few_images_leave_every_judge_out(vae_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = evaluate_run(vae_run, OPTIONS, network=PIXELS)
+    print_table(vae_run, result)
+    said = capsys.readouterr().out
+    assert not any(check.valid for check in result.judges)
+    reason = "it needs 40 images of each set, and there are 30"
+    assert f"kernel distance (coarse pixels) is left out of every verdict: {reason}." in said
+
+
+def test_runs_of_an_earlier_version_are_checked_once(vae_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = evaluate_run(vae_run, OPTIONS, network=PIXELS)
+    file = vae_run / "evaluation.json"
+    complete = json.loads(file.read_text())
+    earlier = {key: value for key, value in complete.items() if key != "judges"}
+    file.write_text(json.dumps(earlier))
+    assert read_evaluation(vae_run).judges == ()
+    said: list[str] = []
+    add_checks([vae_run], said.append)  # by the network that runs are evaluated with, which is not this one
+    assert said[0].startswith("judges are not checked, and give no verdict: ")
+    assert "was evaluated with the feature network coarse pixels, not with EfficientNet-Lite0, 96 px" in said[0]
+    assert json.loads(file.read_text()) == earlier
+    monkeypatch.setattr("ssimgen.runs.evaluation.shared_network", lambda resolution: PIXELS)
+    add_checks([vae_run, vae_run], said.append)
+    assert json.loads(file.read_text()) == complete
+    assert read_evaluation(vae_run) == result
+    assert len(said) == 1
+
+
+def test_images_that_are_gone_are_said_once(vae_run: Path) -> None:
+    evaluate_run(vae_run, OPTIONS, network=PIXELS)
+    evaluation, config = (json.loads((vae_run / name).read_text()) for name in ("evaluation.json", "config.json"))
+    del evaluation["judges"]
+    config["source"]["data"] = "gone"
+    (vae_run / "evaluation.json").write_text(json.dumps(evaluation))
+    (vae_run / "config.json").write_text(json.dumps(config))
+    said: list[str] = []
+    add_checks([vae_run, vae_run, vae_run.parent / "no run"], said.append)
+    (line,) = said
+    assert line.startswith("judges are not checked, and give no verdict: no such data: 'gone'")
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_metric_is_one_entry_and_the_function_that_computes_it(

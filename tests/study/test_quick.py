@@ -1,5 +1,6 @@
 """The small study of one's own images: what it plans, what it concludes, and what it refuses."""
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,39 @@ def result(kind: str, score: Score, value: float, variant: str, seed: int, point
         low=None, high=None, reference=None, reference_low=None, reference_high=None, n=20, better="lower",
         trained_on="no", note="", folder="",
     )  # fmt: skip
+
+
+def test_nothing_is_concluded_where_no_judge_is_fit() -> None:
+    of_all = records({"ssim": [-0.5, -0.51, -0.49]})
+    unfit = [dataclasses.replace(r, unfit="it does not rank a before b") for r in of_all]
+    verdict = recommendation(unfit, 400, left_out=["mix"])
+    assert verdict.heading == "No conclusion: no judge is fit for these images"
+    assert "feature distance (x): it does not rank a before b." in verdict.sentences
+    assert "pip install 'ssimgen[judges]'" in verdict.sentences[2]
+    assert verdict.sentences[-1].startswith("Left out for want of time: mix.")
+
+
+def test_the_first_fit_judge_decides() -> None:
+    of_all = records({"ssim": [-0.5, -0.51, -0.49]})
+    people = [
+        dataclasses.replace(r, score=Score("st_lpips"), value=4 - r.value)  # of the other opinion
+        for r in of_all
+        if r.kind == "reconstruction"
+    ]
+    verdict = recommendation([*of_all, *people], 400)
+    assert verdict.heading == "Structure does not help on these images: train with l2"
+    assert "as people see it (ST-LPIPS)" in verdict.sentences[0]
+    unfit = [dataclasses.replace(r, unfit="it does not rank a before b") for r in people]
+    assert recommendation([*of_all, *unfit], 400).heading.startswith("Structure helps")
+
+
+def test_models_that_one_picture_could_replace_are_far_from_real_images() -> None:
+    of_all = [dataclasses.replace(r, mean_image=1.5) for r in records({"ssim": [-0.5, -0.45, -0.49]})]
+    verdict = recommendation(of_all, 400)
+    assert verdict.heading == "No conclusion: all models are far from real images"
+    assert "is at 1.5, and no model is nearer (l2 2, ssim 1.52): train longer." in verdict.sentences[0]
+    near = [dataclasses.replace(r, mean_image=1.6) for r in records({"ssim": [-0.5, -0.45, -0.49]})]
+    assert recommendation(near, 400).heading.startswith("Structure helps")
 
 
 def test_a_steady_difference_is_a_recommendation() -> None:

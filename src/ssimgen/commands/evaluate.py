@@ -89,6 +89,9 @@ def print_table(path: Path, result: Evaluation) -> None:
     for row in result.rows:
         if row.value is None and row.note:
             console.print(f"{row.metric}: no score, as {row.note}", soft_wrap=True)
+    for check in result.judges:
+        if not check.valid:
+            console.print(check.sentence, soft_wrap=True)
 
 
 def print_json(path: Path, result: Evaluation) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ssimgen.commands.common import command
+from ssimgen.commands.common import command, note
 
 
 @command
@@ -30,6 +30,9 @@ def report(
         baseline: name, or part of it, of the runs with which others are compared.
     """
     from ssimgen.report import write_report
+    from ssimgen.report.folders import run_folders
+    from ssimgen.runs import add_checks
 
+    add_checks(run_folders(runs), note)
     path = write_report(runs, output, title=title, baseline=baseline)
     print(f"the report is {path}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from ssimgen.commands.common import command
+from ssimgen.commands.common import command, note
 
 if TYPE_CHECKING:
     from ssimgen.report import Verdict
@@ -95,7 +95,9 @@ def run_and_report(plan: Plan, output: Path, *, budget: float | None, parallel: 
         Stopped: a signal came; likewise.
     """
     from ssimgen._interruption import Stopped
+    from ssimgen.runs import add_checks
     from ssimgen.study import write_tables
+    from ssimgen.study.execution import finished_folders
     from ssimgen.study.progress import carry_on, say_what_is_left
 
     outcomes: list[Outcome] = []
@@ -104,6 +106,9 @@ def run_and_report(plan: Plan, output: Path, *, budget: float | None, parallel: 
         carry_on(plan, output, budget=budget, parallel=parallel, report=outcomes.append)
     except Stopped as stop:
         stopped = stop
+    for data, folders in finished_folders(plan, output).items():
+        add_checks(folders, note)
+        say_what_may_not_judge(data, folders)
     write_tables(plan, output)
     for path in write_reports(plan, output):
         print(f"report: {path}")
@@ -111,6 +116,16 @@ def run_and_report(plan: Plan, output: Path, *, budget: float | None, parallel: 
     say_what_is_left(plan, outcomes)
     if stopped is not None:
         raise stopped
+
+
+def say_what_may_not_judge(data: str, folders: list[Path]) -> None:
+    """Print which metrics are left out of every verdict on a set of images, and why."""
+    from ssimgen.report.folders import read_runs
+    from ssimgen.report.results import records_of
+
+    unfit = {record.metric: record.unfit for record in records_of(read_runs(folders)) if record.unfit}
+    for metric, reason in unfit.items():
+        print(f"{data}: {metric} is left out of every verdict: {reason}")
 
 
 def write_reports(plan: Plan, output: Path) -> list[Path]:

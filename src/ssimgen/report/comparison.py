@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ssimgen import scores
+from ssimgen.report.ranking import first_judge, has_judge
 from ssimgen.report.summary import Summary, rank_key
 from ssimgen.scores import Score
 
@@ -21,13 +22,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table of a group, at a rate if `rate` is not None; `place` is the column by which it is sorted."""
+    """A table of a group, at a rate if `rate` is not None; `place` is the column by which it is sorted, None if no
+    metric may judge."""
 
     group: str
     rate: float | None
     columns: tuple[Summary, ...]
     lines: tuple[Line, ...]
-    place: int
+    place: int | None
 
     @property
     def seeds(self) -> str:
@@ -59,12 +61,13 @@ def _table(group: str, rate: float | None, rows: Sequence[Summary], label: Calla
         if row.difference is not None or rate is not None or (_is_baseline(row) and key[1] in points):
             lines.setdefault(key, label(row))
             columns.setdefault((row.kind, row.score), row)
-    place = _place(list(columns))
+    place = _place(list(columns.values()))
     filled = [
         Line(name, key[0] == rows[0].baseline, tuple(keyed.get((*key, *column)) for column in columns))
         for key, name in lines.items()
     ]
-    filled.sort(key=lambda line: rank_key(line.cells[place]))
+    if place is not None:
+        filled.sort(key=lambda line: rank_key(line.cells[place]))
     return Comparison(group, rate, tuple(columns.values()), tuple(filled), place)
 
 
@@ -72,10 +75,11 @@ def _is_baseline(row: Summary) -> bool:
     return bool(row.baseline) and row.baseline == row.variant
 
 
-def _place(columns: Sequence[tuple[str, Score]]) -> int:
-    """The column that judges best: a neutral one, of reconstructions if there are any."""
-    for kind, key in scores.RANKED_BY.items():
-        for i, (of_kind, score) in enumerate(columns):
-            if of_kind == kind and score.key == key:
-                return i
-    return 0
+def _place(columns: Sequence[Summary]) -> int | None:
+    """The column that judges best: a neutral one, of reconstructions if there are any; the first without such."""
+    of_kinds = {kind: [row for row in columns if row.kind == kind] for kind in scores.RANKED_BY}
+    for kind, of_kind in of_kinds.items():
+        found = first_judge(kind, of_kind)
+        if found is not None:
+            return columns.index(of_kind[found])
+    return None if any(has_judge(kind, of_kind) for kind, of_kind in of_kinds.items()) else 0

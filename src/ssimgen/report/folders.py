@@ -78,7 +78,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         ValueError: no run; one that is damaged or not evaluated; runs of different images, or evaluated differently;
             two that do not differ even by their seed.
     """
-    folders = _folders(paths)
+    folders = run_folders(paths)
     _check_evaluated(folders)
     runs = [Run(folder, read_config(folder), read_evaluation(folder)) for folder in folders]
     first = runs[0]
@@ -111,7 +111,12 @@ def _check_different(runs: Sequence[Run]) -> None:
             )
 
 
-def _folders(paths: Sequence[Path]) -> list[Path]:
+def run_folders(paths: Sequence[Path]) -> list[Path]:
+    """The folders of runs in `paths`, each a run folder or a folder with runs somewhere below it.
+
+    Raises:
+        ValueError: no run.
+    """
     if not paths:
         raise ValueError("name one or more folders of runs")
     found: list[Path] = []

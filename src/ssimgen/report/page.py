@@ -23,7 +23,7 @@ from ssimgen.report.folders import Run, read_runs
 from ssimgen.report.galleries import galleries, pictured, pictures_of
 from ssimgen.report.options import options_between, options_of
 from ssimgen.report.ranking import ranking
-from ssimgen.report.results import Result, records_of
+from ssimgen.report.results import Result, checks_of, records_of
 from ssimgen.report.summary import Summary, matched, reach, summary
 from ssimgen.scores import RANKED_BY, RATE, Score
 
@@ -131,6 +131,8 @@ def page(
             many_groups=len(groups) > 1,
             rankings=[r for r in (ranking(kind, means, arms) for kind in RANKED_BY) if r],
             withheld=_withheld(records),
+            judges=checks_of(runs).values(),
+            unfit=_unfit(records, first.evaluation.network),
             meanings=scores.meanings(r.score for r in sorted(means, key=lambda r: r.kind != "rate")),
             matched=_by_group(at_rate),
             apart=_apart(records, at_rate),
@@ -154,6 +156,11 @@ def page(
 def _withheld(records: Sequence[Result]) -> list[tuple[str, str]]:
     """Metrics without a score, and why; each reason once."""
     return list(dict.fromkeys((r.metric, r.note) for r in records if r.value is None and r.note))
+
+
+def _unfit(records: Sequence[Result], network: str | None) -> dict[str, str]:
+    """Short name of each metric that may not judge these images -> why."""
+    return {r.score.short(network): r.unfit for r in records if r.unfit}
 
 
 # --- comparisons ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssimgen import scores
+from ssimgen._judged import JudgeCheck
 from ssimgen._options import short
 from ssimgen.report.folders import Run
 from ssimgen.scores import Answer, Score
@@ -30,6 +31,8 @@ class Entry:
         better: "higher", "lower", or "reference" if the best value is that of real images.
         trained_on: whether the metric is what the model was trained on.
         reference: the value of real images.
+        unfit: why the metric may not judge models of these images; "" if it may.
+        mean_image: its value for one and the same picture, the mean of the training images, where that is known.
     """
 
     study: str
@@ -45,6 +48,8 @@ class Entry:
     better: str
     trained_on: Answer
     reference: float | None
+    unfit: str = ""
+    mean_image: float | None = None
 
     @property
     def metric(self) -> str:
@@ -104,12 +109,14 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
     if baseline and not any(baseline in variant for _, variant, _ in names):
         known = ", ".join(dict.fromkeys(variant for _, variant, _ in names))
         raise ValueError(f"no run is called {baseline!r}, as the baseline should be: there are {known}")
+    checks = checks_of(runs)
     records = []
     for run, (group, variant, point) in zip(runs, names, strict=True):
         of_group = [v for g, v, _ in names if g == group]
         chosen = next((v for v in of_group if baseline in v), "") if baseline else run.study.get("baseline", "")
         for row in run.evaluation.rows:
             score = scores.read(row.metric)
+            check = checks.get(row.metric)
             records.append(
                 Result(
                     study="",
@@ -130,6 +137,8 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
                     low=row.low,
                     high=row.high,
                     reference=row.reference,
+                    unfit=_unfit(score.key, check),
+                    mean_image=check.scores().get("mean image") if check else None,
                     reference_low=row.reference_low,
                     reference_high=row.reference_high,
                     n=row.n,
@@ -140,3 +149,14 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
                 )
             )
     return records
+
+
+def checks_of(runs: Sequence[Run]) -> dict[str, JudgeCheck]:
+    """Label of a metric -> the check of it as a judge of the images of the runs, on which all were evaluated."""
+    return {check.metric: check for run in runs for check in run.evaluation.judges}
+
+
+def _unfit(key: str, check: JudgeCheck | None) -> str:
+    if key not in scores.JUDGES:
+        return ""
+    return check.reason if check else "nobody has checked whether it ranks degraded images as it must"

@@ -47,6 +47,10 @@ MATCHED = (
 """Columns of matched.csv."""
 
 
+NO_JUDGE, NO_BETTER_THAN_ONE_PICTURE = "no judge", "no better than one picture"
+"""Verdicts that are none: by a metric that may not judge these images; of models that one picture could replace."""
+
+
 def summary(records: Sequence[Result]) -> list[Summary]:
     """Means over seeds, and differences from the baseline of the group seed by seed.
 
@@ -214,9 +218,21 @@ def _verdict(row: Summary, seeds: int) -> str:
         return f"{row.pairs} of {seeds} seeds"
     if row.p_adjusted is None:
         return "one seed"
+    if row.unfit:
+        return NO_JUDGE
+    if _is_no_better_than_one_picture(row, row.difference):
+        return NO_BETTER_THAN_ONE_PICTURE
     if row.p_adjusted > 0.05 or row.better == "reference":
         return "no difference shown" if row.p_adjusted > 0.05 else "differs"
     return "better" if (row.difference > 0) == (row.better == "higher") else "worse"
+
+
+def _is_no_better_than_one_picture(row: Summary, difference: float) -> bool:
+    """Whether the mean image in the place of every image would do as well as the model, and as the baseline."""
+    if row.mean_image is None:
+        return False
+    sign = 1 if row.better == "higher" else -1
+    return max(sign * row.value, sign * (row.value - difference)) <= sign * row.mean_image
 
 
 def _mean_reference(records: Sequence[Result]) -> float | None:

@@ -10,7 +10,7 @@ checks.py        which metrics may judge models of these images
 from ssimgen._reading import Evaluation, ScoreRow
 from ssimgen.runs.checkpoints import Checkpoint, CheckpointError
 from ssimgen.runs.checks import checked_judges
-from ssimgen.runs.evaluation import evaluate_run
+from ssimgen.runs.evaluation import add_checks, evaluate_run
 from ssimgen.runs.folder import RunFolder, load_model
 from ssimgen.runs.judge import EvaluationOptions
 
@@ -21,6 +21,7 @@ __all__ = [
     "EvaluationOptions",
     "RunFolder",
     "ScoreRow",
+    "add_checks",
     "checked_judges",
     "evaluate_run",
     "load_model",

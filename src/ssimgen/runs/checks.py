@@ -1,4 +1,4 @@
-"""Which judges may judge models of a set of images, found out once: what was found is kept on disk."""
+"""Which metrics may judge models of a set of images, found out once: what was found is kept on disk."""
 
 from __future__ import annotations
 

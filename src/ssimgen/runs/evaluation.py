@@ -5,7 +5,7 @@
 
 writes into the folder of the run
 
-evaluation.json      options, data, and one row a metric (:class:`ssimgen.evaluation.Row`)
+evaluation.json      options, data, one row a metric (:class:`ssimgen.evaluation.Row`), and which of them may judge
 real.png             held-out images, laid out as the run's samples
 worst.png            held-out images and below each its reconstruction, worst SSIM first (autoencoders)
 nearest.png          samples and below each the training image nearest to it
@@ -19,21 +19,24 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ssimgen import _options
-from ssimgen._files import write_atomically
-from ssimgen._reading import EVALUATION, Evaluation, ScoreRow, read_config
+from ssimgen._files import parse_json, write_atomically
+from ssimgen._judged import JudgeCheck
+from ssimgen._reading import EVALUATION, Evaluation, ScoreRow, read_config, read_evaluation
 from ssimgen.data import Source, Splits, load_images
 from ssimgen.evaluation import FeatureNetwork, Row, efficientnet_lite0
 from ssimgen.evaluation.rows import LEAST
+from ssimgen.runs.checks import checked_judges
 from ssimgen.runs.folder import RunFolder, load_model, versions
 from ssimgen.runs.judge import EvaluationOptions, Judge
-from ssimgen.scores import Kind
+from ssimgen.scores import JUDGES, Kind, read
 
 _REMEMBERED = 256  # batches whose features are kept, about 80 MB
 
@@ -84,17 +87,11 @@ def evaluate_run(
         ['KL, nats', 'PSNR, dB', 'SSIM']
     """
     began = time.monotonic()
-    run = RunFolder(path)
     about = read_config(path)
+    run = RunFolder(path)
     iteration = run.latest_iteration()
     model = load_model(path)
-    splits = splits or load_images(source_of(about, path), report=lambda _: None)
-    if splits.train.digest != about["data"]["hash"]:
-        raise ValueError(
-            f"the images of {splits.train.source} are not those that the run in {path} was trained on "
-            f"(content hash {splits.train.digest[:12]}, of the run {about['data']['hash'][:12]}): "
-            "restore them, or train again"
-        )
+    splits = _of_run(splits or load_images(source_of(about, path), report=lambda _: None), about, path)
     _check_enough(splits)
     network = network or shared_network(options.resolution)
     judge = Judge(model, splits, options, network)
@@ -110,13 +107,77 @@ def evaluate_run(
         network=network.name,
         data={"train": splits.train.digest, "held_out": splits.held_out.digest},
         rows=tuple(rows),
+        judges=_judges(rows, splits, network, options),
         worst=tuple(worst),
         seconds=round(time.monotonic() - began, 1),
         versions=versions(),
     )
-    text = json.dumps(dataclasses.asdict(result), indent=2, allow_nan=False) + "\n"
-    write_atomically(path / EVALUATION, lambda file: file.write(text.encode()))
+    _write(path, dataclasses.asdict(result))
     return result
+
+
+def add_checks(folders: Iterable[Path], report: Callable[[str], object] = lambda _: None) -> None:
+    """Have judges checked that were not, as the runs were evaluated by an earlier version; evaluation.json has it then.
+
+    What cannot be checked, as images are gone or a network is not known here, `report` is told in one line.
+
+    Example:
+        >>> from ssimgen.runs.evaluation import add_checks
+        >>> add_checks([])
+    """
+    load = cache(partial(load_images, report=lambda _: None))
+    told = set()
+    for folder in folders:
+        try:
+            done, about = read_evaluation(folder), read_config(folder)
+        except ValueError:  # whoever reads it next will say so
+            continue
+        if done.judges or not any(read(row.metric).key in JUDGES for row in done.rows):
+            continue
+        try:
+            _add_checks(folder, done, _of_run(load(source_of(about, folder)), about, folder))
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            if str(error) not in told:
+                report(f"judges are not checked, and give no verdict: {error}")
+            told.add(str(error))
+
+
+def _add_checks(folder: Path, done: Evaluation, splits: Splits) -> None:
+    options = _options.from_mapping(EvaluationOptions, done.options, "options.")
+    network = shared_network(options.resolution)
+    if network.name != done.network:
+        raise ValueError(f"{folder} was evaluated with the feature network {done.network}, not with {network.name}")
+    judges = _judges(done.rows, splits, network, options)
+    content = parse_json((folder / EVALUATION).read_bytes())
+    _write(folder, {**content, "judges": [dataclasses.asdict(check) for check in judges]})
+
+
+def _judges(
+    rows: Sequence[ScoreRow], splits: Splits, network: FeatureNetwork, options: EvaluationOptions
+) -> tuple[JudgeCheck, ...]:
+    """Whether the metrics of these rows may judge; and of reconstructions, how to have the judge that is not there."""
+    keys = dict.fromkeys(read(row.metric).key for row in rows)
+    if any(row.kind == "reconstruction" for row in rows):
+        keys["st_lpips"] = None
+    judges = [key for key in keys if key in JUDGES]
+    found = checked_judges(splits, network, images=options.images, judges=judges, bootstrap=options.bootstrap())
+    return tuple(found)
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(path / EVALUATION, lambda file: file.write(text.encode()))
+
+
+def _of_run(splits: Splits, about: dict[str, Any], path: Path) -> Splits:
+    """The images, which must be those that the run was trained on."""
+    if splits.train.digest != about["data"]["hash"]:
+        raise ValueError(
+            f"the images of {splits.train.source} are not those that the run in {path} was trained on "
+            f"(content hash {splits.train.digest[:12]}, of the run {about['data']['hash'][:12]}): "
+            "restore them, or train again"
+        )
+    return splits
 
 
 def _record(kind: Kind, row: Row) -> ScoreRow:

@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 from ssimgen import scores
 from ssimgen.report import Verdict
 from ssimgen.report.results import Result
-from ssimgen.report.summary import Summary, matched, reach
+from ssimgen.report.summary import NO_BETTER_THAN_ONE_PICTURE, Summary, matched, reach
 
-JUDGE = scores.RANKED_BY["reconstruction"]  # no objective is trained on it
+JUDGES = scores.RANKED_BY["reconstruction"]  # no objective is trained on them
+_MEASURED = {
+    "st_lpips": "distance of reconstructions from held-out images as people see it (ST-LPIPS)",
+    "feature_distance": "distance of reconstructions from held-out images in a feature network",
+}
+_HELP = "ST-LPIPS, a distance fitted to human choices, may be fit for them: pip install 'ssimgen[judges]'."
 
 
 def recommendation(
@@ -21,11 +26,11 @@ def recommendation(
 ) -> Verdict:
     """What the study says: whether a structural error brings reconstructions closer than l2 at equal rate.
 
-    It says nothing of fewer than two seeds.
+    It says nothing of fewer than two seeds, nor where no judge is fit for these images.
 
-    Judged by the feature distance, on which no objective was trained, at the middle of the rates that all models
-    reach (without those that share none with the others): better or worse if the p-value of the paired comparison,
-    adjusted for the number of objectives, is at most 0.05.
+    Judged by the first fit one of ST-LPIPS and the feature distance, on which no objective was trained, at the middle
+    of the rates that all models reach (without those that share none with the others): better or worse if the p-value
+    of the paired comparison, adjusted for the number of objectives, is at most 0.05.
 
     Args:
         records: of the seeds of which every run is finished.
@@ -43,23 +48,28 @@ def recommendation(
     if seeds < 2:
         needed = "At least two seeds with every objective and temperature are needed: go on with the same command."
         return Verdict("No conclusion", (*gaps, needed))
+    judge = next((key for key in JUDGES for r in records if r.score.key == key and not r.unfit), None)
+    if judge is None:
+        return _unjudged(records, gaps)
     rows = matched(records)
     rates = sorted({row.rate for row in rows if row.rate is not None})
     rate = rates[len(rates) // 2] if rates else None
-    judged = {row.variant: row for row in rows if row.rate == rate and row.score.key == JUDGE}
+    judged = {row.variant: row for row in rows if row.rate == rate and row.score.key == judge}
     baseline = judged.pop("l2", None)
     differences = {name: row.difference for name, row in judged.items() if row.difference is not None}
     compared = {name: judged[name] for name in differences}
     if baseline is None or not compared:
         return _none(records, gaps)
+    if all(row.verdict == NO_BETTER_THAN_ONE_PICTURE for row in compared.values()):
+        return _hopeless(compared, baseline, gaps)
     better = [name for name, row in compared.items() if row.verdict == "better"]
     best = min(better or compared, key=lambda name: differences[name])
     apart = sorted({r.variant for r in records} - {"l2", *compared})
     return Verdict(
         _heading(compared, best),
         (
-            f"Compared at a KL of {rate:.3g} nats by the distance of reconstructions from held-out images in a feature "
-            f"network, on which none of the models was trained; smaller is better.{_reference(records)}",
+            f"Compared at a KL of {rate:.3g} nats by the {_MEASURED[judge]}, on which none of the models was trained; "
+            f"smaller is better.{_reference(records, judge)}",
             *(_sentence(name, difference, judged[name], baseline) for name, difference in differences.items()),
             *([f"Not compared, as their rates do not reach that far: {', '.join(apart)}."] if apart else []),
             *gaps,
@@ -80,9 +90,37 @@ def _heading(compared: Mapping[str, Summary], best: str) -> str:
     return "No difference is shown on these images: there is no reason to leave l2"
 
 
-def _reference(records: Sequence[Result]) -> str:
+def _unjudged(records: Sequence[Result], gaps: Sequence[str]) -> Verdict:
+    """No conclusion, as nothing here can tell good reconstructions of these images from bad ones."""
+    why = {r.metric: r.unfit for r in records if r.score.key in JUDGES}
+    reasons = [f"{metric}: {reason}." for metric, reason in why.items()]
+    return Verdict(
+        "No conclusion: no judge is fit for these images",
+        (
+            "What is to judge models must first rank degraded images as everyone would, and here nothing does.",
+            *reasons,
+            *([] if "st_lpips" in {r.score.key for r in records} else [_HELP]),
+            *gaps,
+        ),
+    )
+
+
+def _hopeless(compared: Mapping[str, Summary], baseline: Summary, gaps: Sequence[str]) -> Verdict:
+    """No conclusion, as one grey picture would do as well as any model."""
+    values = ", ".join(f"{row.variant} {row.value:.3g}" for row in (baseline, *compared.values()))
+    return Verdict(
+        "No conclusion: all models are far from real images",
+        (
+            f"By the {baseline.score.metric.name}, the mean image in the place of every reconstruction is at "
+            f"{baseline.mean_image:.3g}, and no model is nearer ({values}): train longer.",
+            *gaps,
+        ),
+    )
+
+
+def _reference(records: Sequence[Result], judge: str) -> str:
     """How far the nearest training image is, which tells a good reconstruction from a bad one."""
-    values = [r.reference for r in records if r.score.key == JUDGE and r.reference is not None]
+    values = [r.reference for r in records if r.score.key == judge and r.reference is not None]
     return f" For scale: the nearest training image is at {values[0]:.3g}." if values else ""
 
 

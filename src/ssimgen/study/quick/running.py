@@ -17,6 +17,7 @@ from ssimgen._reading import read_options
 from ssimgen.data import Source, Splits, load_images
 from ssimgen.models import VAE
 from ssimgen.report import Verdict, write_report
+from ssimgen.runs import add_checks
 from ssimgen.study.execution import is_finished
 from ssimgen.study.export import write_tables
 from ssimgen.study.plan import Plan, PlannedRun, make_plan
@@ -165,8 +166,9 @@ def _whole_seeds(plan: Plan, output: Path) -> list[int]:
 
 def _concluded(plan: Plan, output: Path) -> Verdict:
     """Tables, report and recommendation of what is finished."""
-    records = write_tables(plan, output)
     finished = [output / run.folder for run in plan.runs if is_finished(run, output, plan.evaluation)]
+    add_checks(finished, lambda line: print(line, file=sys.stderr))
+    records = write_tables(plan, output)
     whole = _whole_seeds(plan, output)
     verdict = recommendation(
         [record for record in records if record.seed in whole],
