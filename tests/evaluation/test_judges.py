@@ -127,6 +127,13 @@ def test_a_ranking_must_hold_in_either_half(splits) -> None:
     assert check.reason.startswith("on the second half of the images it does not rank")
 
 
+def test_efficientnet_may_judge_digits() -> None:
+    train, held_out = load_images("mnist5k")
+    images = (train.first(60).images, held_out.first(60).images, (train.first(60).labels, held_out.first(60).labels))
+    found = checked(images, efficientnet_lite0(64), "feature_distance", "kernel_distance", "c2st")
+    assert [check.reason for check in found.values()] == ["", "", ""]
+
+
 def test_efficientnet_may_not_judge_photographs_but_errors_of_colour_may() -> None:
     """It puts a blur before held-out photographs, and a mean image before a linear reconstruction."""
     train, held_out = load_images("photos")
