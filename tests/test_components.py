@@ -109,6 +109,18 @@ def test_what_each_does_not_see(generator: torch.Generator) -> None:
 
 
 @each_part
+def test_signals_and_volumes(part: Part, generator: torch.Generator) -> None:
+    """A signal is an image with one row, a slice that nothing joins an image."""
+    x = torch.rand(4, 2, 17, generator=generator)
+    signals = Component(part, 1.0, window=Window.uniform((4,), stride=2))(x)
+    rows = Component(part, 1.0, window=Window.uniform((1, 4), stride=(1, 2)))(x[:, :, None])
+    torch.testing.assert_close(signals, rows)
+    z = torch.rand(4, 2, 3, 8, 9, generator=generator)
+    volumes = Component(part, 1.0, window=Window.uniform((1, 4, 4)))(z)
+    torch.testing.assert_close(volumes, Component(part, 1.0, window=Window.uniform(4))(z.flatten(1, 2)))
+
+
+@each_part
 def test_single_precision(part: Part, generator: torch.Generator) -> None:
     """Stays, and is accurate on bright, nearly flat images too."""
     x, y = (0.9 + 0.02 * images(4, generator) for _ in range(2))

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssimgen import Window, distance, ms_ssim, pairwise, ssim, ssim_map
+from ssimgen import Window, components, distance, ms_ssim, pairwise, ssim, ssim_map
 from ssimgen.kernels import SSIM
 from ssimgen.losses import MSSSIMLoss, SSIMLoss, StructuralDistanceLoss
 from ssimgen.metrics import StructuralDistance
@@ -30,16 +30,16 @@ Array = NDArray[Any]
 
 
 def by_definition(
-    x: Array, y: Array, mask: Array, window: Window, form: str, c1: float, c2: float
+    x: Array, y: Array, mask: Array, window: Window, value: str, c1: float, c2: float
 ) -> tuple[Array, Array]:
-    """d^2 and weight of every position, (H, W) images."""
+    """d^2 of a form, or a component of SSIM, and weight of every position, (H, W) images."""
     down, across = window.axes(2)
     if window.padding != "valid":
         margins = [axis.margins(side) for axis, side in zip((down, across), x.shape, strict=True)]
         x, y, mask = (np.pad(z, margins, mode=window.padding) for z in (x, y, mask))
     rows = range(0, x.shape[0] - down.size + 1, down.stride)
     columns = range(0, x.shape[1] - across.size + 1, across.stride)
-    squares, weights = np.full((len(rows), len(columns)), np.nan), np.zeros((len(rows), len(columns)))
+    values, weights = np.full((len(rows), len(columns)), np.nan), np.zeros((len(rows), len(columns)))
     taps = np.outer(down.taps, across.taps)
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
         place = slice(row, row + down.size), slice(column, column + across.size)
@@ -57,8 +57,10 @@ def by_definition(
         norms = [beta * (w * z**2).sum() for z in (u, v, u - v)]
         uncentred = norms[2] / (norms[0] + norms[1] + c2)
         forms = {"product": 1 - s1 * s2, "sum": 2 - s1 - s2, "centred": 1 - s2, "uncentred": uncentred}
-        squares[i, j] = forms[form]
-    return squares, weights
+        sigmas = np.sqrt(v_x * v_y)
+        contrast, structure = (2 * sigmas + c2) / (v_x + v_y + c2), (cov + c2 / 2) / (sigmas + c2 / 2)
+        values[i, j] = {**forms, "luminance": s1, "contrast": contrast, "structure": structure}[value]
+    return values, weights
 
 
 def images(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,6 +96,54 @@ def test_values_are_those_of_the_definition(window: Window, form: Any, scale: fl
 
 
 @each_window
+def test_components_are_those_of_the_definition(window: Window) -> None:
+    """Maps, products of powers, whose mean is weighted, and what is there where nothing is seen."""
+    x, y, mask = images(2, 3, 12, 13)
+    options: dict[str, Any] = {"data_range": 1.0, "window": window, "mask": mask}
+    parts = components.maps(x, y, **options)
+    found = components.ssim(x, y, alpha=0.5, beta=2.0, gamma=1.0, **options)
+    for b in range(2):
+        total = weight = 0.0
+        for c in range(3):
+            planes = [z[b, c].numpy() for z in (x, y, mask)]
+            exact = [by_definition(*planes, window, part, 1e-4, 9e-4) for part in components.PARTS]
+            for part, (values, _) in zip(parts, exact, strict=True):
+                np.testing.assert_allclose(part[b, c].numpy(), values, rtol=0, atol=1e-9)
+            (luminance, weights), (contrast, _), (structure, _) = exact
+            total += np.nansum(luminance**0.5 * contrast**2 * structure * weights)
+            weight += weights.sum()
+        assert found[b].item() == pytest.approx(total / weight, rel=1e-9)
+    filled = components.ssim_map(x, y, fill=0.5, **options)
+    torch.testing.assert_close(filled, ssim_map(x, y, fill=0.5, **options), rtol=0, atol=1e-9)
+    assert components.maps(x, y, fill=0.5, **options).structure[ssim_map(x, y, **options).isnan()].eq(0.5).all()
+
+
+@pytest.mark.parametrize("exponent", [0.05, 3.0])
+def test_powers_of_components_are_bounded(exponent: float) -> None:
+    """Of sample covariances of few pixels too, whose factor is large; gradients are finite."""
+    x, y, mask = images(1, 2, 12, 13)
+    x = (x > 0.5).double().requires_grad_()
+    options: dict[str, Any] = {"alpha": exponent, "beta": exponent, "gamma": exponent}
+    window = Window.uniform(3, unbiased=True)
+    values = components.ssim_map(x, y.round(), data_range=1.0, window=window, mask=mask, fill=0.0, **options)
+    assert values.abs().max() <= 1
+    assert torch.autograd.grad(values.sum(), x)[0].isfinite().all()
+    edge, flat = torch.eye(2, dtype=torch.float64)[None, None], torch.zeros(1, 1, 2, 2, dtype=torch.float64)
+    options = {"alpha": 0, "beta": exponent, "gamma": 0, "window": Window.uniform(2, unbiased=True)}
+    value = components.ssim_map(edge, flat, data_range=1.0, mask=torch.tensor([[1], [0]]), **options)
+    assert value.item() == pytest.approx((9e-4 / (0.5 + 9e-4)) ** exponent)  # of two pixels, 0 and 1
+
+
+@each_window
+def test_large_offsets_cost_no_digits(window: Window) -> None:
+    """Pixels of 2^43 and some 64ths, hidden ones in the middle of windows: d^2 of patches without their mean."""
+    x, y, mask = images(2, 3, 12, 13)
+    x, y = ((64 * z).round() / 64 for z in (x, y))
+    options: dict[str, Any] = {"data_range": 1.0, "form": "centred", "window": window, "mask": mask}
+    torch.testing.assert_close(distance(x + 2**43, y + 2**43, **options), distance(x, y, **options), rtol=1e-9, atol=0)
+
+
+@each_window
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_are_those_of_values(window: Window, form: Any) -> None:
     x, y, mask = (z[:, :, 2:9, 2:9] for z in images(1, 1, 12, 13))
@@ -111,7 +161,7 @@ def test_gradients_are_those_of_values(window: Window, form: Any) -> None:
 def test_a_mask_of_ones_is_no_mask_bit_for_bit(window: Window, dtype: torch.dtype) -> None:
     x, y, _ = images(2, 3, 16, 17, dtype=dtype)
     for mask in (torch.ones(16, 17), torch.ones(2, 1, 16, 17, dtype=torch.bool), torch.ones((), dtype=torch.int64)):
-        for function in (ssim, ssim_map, distance, ms_ssim):
+        for function in (ssim, ssim_map, distance, ms_ssim, components.ssim):
             plain = function(x, y, data_range=1.0, window=window)
             assert torch.equal(function(x, y, data_range=1.0, window=window, mask=mask), plain)
 
@@ -139,6 +189,7 @@ def test_hidden_pixels_touch_nothing(hidden: float) -> None:
         options: dict[str, Any] = {"data_range": 1.0, "window": window, "mask": mask}
         values = [ssim(u, v, **options), ms_ssim(u, v, **options), ssim_map(u, v, fill=0.5, **options)]
         values += [distance(u, v, form=form, **options) for form in FORMS]  # type: ignore[arg-type]
+        values += [components.ssim(u, v, gamma=0.5, **options), *components.maps(u, v, fill=0.5, **options)]
         values += [
             loss(data_range=1.0, window=window)(u, v, mask) for loss in (SSIMLoss, MSSSIMLoss, StructuralDistanceLoss)
         ]
@@ -246,6 +297,34 @@ class TestAllPairs:
         assert metric != StructuralDistance(1.0, window=Window.gaussian(5))
         assert len({kernel, SSIM(1.0, Window.gaussian(5), mask=mask.clone()), SSIM(1.0, Window.gaussian(5))}) == 2
 
+    @pytest.mark.parametrize("window", [WINDOWS[0], WINDOWS[3], Window.uniform(12, unbiased=True)], ids=str)
+    def test_components_are_metrics(self, window: Window) -> None:
+        """Equal if their masks are; of one patch, their product is SSIM; luminance is that of pairs."""
+        x, y, mask = images(6, 2, 12, 12)
+        mask = mask[:1]
+        similarities = {}
+        for part in components.PARTS:
+            metric = components.Component(part, 1.0, window=window, mask=mask)
+            square = metric.squared(torch.cat([x, y]))
+            spoilt = (torch.where(mask == 0, math.nan, z) for z in (x, y))
+            torch.testing.assert_close(metric.squared(*spoilt), square[:6, 6:], rtol=0, atol=1e-12)
+            assert torch.equal(square, square.T)
+            assert not square.diagonal().any()
+            assert torch.linalg.eigvalsh((-square).exp()).min() > 0
+            assert metric == components.Component(part, 1.0, window=window, mask=mask.clone())
+            assert metric != components.Component(part, 1.0, window=window)
+            similarities[part] = 1 - square[:6, 6:].diagonal()
+        options: dict[str, Any] = {"data_range": 1.0, "window": window, "mask": mask}
+        luminance = components.ssim(x, y, beta=0, gamma=0, **options)
+        torch.testing.assert_close(similarities["luminance"], luminance, rtol=0, atol=1e-12)
+        if window.size == 12:
+            x, y = x[:, :1], y[:, :1]
+            options["mask"] = mask[:, :1]
+            product = torch.ones(6, dtype=torch.float64)
+            for part in components.PARTS:
+                product *= 1 - components.Component(part, **options).squared(x, y).diagonal()
+            torch.testing.assert_close(product, ssim(x, y, **options), rtol=0, atol=1e-12)
+
     def test_masks_of_each_image_make_no_metric(self) -> None:
         """The counter-example of the docs: pairs are seen where both images are."""
         point = Window((1.0,))
@@ -266,6 +345,11 @@ class TestAllPairs:
         x, y, mask = images(3, 1, 12, 12)
         with pytest.raises(ValueError, match="mask must be one for all images here, of shape"):
             pairwise.distance(x, y, data_range=1.0, window=Window.gaussian(5), mask=mask)
+        for part in components.PARTS:
+            with pytest.raises(ValueError, match="mask must be one for all images here, of shape"):
+                components.Component(part, 1.0, window=Window.gaussian(5), mask=mask)(x, y)
+            with pytest.raises(ValueError, match="mask leaves no window that sees a pixel of image 0"):
+                components.Component(part, 1.0, window=Window.gaussian(5), mask=torch.zeros(12, 12))(x, y)
 
 
 @pytest.mark.usefixtures("no_shape_checks")
@@ -273,7 +357,7 @@ class TestRefusals:
     X = torch.rand(2, 3, 16, 16)
 
     def refused(self, kind: type[Exception], text: str, mask: Any) -> None:
-        for function in (ssim, ssim_map, ms_ssim, distance):
+        for function in (ssim, ssim_map, ms_ssim, distance, components.maps, components.ssim):
             with pytest.raises(kind, match=re.escape(text)):
                 function(self.X, self.X, data_range=1.0, mask=mask)  # type: ignore[operator]
 

@@ -18,7 +18,8 @@ cov + c2 / 2, an inner product of patches, divided by the root of its diagonal o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, final
 
 import torch
@@ -29,6 +30,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import engine, pairwise
 from ssimgen._autocast import no_autocast
+from ssimgen._masks import check_some, common_weights_of, digest, weights_of
 from ssimgen._range_check import notice_range
 from ssimgen._request import (
     DEFAULT_WINDOW,
@@ -41,8 +43,9 @@ from ssimgen._request import (
 )
 from ssimgen.engine import PatchDistance, positions
 from ssimgen.engine.axes import prepared
-from ssimgen.engine.eager import covered, merged_statistics, windowed_mean
-from ssimgen.engine.eager_all_pairs import patch_weights, weighted_patches
+from ssimgen.engine.eager import covered, filtered, merged_statistics
+from ssimgen.engine.eager_all_pairs import PatchWeights, patch_weights, weighted_patches
+from ssimgen.engine.masked import Seen
 from ssimgen.metrics import Metric, against_itself
 from ssimgen.similarity import root
 from ssimgen.windows import Window
@@ -52,7 +55,6 @@ __all__ = ["PARTS", "Component", "Maps", "Part", "maps", "ssim", "ssim_map"]
 Part = Literal["luminance", "contrast", "structure"]
 PARTS: tuple[Part, ...] = ("luminance", "contrast", "structure")
 
-_POINT = Window((1.0,))
 _STRUCTURE_FLOOR = 0.01  # least structure that is raised to a power
 
 
@@ -80,6 +82,8 @@ def maps(
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Tensor | None = None,
+    fill: float = math.nan,
 ) -> Maps:
     """The three similarities whose product is SSIM, of image pairs (Wang et al. 2004, Eqs. 6, 9 and 10, c3 = c2 / 2):
 
@@ -91,7 +95,8 @@ def maps(
     images; where a patch is flat and sigma has no derivative, that is taken as 0.
 
     Args:
-        x, y, data_range, window, k1, k2: as :func:`ssimgen.ssim`; a range per image too.
+        x, y, data_range, window, k1, k2, mask: as :func:`ssimgen.ssim`; a range per image too.
+        fill: the value of the maps where a window sees no pixel.
 
     Returns:
         The maps: structure in (-1, 1], contrast in (0, 1], luminance in (0, 1] for images in their range and in
@@ -108,8 +113,8 @@ def maps(
         >>> contrast.min().item() > 0.999, structure.max().item() < -0.9
         (True, True)
     """
-    wide, dtype = _wide_maps(x, y, data_range, window, k1, k2)
-    return Maps(*(part.to(dtype) for part in wide))
+    wide = _wide(x, y, data_range, window, k1, k2, mask)
+    return Maps(*(wide.filled(part, fill) for part in wide.maps))
 
 
 def ssim_map(
@@ -123,6 +128,8 @@ def ssim_map(
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Tensor | None = None,
+    fill: float = math.nan,
 ) -> Float[Tensor, "B C *positions"]:
     """luminance^alpha contrast^beta structure^gamma of every window position and channel (Wang et al. 2004, Eq. 12).
 
@@ -136,8 +143,9 @@ def ssim_map(
     of the window; below, where only other images are, they have the same line.
 
     Args:
-        x, y, data_range, window, k1, k2: as :func:`ssimgen.ssim`; a range per image too.
+        x, y, data_range, window, k1, k2, mask: as :func:`ssimgen.ssim`; a range per image too.
         alpha, beta, gamma: exponents of luminance, contrast and structure, >= 0; 0 leaves one out.
+        fill: the value of the map where a window sees no pixel.
 
     Returns:
         The maps, in [-1, 1]; 1 for equal images, never above. With all exponents 1, :func:`ssimgen.ssim_map`.
@@ -152,8 +160,9 @@ def ssim_map(
         >>> torch.allclose(components.ssim_map(x, y, data_range=1.0), ssim_map(x, y, data_range=1.0), atol=1e-6)
         True
     """
-    product, dtype = _wide_product(x, y, data_range, (alpha, beta, gamma), window, k1, k2)
-    return product.to(dtype)
+    exponents = _exponents(alpha, beta, gamma)
+    wide = _wide(x, y, data_range, window, k1, k2, mask)
+    return wide.filled(wide.product(exponents, k1, k2), fill)
 
 
 def ssim(
@@ -167,6 +176,7 @@ def ssim(
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
     k2: float = 0.03,
+    mask: Tensor | None = None,
 ) -> Float[Tensor, " B"]:
     """SSIM with exponents: the mean of :func:`ssim_map` over positions and channels (Wang et al. 2004, Eqs. 12 and 17).
 
@@ -182,46 +192,81 @@ def ssim(
         >>> components.ssim(x, x + 0.3, data_range=1.0, alpha=0.0).item() > 0.999  # without luminance
         True
     """
-    product, dtype = _wide_product(x, y, data_range, (alpha, beta, gamma), window, k1, k2)
-    return product.flatten(1).mean(1).to(dtype)
+    exponents = _exponents(alpha, beta, gamma)
+    wide = _wide(x, y, data_range, window, k1, k2, mask)
+    return wide.mean(wide.product(exponents, k1, k2))
 
 
-def _wide_maps(
-    x: Tensor, y: Tensor, data_range: DataRange, window: Window, k1: float, k2: float
-) -> tuple[Maps, torch.dtype]:
-    """The maps in float64, and the dtype that the caller is to have."""
+class _Wide(NamedTuple):
+    """The maps in float64, the beta of their windows, the weights of positions under a mask, and the caller's dtype."""
+
+    maps: Maps
+    beta: float | Tensor
+    weights: Tensor | None
+    dtype: torch.dtype
+
+    def product(self, exponents: tuple[float, float, float], k1: float, k2: float) -> Tensor:
+        """Of the powers, as far down as they are those of images in their range."""
+        k1, k2 = arguments.plain(k1), arguments.plain(k2)
+        least = k1**2 / (1 + k1**2), k2**2 / (k2**2 + self.beta / 4), _STRUCTURE_FLOOR
+        product = torch.ones_like(self.maps.luminance)
+        for similarity, exponent, end in zip(self.maps, exponents, least, strict=True):
+            if exponent:
+                product = product * _power(similarity, exponent, end)
+        return product
+
+    def filled(self, values: Tensor, fill: float) -> Tensor:
+        """A map, with `fill` where nothing is seen."""
+        return (values if self.weights is None else torch.where(self.weights > 0, values, fill)).to(self.dtype)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Over channels and positions, these by weight."""
+        if self.weights is None:
+            return values.flatten(1).mean(1).to(self.dtype)
+        return ((values * self.weights).flatten(1).sum(1) / self.weights.flatten(1).sum(1)).to(self.dtype)
+
+
+def _wide(
+    x: Tensor, y: Tensor, data_range: DataRange, window: Window, k1: float, k2: float, mask: Tensor | None
+) -> _Wide:
+    """Luminance, contrast and structure, from what they lack of 1, which is never negative."""
     x, y = arguments.image_pairs(x, y, spatial_axes(window))
+    dtype = x.dtype
     unit_x, unit_y, unit = with_one_range(x, y, data_range)
     patch = patch_distance(x, unit, window, k1, k2, "product")
-    notice_range(data_range, x, y)
-    return _similarities(unit_x, unit_y, patch), x.dtype
+    seen = weights_of(mask, x)
+    if seen is None:
+        notice_range(data_range, x, y)
+    (x, y, *masks), patch, restored = prepared(patch, unit_x, unit_y, *(() if seen is None else (seen,)))
+    x, y, *masks = (covered(engine.widened(z), patch.window) for z in (x, y, *masks))
+    x, y, (m,) = x - patch.lo, y - patch.lo, masks or (None,)
+    beta: float | Tensor = patch.window.factor(x.ndim - 2)
+    weights = None
+    if m is not None:
+        x, y = (torch.where(m > 0, z, 0.0) for z in (x, y))
+        windows = Seen.of(m, patch.window)
+        beta, weights = windows.beta, restored(windows.weights)
+        check_some(weights.flatten(2).sum(2))
+    mean_x, mean_y, *products = merged_statistics(x, y, patch.window, lambda x, y: (x, y), m)
+    var_x, var_y, cov = (beta * product for product in products)
+    deviations_ = root(var_x * var_y)  # sigma_x sigma_y
+    luminance = 1 - (mean_x - mean_y) ** 2 / (mean_x**2 + mean_y**2 + patch.c1)
+    contrast = 1 - _not_below_0(var_x + var_y - 2 * deviations_) / (var_x + var_y + patch.c2)
+    structure = 1 - _not_below_0(deviations_ - cov) / (deviations_ + patch.c2 / 2)
+    maps = Maps(*map(restored, (luminance, contrast, structure)))
+    return _Wide(maps, restored(beta) if isinstance(beta, Tensor) else beta, weights, dtype)
 
 
-def _wide_product(
-    x: Tensor,
-    y: Tensor,
-    data_range: DataRange,
-    exponents: tuple[float, float, float],
-    window: Window,
-    k1: float,
-    k2: float,
-) -> tuple[Tensor, torch.dtype]:
-    """As :func:`_wide_maps`, of the product of powers."""
-    for name, exponent in zip(("alpha", "beta", "gamma"), exponents, strict=True):
+def _exponents(alpha: float, beta: float, gamma: float) -> tuple[float, float, float]:
+    """The exponents, checked."""
+    for name, exponent in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
         number = arguments.as_number(exponent)
         if number is None or number < 0:
             raise ValueError(f"{name} must be a number >= 0, got {exponent!r}: 1 is SSIM, 0 leaves the component out")
-    wide, dtype = _wide_maps(x, y, data_range, window, k1, k2)
-    k1, k2 = arguments.plain(k1), arguments.plain(k2)
-    least = k1**2 / (1 + k1**2), k2**2 / (k2**2 + window.factor(x.ndim - 2) / 4), _STRUCTURE_FLOOR
-    product = torch.ones_like(wide.luminance)
-    for similarity, exponent, end in zip(wide, map(arguments.plain, exponents), least, strict=True):
-        if exponent:
-            product = product * _power(similarity, exponent, end)
-    return product, dtype
+    return arguments.plain(alpha), arguments.plain(beta), arguments.plain(gamma)
 
 
-def _power(similarity: Tensor, exponent: float, least: float) -> Tensor:
+def _power(similarity: Tensor, exponent: float, least: float | Tensor) -> Tensor:
     """similarity^exponent, and below `least` a line to -1 at -1."""
     if exponent == 1:
         return similarity
@@ -229,19 +274,6 @@ def _power(similarity: Tensor, exponent: float, least: float) -> Tensor:
     end = least**exponent
     line = end - (least - similarity) * (1 + end) / (1 + least)
     return torch.where(low, line, torch.where(low, 1, similarity) ** exponent)
-
-
-def _similarities(x: Tensor, y: Tensor, patch: PatchDistance) -> Maps:
-    """Luminance, contrast and structure in float64, from what they lack of 1, which is never negative."""
-    (x, y), patch, restored = prepared(patch, x, y)
-    x, y = (engine.widened(z) - patch.lo for z in (x, y))
-    x, y = (covered(z, patch.window) for z in (x, y))
-    mean_x, mean_y, var_x, var_y, cov = merged_statistics(x, y, patch.window, lambda x, y: (x, y))
-    deviations_ = root(var_x * var_y)  # sigma_x sigma_y
-    luminance = 1 - (mean_x - mean_y) ** 2 / (mean_x**2 + mean_y**2 + patch.c1)
-    contrast = 1 - _not_below_0(var_x + var_y - 2 * deviations_) / (var_x + var_y + patch.c2)
-    structure = 1 - _not_below_0(deviations_ - cov) / (deviations_ + patch.c2 / 2)
-    return Maps(*map(restored, (luminance, contrast, structure)))
 
 
 def _not_below_0(z: Tensor) -> Tensor:
@@ -260,6 +292,7 @@ class Component(Metric):
     Args:
         part: "luminance", "contrast" or "structure".
         data_range, window, k1, k2: as :func:`ssimgen.ssim`.
+        mask: that of all images, (C, *spatial) or less, as :func:`ssimgen.ssim`.
 
     Raises:
         TypeError, ValueError: an unknown part or options out of range, at once; images, when called, as
@@ -280,8 +313,11 @@ class Component(Metric):
     window: Window = DEFAULT_WINDOW
     k1: float = 0.01
     k2: float = 0.03
+    mask: Tensor | None = field(default=None, repr=False, compare=False)
+    _mask: str = field(default="", init=False, repr=False)  # by which it is compared
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_mask", digest(self.mask))
         arguments.choice("part", self.part, PARTS)
         checked_options(self.data_range, self.window, self.k1, self.k2, "sum")
         arguments.keep_plain(self, "data_range", "k1", "k2")
@@ -299,57 +335,90 @@ class Component(Metric):
         else:
             x, y = arguments.image_batches(x, y, spatial_axes(self.window))
         patch = patch_distance(x, self.data_range, self.window, self.k1, self.k2, "sum")
-        notice_range(self.data_range, x, y)
+        seen, weights = common_weights_of(self.mask, x), None
+        if seen is None:
+            notice_range(self.data_range, x, y)
+        else:
+            x, y = torch.where(seen > 0, x, patch.lo), None if y is None else torch.where(seen > 0, y, patch.lo)
+            weights = engine.masked_map(x[:1], x[:1], seen, patch).weights
+            check_some(weights.flatten(2).sum(2))
         if self.part == "structure":
             with no_autocast(x.device):
-                return _structure(x - patch.lo, None if y is None else y - patch.lo, patch)
+                return _structure(x - patch.lo, None if y is None else y - patch.lo, seen, patch)
         describe, k = (means, self.k1) if self.part == "luminance" else (deviations, 1e-9 * self.k2)
         return pairwise.distance(  # (u - v)^2 / (u^2 + v^2 + (k l)^2), averaged; contrast has its c2 in u and v
-            describe(x, patch),
-            None if y is None else describe(y, patch),
+            describe(x, patch, seen),
+            None if y is None else describe(y, patch, seen),
             data_range=lo_and_length(self.data_range)[1],
             form="uncentred",
             squared=True,
-            window=_POINT,
+            window=Window(((1.0,),) * (x.ndim - 2)),
             k2=k,
+            mask=weights,
         )
 
 
-def means(x: Float[Tensor, "n C *spatial"], patch: PatchDistance) -> Float[Tensor, "n C *positions"]:
+def means(
+    x: Float[Tensor, "n C *spatial"], patch: PatchDistance, mask: Float[Tensor, "1 C *spatial"] | None = None
+) -> Float[Tensor, "n C *positions"]:
     """mu of every patch, above the least pixel value."""
-    (x,), patch, restored = prepared(patch, x)
-    return restored(windowed_mean(x.double() - patch.lo, patch.window)).to(x.dtype)
+    z, mean, _, restored = _windowed(x, patch, mask)
+    return restored(mean(z)).to(x.dtype)
 
 
-def deviations(x: Float[Tensor, "n C *spatial"], patch: PatchDistance) -> Float[Tensor, "n C *positions"]:
+def deviations(
+    x: Float[Tensor, "n C *spatial"], patch: PatchDistance, mask: Float[Tensor, "1 C *spatial"] | None = None
+) -> Float[Tensor, "n C *positions"]:
     """sigma' = sqrt(var + c2 / 2) of every patch."""
-    (x,), patch, restored = prepared(patch, x)
-    z = x.double() - patch.lo
-    variance = windowed_mean(z * z, patch.window) - windowed_mean(z, patch.window) ** 2
-    deviation = (patch.window.factor(x.ndim - 2) * variance.clamp_min(0) + patch.c2 / 2).sqrt()
-    return restored(deviation).to(x.dtype)
+    z, mean, beta, restored = _windowed(x, patch, mask)
+    variance = mean(z * z) - mean(z) ** 2
+    return restored((beta * variance.clamp_min(0) + patch.c2 / 2).sqrt()).to(x.dtype)
 
 
-def _structure(x: Tensor, y: Tensor | None, patch: PatchDistance) -> Tensor:
+class _Windowed(NamedTuple):
+    """Pixels above the least value, what averages them over windows, beta, and what restores the axes of maps."""
+
+    z: Tensor
+    mean: Callable[[Tensor], Tensor]
+    beta: float | Tensor
+    restored: Callable[[Tensor], Tensor]
+
+
+def _windowed(x: Tensor, patch: PatchDistance, mask: Tensor | None) -> _Windowed:
+    (x, *masks), patch, restored = prepared(patch, x, *(() if mask is None else (mask,)))
+    z, window = covered(x.double() - patch.lo, patch.window), patch.window
+    if not masks:
+        return _Windowed(z, lambda z: filtered(z, window), window.factor(x.ndim - 2), restored)
+    seen = Seen.of(covered(masks[0].double(), window), window)
+    return _Windowed(z, seen.mean, seen.beta, restored)
+
+
+def _structure(x: Tensor, y: Tensor | None, mask: Tensor | None, request: PatchDistance) -> Tensor:
     """Mean of 1 - structure over patches, where structure is u . v for unit vectors; a row of patches at a time."""
-    (x, *others), patch, _ = prepared(patch, *((x,) if y is None else (x, y)))
+    (x, *others), patch, _ = prepared(request, *((x,) if y is None else (x, y)))
+    seen = None if mask is None else prepared(request, mask)[0][0]
     second = others[0] if others else x
-    rows, *across = positions(x, patch.window)
-    similarity = x.new_zeros(len(x), len(second))
+    axis, (rows, *across) = patch.window.axes(x.ndim - 2)[0], positions(x, patch.window)
+    similarity, count = x.new_zeros(len(x), len(second)), x.new_zeros(())
     for row in range(rows):
-        u = _unit_vectors(x, row, patch)
-        v = _unit_vectors(second, row, patch) if others else u
+        of_row = slice(row * axis.stride, row * axis.stride + axis.size)
+        weights = patch_weights(x, patch.window, None if seen is None else seen[:, :, of_row])
+        u = _unit_vectors(x[:, :, of_row], weights, patch)
+        v = _unit_vectors(second[:, :, of_row], weights, patch) if others else u
         similarity = similarity + u @ v.T
-    square = (1 - similarity / (x.shape[1] * rows * math.prod(across))).clamp_min(0)
+        count = count + (x.shape[1] * math.prod(across) if weights.counts is None else weights.counts.sum())
+    square = (1 - similarity / count).clamp_min(0)
     return square if others else against_itself(square, x)
 
 
-def _unit_vectors(x: Float[Tensor, "n C *spatial"], row: int, patch: PatchDistance) -> Float[Tensor, "n F"]:
-    """Centred patches of one row, with sqrt(c2 / 2) as a further coordinate, divided by sigma'."""
-    axis = patch.window.axes(x.ndim - 2)[0]
-    weights = patch_weights(x, patch.window)
-    strip = x[:, :, row * axis.stride : row * axis.stride + axis.size]
+def _unit_vectors(
+    strip: Float[Tensor, "n C *spatial"], weights: PatchWeights, patch: PatchDistance
+) -> Float[Tensor, "n F"]:
+    """Centred patches of one row, with sqrt(c2 / 2) as a further coordinate, divided by sigma'; times the root of the
+    weight with which they count."""
     _, centred = weighted_patches(strip, patch.window, weights)  # (P, n, q)
     constant = torch.full_like(centred[..., :1], patch.c2).sqrt()
     vectors = F.normalize(torch.cat([centred, constant], -1), dim=-1)  # |vector| = sqrt(2) sigma'
+    if weights.counts is not None:
+        vectors = vectors * weights.counts.sqrt()
     return vectors.transpose(0, 1).flatten(1)

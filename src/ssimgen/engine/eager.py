@@ -137,11 +137,6 @@ def _mean_and_variance(z: Float[Tensor, "B C *covered"], window: Window) -> tupl
     return origin + m, window.factor(z.ndim - 2) * v
 
 
-def windowed_mean(z: Float[Tensor, "B C *spatial"], window: Window) -> Float[Tensor, "B C *positions"]:
-    """sum w z over each window."""
-    return filtered(covered(z, window), window)
-
-
 def filtered(z: Float[Tensor, "B C *covered"], window: Window, power: int = 1) -> Float[Tensor, "B C *positions"]:
     """sum w^power z over each window, of covered pixels: one filter along each axis."""
     for dim, axis in enumerate(window.axes(z.ndim - 2), 2):
@@ -176,37 +171,55 @@ def _filtered_along(z: Float[Tensor, "B C *covered"], dim: int, axis: AxisWindow
 
 def _merged_moments(x: Float[Tensor, "B C *covered"], y: Float[Tensor, "B C *covered"], window: Window) -> _Moments:
     """The same from sums of squares about values inside each window, which never cancel."""
-    m_s, m_d, v_s, v_d, _ = merged_statistics(x, y, window, lambda x, y: (x + y, x - y))
-    return m_s, v_s, m_d, v_d
+    beta = window.factor(x.ndim - 2)
+    m_s, m_d, v_s, v_d, _ = merged_statistics(x, y, window, sum_and_difference)
+    return m_s, beta * v_s, m_d, beta * v_d
+
+
+def sum_and_difference(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    return x + y, x - y
 
 
 def merged_statistics(
-    x: Float[Tensor, "B C *covered"], y: Float[Tensor, "B C *covered"], window: Window, combined: _Combined
+    x: Float[Tensor, "B C *covered"],
+    y: Float[Tensor, "B C *covered"],
+    window: Window,
+    combined: _Combined,
+    mask: Float[Tensor, "b C *covered"] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Of two linear combinations u and v of x and y: their means, variances and covariance in each window.
+    """Of two linear combinations u and v of x and y: in each window their means, E (u - E u)^2, that of v, and
+    E (u - E u)(v - E v).
 
-    Axis by axis, from the last to the first, by the law of total variance. A mean is kept in two parts, that of a pixel
-    and the mean of the rest about it, so that means of neighbouring rows differ by what their pixels differ by, however
-    large those are.
+    Axis by axis, from the last to the first, by the law of total variance. A mean is kept in two parts, a pixel and the
+    mean of the rest about it, so that means of neighbouring rows differ by what their pixels differ by, however large
+    those are. Under a mask, weights w become w m / sum w m, as in `masked`; hidden pixels must be finite, and where a
+    window sees nothing the result is 0.
     """
     means = [torch.zeros_like(x)] * 2
     products = [torch.zeros_like(x)] * 3
     for dim, axis in reversed(list(enumerate(window.axes(x.ndim - 2), 2))):
-        size, step, middle = axis.size, _step(axis), axis.size // 2
-        taps = torch.tensor(axis.taps, dtype=x.dtype, device=x.device)
+        size, step = axis.size, _step(axis)
+        w = torch.tensor(axis.taps, dtype=x.dtype, device=x.device)
         parts_x, parts_y = x.unfold(dim, size, step), y.unfold(dim, size, step)  # (B, C, ..., k)
-        x, y = parts_x[..., middle], parts_y[..., middle]
+        if mask is None:
+            x, y = parts_x[..., size // 2], parts_y[..., size // 2]
+        else:
+            w = w * mask.unfold(dim, size, step)
+            mask = w.sum(-1)
+            w = w / torch.where(mask > 0, mask, 1.0)[..., None]
+            seen = w.argmax(-1, keepdim=True).expand(*x.shape[:2], *[-1] * (x.ndim - 1))
+            x, y = parts_x.gather(-1, seen)[..., 0], parts_y.gather(-1, seen)[..., 0]
         centred = _centred(parts_x, parts_y, x[..., None], y[..., None], combined)
         about = [u + mean.unfold(dim, size, step) for u, mean in zip(centred, means, strict=True)]
-        means = [u @ taps for u in about]
+        means = [_weighted(u, w) for u in about]
         u, v = (u - mean[..., None] for u, mean in zip(about, means, strict=True))
         products = [
-            within.unfold(dim, size, step) @ taps + between @ taps
+            _weighted(within.unfold(dim, size, step), w) + _weighted(between, w)
             for within, between in zip(products, (u * u, v * v, u * v), strict=True)
         ]
     mean_u, mean_v = (u + mean for u, mean in zip(combined(x, y), means, strict=True))
-    var_u, var_v, cov = (window.factor(x.ndim - 2) * product for product in products)
-    return mean_u, mean_v, var_u, var_v, cov
+    square_u, square_v, product = products
+    return mean_u, mean_v, square_u, square_v, product
 
 
 def _centred(x: Tensor, y: Tensor, x_centre: Tensor, y_centre: Tensor, combined: _Combined) -> list[Tensor]:
@@ -218,3 +231,7 @@ def _centred(x: Tensor, y: Tensor, x_centre: Tensor, y_centre: Tensor, combined:
         torch.where(of_pixels < z.detach().abs() + z_centre.detach().abs(), of_z, z - z_centre)
         for of_z, z, z_centre in zip(combined(of_x, of_y), combined(x, y), combined(x_centre, y_centre), strict=True)
     ]
+
+
+def _weighted(parts: Float[Tensor, "... k"], w: Float[Tensor, "... k"]) -> Float[Tensor, " ..."]:
+    return parts @ w if w.ndim == 1 else (parts * w).sum(-1)

@@ -18,7 +18,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen.engine.axes import prepared
-from ssimgen.engine.eager import covered, filtered, from_moments, is_large, structure, unit_of, widened, window_weights
+from ssimgen.engine.eager import (
+    covered,
+    filtered,
+    from_moments,
+    is_large,
+    merged_statistics,
+    structure,
+    sum_and_difference,
+    unit_of,
+    widened,
+)
 from ssimgen.engine.spec import PatchDistance
 from ssimgen.windows import Window
 
@@ -46,13 +56,16 @@ def masked_map(
     x, y = (torch.where(m > 0, covered(widened(z), window) - patch.lo, 0.0) for z in (x, y))
     large = is_large(patch, x, y)
     unit: float | Tensor = unit_of(x, y) if large else 1.0  # similarity does not depend on the unit of pixels
-    seen = _Seen.of(m, window)
-    s, d, c1, c2 = (x + y) * unit, (x - y) * unit, patch.c1 * unit**2, patch.c2 * unit**2
+    x, y, c1, c2 = x * unit, y * unit, patch.c1 * unit**2, patch.c2 * unit**2
+    s, d = sum_and_difference(x, y)
+    seen = Seen.of(m, window)
     if form == "uncentred":
         squares = structure(seen.beta * seen.mean(s * s), seen.beta * seen.mean(d * d), c2)
+    elif large:
+        m_s, m_d, v_s, v_d, _ = merged_statistics(x, y, window, sum_and_difference, m)
+        squares = from_moments(form, m_s, seen.beta * v_s, m_d, seen.beta * v_d, c1, c2)
     else:
-        moments = seen.moments_of_patches if large else seen.moments
-        squares = from_moments(form, *moments(s), *moments(d), c1, c2)
+        squares = from_moments(form, *seen.moments(s), *seen.moments(d), c1, c2)
     return Masked(restored(squares).to(dtype), restored(seen.weights))
 
 
@@ -76,7 +89,7 @@ def of_samples(weights: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
     return 1 / torch.where(several, rest, 1.0), torch.where(several, weights, 0.0)
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """What the windows see: weights m of the pixels, sum w m (1 where that is 0), beta and weight of each position."""
 
     m: Tensor
@@ -86,7 +99,7 @@ class _Seen(NamedTuple):
     weights: Tensor
 
     @classmethod
-    def of(cls, m: Tensor, window: Window) -> _Seen:
+    def of(cls, m: Tensor, window: Window) -> Seen:
         weights = filtered(m, window)
         total = torch.where(weights > 0, weights, 1.0)
         if not window.unbiased:
@@ -107,17 +120,3 @@ class _Seen(NamedTuple):
         variance = self.mean(z * z) - mean * mean
         variance = variance + torch.relu(-variance.detach())  # derivatives see no kink, as in `eager`
         return origin + mean, self.beta * variance
-
-    def moments_of_patches(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The same patch by patch, about a pixel that it sees: nothing cancels, however large the pixels are."""
-        spatial = z.ndim - 2
-        patches, m = z, self.m
-        for dim, axis in enumerate(self.window.axes(spatial), 2):
-            patches, m = (u.unfold(dim, axis.size, min(axis.stride, axis.size)) for u in (patches, m))
-        patches, m = patches.flatten(-spatial), m.flatten(-spatial).expand(*patches.shape[:-spatial], -1)
-        w = window_weights(self.window, z) * m / self.total[..., None]  # (B, C, *positions, q)
-        centre = patches.gather(-1, w.argmax(-1, keepdim=True))
-        about = torch.where(m > 0, patches - centre, 0.0)
-        mean = (w * about).sum(-1)
-        variance = (w * (about - mean[..., None]) ** 2).sum(-1)
-        return centre[..., 0] + mean, self.beta * variance
