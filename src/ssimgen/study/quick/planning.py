@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from ssimgen import scores
 from ssimgen.data import Source, Splits
+from ssimgen.evaluation.perceptual import st_lpips, weights_file
 from ssimgen.models import VAE
 from ssimgen.models.vae import SUGGESTED_TAU
+from ssimgen.runs import checked_judges
 from ssimgen.runs.evaluation import shared_network
 from ssimgen.study.plan import Plan, PlannedRun, make_plan
 from ssimgen.training import make_model
@@ -120,13 +124,33 @@ def measure(splits: Splits, iterations: int = 8) -> Costs:
 
 
 def _evaluation_seconds(splits: Splits) -> float:
-    """Features of reconstructions and samples, measured, and about as much again for all the rest."""
+    """Features of reconstructions and samples, measured, and about as much again for all the rest; ST-LPIPS of
+    reconstructions and of what copying reaches, where it is there."""
     network, images = shared_network(_RESOLUTION), splits.train.first(64).images
-    network(images[:8])
-    started = time.perf_counter()
-    network(1 - images)
-    each = (time.perf_counter() - started) / len(images)
+    each = _seconds_of_an_image(network, images)
+    if weights_file() is not None and splits.train.shape[0] in (1, 3):
+        each += _seconds_of_an_image(lambda part: st_lpips()(part, part), images[:16]) / 2
     return 2 * each * 2 * min(_IMAGES, len(splits.held_out)) + 3.0
+
+
+def _seconds_of_an_image(look: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    look(images[:8])  # the first time is longer
+    started = time.perf_counter()
+    look(1 - images)
+    return (time.perf_counter() - started) / len(images)
+
+
+def check_judges(splits: Splits) -> None:
+    """Have the judges of the evaluations checked, so that runs only recall what was found.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.data import Images, Splits
+        >>> from ssimgen.study.quick.planning import check_judges
+        >>> check_judges(Splits(*(Images(torch.rand(20, 1, 12, 12), None, "noise") for _ in range(2))))
+    """
+    judges = sorted(scores.JUDGES - {"class_accuracy"})
+    checked_judges(splits, shared_network(_RESOLUTION), images=_IMAGES, judges=judges)
 
 
 def planned(costs: Costs, *, seconds: float, parallel: int, seeds: int) -> Extent:

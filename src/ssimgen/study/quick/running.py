@@ -26,6 +26,7 @@ from ssimgen.study.quick.concluding import recommendation
 from ssimgen.study.quick.planning import (
     OBJECTIVES,
     Extent,
+    check_judges,
     extent_of,
     given,
     measure,
@@ -82,6 +83,8 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
     splits = load_images(source)
     _check_images(splits)
     plan = _kept(output, source)
+    print("checking which metrics may judge models of these images")
+    check_judges(splits)
     print("measuring what an iteration costs")
     costs = measure(splits)
     if plan is not None:
