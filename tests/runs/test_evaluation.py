@@ -137,8 +137,11 @@ def test_runs_of_an_earlier_version_are_checked_once(vae_run: Path, monkeypatch:
     assert "was evaluated with the feature network coarse pixels, not with EfficientNet-Lite0, 96 px" in said[0]
     assert json.loads(file.read_text()) == earlier
     monkeypatch.setattr("ssimgen.runs.evaluation.shared_network", lambda resolution: PIXELS)
-    add_checks([vae_run, vae_run], said.append)
+    add_checks([vae_run], said.append)
     assert json.loads(file.read_text()) == complete
+    written = file.stat().st_mtime_ns
+    add_checks([vae_run], said.append)
+    assert file.stat().st_mtime_ns == written
     assert read_evaluation(vae_run) == result
     assert len(said) == 1
 
