@@ -71,7 +71,8 @@ class _OfTwoSets(StructuralMetric):
         """Raise for points unlike those before, or that the function does not take."""
         shape, known = tuple(points.shape[1:]), self._shape_of_points()
         if not known:
-            self._function(points[:1], None)  # now, and not when all have come
+            with torch.no_grad():
+                self._function(points[:1], None)  # now, and not when all have come
             self.shape = torch.tensor([*shape, *[0] * (_AXES - len(shape))], device=self.shape.device)
         elif shape != known:
             raise ValueError(f"points must have one shape, got {shape} as {name} after {known}: crop or resize them")
