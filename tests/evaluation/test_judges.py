@@ -134,17 +134,6 @@ def test_efficientnet_may_judge_digits() -> None:
     assert [check.reason for check in found.values()] == ["", "", ""]
 
 
-def test_efficientnet_may_not_judge_photographs_but_errors_of_colour_may() -> None:
-    """It puts a blur before held-out photographs, and a mean image before a linear reconstruction."""
-    train, held_out = load_images("photos")
-    images = (train.first(60).images, held_out.first(60).images, None)
-    found = checked(images, efficientnet_lite0(32))
-    assert not [c.metric for c in found.values() if c.valid and "EfficientNet" in c.metric]
-    failed = {ranking.name: ranking.passed for ranking in found["feature_distance"].rankings}
-    assert failed == {"blur": True, "noise": True, "colours": True, "detail": False}
-    assert found["colour_error"].valid
-
-
 # --- what cannot be judged ----------------------------------------------------------------------------------------
 
 
