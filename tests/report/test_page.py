@@ -166,8 +166,8 @@ def test_judges_that_are_left_out_are_named_with_their_reason(tmp_path: Path) ->
     html = Page(write_report([tmp_path], tmp_path / "report").read_text()).html
     section = html.split('id="judges"')[1].split("</section>")[0]
     assert "Left out of every verdict: feature distance. What judges models must first rank" in words(section)
-    assert "feature distance it does not rank real images (0) before mean image (0)." in words(section)
-    assert "Frechet distance (coarse pixels) as it must be: real images 0, mean image 50" in words(section)
+    assert "feature distance may not judge: it does not rank real images (0) before mean image (0)." in words(section)
+    assert "Frechet distance may judge. spread : real images 0, mean image 50." in words(section)
     reconstructions = words(html.split('id="reconstruction"')[1].split("</section>")[0])
     assert "No judge is fit for these images, and the order says nothing; press a heading" in reconstructions
     assert "no judge here" in reconstructions
@@ -175,9 +175,16 @@ def test_judges_that_are_left_out_are_named_with_their_reason(tmp_path: Path) ->
     assert compared.count('class="worse"') == 1  # by the Frechet distance alone
 
 
+def test_judges_that_nobody_checked_are_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {PSNR: 3.0, FRECHET: 3.0}, judges=[])
+    section = words(write_report([run], tmp_path / "report").read_text().split('id="judges"')[1].split("</section>")[0])
+    assert "Left out of every verdict: Frechet distance." in section
+    assert "Frechet distance may not judge: nobody has checked whether it ranks degraded images as it must." in section
+
+
 def test_judges_that_ranked_what_they_must_are_said_to_have(page: Page) -> None:
     section = words(page.html.split('id="judges"')[1].split("</section>")[0])
-    assert "What judges models here has first ranked degraded images" in section
+    assert "What judges models here has first ranked real images and degraded ones" in section
     assert "Left out" not in section
 
 

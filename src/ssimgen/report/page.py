@@ -114,6 +114,8 @@ def page(
     real = next((png for png in (run.picture("real") for run in runs) if png), None)
     embedded = embed(pictures | ({("", "real"): real} if real else {}))
     at_rate = comparisons(rows_at_rates, lambda row: row.variant)
+    network, checks = first.evaluation.network, checks_of(runs)
+    unfit = {r.score: r.unfit for r in records if r.unfit}
     source = first.config["data"]["source"].removesuffix(", training")
     return (
         _environment()
@@ -131,8 +133,9 @@ def page(
             many_groups=len(groups) > 1,
             rankings=[r for r in (ranking(kind, means, arms) for kind in RANKED_BY) if r],
             withheld=_withheld(records),
-            judges=checks_of(runs).values(),
-            unfit=_unfit(records, first.evaluation.network),
+            judges=[(scores.read(name).short(network), check) for name, check in checks.items()],
+            unfit=[score.short(network) for score in unfit],
+            unchecked={score.short(network): why for score, why in unfit.items() if score.label not in checks},
             meanings=scores.meanings(r.score for r in sorted(means, key=lambda r: r.kind != "rate")),
             matched=_by_group(at_rate),
             apart=_apart(records, at_rate),
@@ -156,11 +159,6 @@ def page(
 def _withheld(records: Sequence[Result]) -> list[tuple[str, str]]:
     """Metrics without a score, and why; each reason once."""
     return list(dict.fromkeys((r.metric, r.note) for r in records if r.value is None and r.note))
-
-
-def _unfit(records: Sequence[Result], network: str | None) -> dict[str, str]:
-    """Short name of each metric that may not judge these images -> why."""
-    return {r.score.short(network): r.unfit for r in records if r.unfit}
 
 
 # --- comparisons ------------------------------------------------------------------------------------------------
