@@ -30,14 +30,21 @@ def scale_complements(
 ) -> Float[Tensor, "B C M"]:
     """1 - t_j of each channel and scale: mean 1 - s2, and at the coarsest scale mean 1 - SSIM (`patch`).
 
-    Images are halved in float64: rounded averages of nearly equal images would differ by their rounding errors.
+    Images are halved in float64, and less lo: rounded averages of nearly equal images would differ by their rounding
+    errors.
     """
     dtype, structure = x.dtype, replace(patch, form="centred")
     complements = []
     for _ in range(scales - 1):
         complements.append(engine.squared_mean(x, y, structure))
-        x, y = (halve(engine.widened(z), patch.window) for z in (x, y))
+        x, y = (_less(patch.lo, engine.widened(z)) for z in (x, y))
+        patch, structure = replace(patch, lo=0.0), replace(structure, lo=0.0)
+        x, y = (halve(z, patch.window) for z in (x, y))
     return torch.stack([part.to(dtype) for part in (*complements, engine.squared_mean(x, y, patch))], -1)
+
+
+def _less(lo: float, z: Tensor) -> Tensor:
+    return z - lo if lo else z
 
 
 def masked_scale_complements(

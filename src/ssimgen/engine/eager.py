@@ -33,7 +33,7 @@ from ssimgen.engine.spec import Form, PatchDistance, joined
 from ssimgen.engine.visibility import is_plain, seen_by_others
 from ssimgen.windows import AxisWindow, Window
 
-_LARGE = 1e8  # pixels^2 / c2 up to which a difference of averages is right: b within 4 eps (pixels^2 / c2) = 1e-7
+_LARGE = 1e5  # pixels^2 / c2 up to which a difference of averages is right: b within 4 eps (pixels^2 / c2) = 1e-10
 _HUGE = 1e100  # pixels whose squares may leave float64
 
 _Moments = tuple[Tensor, Tensor, Tensor, Tensor]  # mean and variance in each window, of s and of d

@@ -50,7 +50,8 @@ _FEW_PAIRS = 2**10  # that are not worth a format of their own
 class _Limits(NamedTuple):
     """Up to where a number format holds pairs: grades of an image, a position on average, c1 and D^2.
 
-    The last grade, contrast, is of gradients alone; below a D^2 of `nearly_equal`, terms have cancelled.
+    The last grade, contrast, is of gradients alone. Below a D^2 of `nearly_equal`, terms have cancelled; and so they
+    have below the square of `rounding` times v / (2 c2) of the first image, of which D^2 has the rounding error.
     """
 
     differences: float
@@ -59,11 +60,12 @@ class _Limits(NamedTuple):
     contrast: float
     constants: float
     nearly_equal: float
+    rounding: float
 
 
 _LIMITS = {
-    np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 300 * _UNIT_C2, 1e25, 1e-3),
-    np.dtype(np.float64): _Limits(1e7, 1e7, 1e100, 1e7 * _UNIT_C2, 1e100, 1e-9),
+    np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 300 * _UNIT_C2, 1e25, 1e-3, 0.0),
+    np.dtype(np.float64): _Limits(1e7, 1e7, 1e100, 1e7 * _UNIT_C2, 1e100, 1e-9, 1e-6),
 }
 
 _Beyond = tuple[Tensor, Tensor | None]  # which images of x and y (None: x itself) the number format cannot hold
@@ -118,8 +120,9 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
     else:
         work = _AllPairs(x, second, patch, y is None, (len(second), 1))
     work.add_values(out, advance)
-    (in_x, steep_x), (in_y, steep_y) = work.verdicts()[:: -1 if swapped else 1]
-    in_x = in_x | near_others(out, y is None)
+    order = slice(None, None, -1) if swapped else slice(None)
+    (in_x, steep_x), (in_y, steep_y) = work.verdicts()[order]
+    in_x = in_x | near_others(out, y is None, work.rounding_errors()[order][0])
     beyond = in_x, None if y is None else in_y
     for rows, columns in _blocks(x, beyond):
         if columns is None:
@@ -132,11 +135,13 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
     return _Values(out, beyond, (in_x | steep_x, None if y is None else in_y | steep_y))
 
 
-def near_others(square: Tensor, itself: bool) -> Tensor:
-    """Which images of the first set are nearly equal to one of the second."""
-    nearly_equal = _LIMITS[np.dtype(str(square.dtype).removeprefix("torch."))].nearly_equal
-    rows = square.split(max(1, _BLOCK_PAIRS // square.shape[1]))
-    return torch.cat([(part < nearly_equal).sum(1) for part in rows]) > int(itself)
+def near_others(square: Tensor, itself: bool, least: Tensor | None = None) -> Tensor:
+    """Which images of the first set are nearly equal to one of the second; from which D^2 of each on they are not."""
+    nearly_equal = torch.full(square.shape[:1], _LIMITS[_format(square)].nearly_equal)
+    nearly_equal = nearly_equal if least is None else torch.maximum(nearly_equal, least)
+    rows = max(1, _BLOCK_PAIRS // square.shape[1])
+    parts = zip(square.split(rows), nearly_equal[:, None].split(rows), strict=True)
+    return torch.cat([(part < limit).sum(1) for part, limit in parts]) > int(itself)
 
 
 def _blocks(x: Tensor, beyond: _Beyond) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -305,7 +310,7 @@ class _AllPairs:
         self.itself = itself
         self.window, _ = patch.window.axes(2)  # the same along both (see `ssimgen.engine`)
         self.threads = torch.get_num_threads()
-        self.dtype = np.dtype(str(first.dtype).removeprefix("torch."))
+        self.dtype = _format(first)
         self.lanes = kernels.lanes_of(self.dtype)
 
         _, channels, height, self.width = first.shape
@@ -341,6 +346,15 @@ class _AllPairs:
         def of(grades: _Array) -> tuple[Tensor, Tensor]:
             beyond = torch.from_numpy(~(grades.sum(0) <= most))
             return beyond[:3].any(0) | outside, beyond[3]
+
+        return of(self.grades_of_first), of(self.grades_of_second)
+
+    def rounding_errors(self) -> tuple[Tensor, Tensor]:
+        """Of each image of the first and the second set, below which D^2 its rounding error is seen in D."""
+        factor = _LIMITS[self.dtype].rounding / (2 * _UNIT_C2 * self.positions)
+
+        def of(grades: _Array) -> Tensor:
+            return torch.from_numpy((factor * grades[:, 0].sum(0)) ** 2).float()
 
         return of(self.grades_of_first), of(self.grades_of_second)
 
@@ -586,6 +600,10 @@ def _empty(*shape: int, dtype: np.dtype[Any]) -> _Array:
     """An array that begins at a whole vector, as PyTorch's memory does."""
     number = torch.float32 if dtype == np.float32 else torch.float64
     return torch.empty(shape, dtype=number, device="cpu").numpy()
+
+
+def _format(images: Tensor) -> np.dtype[Any]:
+    return np.dtype(str(images.dtype).removeprefix("torch."))
 
 
 def _zeros(images: Tensor) -> Tensor:
