@@ -95,7 +95,7 @@ def _matrix_products_win(height: int, width: int, window: Window) -> bool:
 
 
 def _fused_pairs_can(x: Tensor, y: Tensor) -> bool:
-    return x.ndim == 4 and fused_can(x, y)
+    return x.ndim in (4, 5) and fused_can(x, y)
 
 
 def _fused_all_pairs_can(patch: PatchDistance, x: Tensor, *others: Tensor) -> bool:

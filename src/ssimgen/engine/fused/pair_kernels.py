@@ -82,14 +82,14 @@ def _seen(patch: PatchDistance, dtype: Any) -> float:
     return 0.0 if patch.form == "uncentred" else trust(dtype).product / greatest**2 * patch.c1 / patch.c2
 
 
-def constants(patch: PatchDistance, dtype: Any) -> NDArray[Any]:
+def constants(patch: PatchDistance, dtype: Any, ndim: int) -> NDArray[Any]:
     """What the kernels need of a request besides its window, at the places RHO ... SEEN."""
     uncentred = patch.form == "uncentred"
-    varies = any(axis.size > 1 for axis in patch.window.axes(2)) or uncentred  # a single pixel has no variance
+    varies = any(axis.size > 1 for axis in patch.window.axes(ndim)) or uncentred  # a single pixel has no variance
     return np.array(
         [
             1 / (2 * patch.c1),
-            varies * patch.window.factor(2) / (2 * patch.c2),
+            varies * patch.window.factor(ndim) / (2 * patch.c2),
             patch.form in ("sum", "product"),
             patch.form == "product",
             uncentred,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssimgen.engine import eager
-from ssimgen.engine.fused import pair_kernels, workers
+from ssimgen.engine.fused import pair_kernels, volumes, workers
 from ssimgen.engine.spec import PatchDistance, positions
 from ssimgen.windows import AxisWindow
 
@@ -40,8 +40,8 @@ _Needs = tuple[bool, bool]
 
 
 def squared_map(
-    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], patch: PatchDistance
-) -> Float[Tensor, "B C h w"]:
+    x: Float[Tensor, "B C *spatial"], y: Float[Tensor, "B C *spatial"], patch: PatchDistance
+) -> Float[Tensor, "B C *positions"]:
     """d^2 at every window position."""
     if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
         squares: Tensor = _SquaredMap.apply(x, y, patch)
@@ -50,7 +50,7 @@ def squared_map(
 
 
 def squared_mean(
-    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], patch: PatchDistance
+    x: Float[Tensor, "B C *spatial"], y: Float[Tensor, "B C *spatial"], patch: PatchDistance
 ) -> Float[Tensor, "B C"]:
     """d^2 averaged over the window positions of each channel.
 
@@ -81,7 +81,7 @@ class _SquaredMean(torch.autograd.Function):
             gradients = ctx.gradients.pop()  # given away, so that no copy is made; a graph that is kept computes anew
         except IndexError:
             gradients = _mean_and_gradients(x, y, ctx.patch, needs)[1:]
-        scale = upstream[..., None, None] / math.prod(positions(x, ctx.patch.window))
+        scale = upstream.view(*upstream.shape, *[1] * (x.ndim - 2)) / math.prod(positions(x, ctx.patch.window))
         g_x, g_y = (None if g is None else g.mul_(scale) for g in gradients)
         return g_x, g_y, None
 
@@ -141,14 +141,11 @@ def _mean_and_gradients(
     if needs == (False, True):  # d^2 is symmetric
         mean, g_y, _ = _mean_and_gradients(y, x, patch, (True, False), upstream)
         return mean, None, g_y
-    axes = patch.window.axes(2)
-    covering = all(axis.stride == 1 for axis in axes)
+    covering = all(axis.stride == 1 for axis in patch.window.axes(x.ndim - 2))
     new = torch.empty if covering else torch.zeros  # windows apart can leave pixels uncovered
     g_x = new(x.shape, dtype=x.dtype, device=x.device)
     g_y = new(x.shape, dtype=x.dtype, device=x.device) if needs[1] else None
-    beyond_last = (axes[1].size - 1) // axes[1].stride
-    outputs = (_none(x) if z is None else _flat(z) for z in (upstream, g_x, g_y))
-    walk = _walk(pair_kernels.gradients_kernel, x, y, patch, beyond_last, 4, *outputs)
+    walk = _gradients(x, y, patch, *(_none(x) if z is None else _flat(z) for z in (upstream, g_x, g_y)))
     cancelled, slopes_x, slopes_y = walk.extremes[1:]
     slopes = np.minimum(slopes_x, slopes_y) if needs[1] else slopes_x
     outside = walk.beyond
@@ -174,7 +171,7 @@ def _by_eager_engine(
         squares = eager.squared_map(*pair, patch)
         total = squares.sum() if upstream is None else (squares * upstream).sum()
     g_x, *g_y = torch.autograd.grad(total, pair[: 1 + needs[1]])
-    return squares.detach().mean((-2, -1)), g_x, g_y[0] if g_y else None
+    return squares.detach().flatten(2).mean(2), g_x, g_y[0] if g_y else None
 
 
 def _wider(fused: _Function, by_eager_engine: _Function, x: Tensor) -> _Function:
@@ -211,7 +208,24 @@ class _Walk(NamedTuple):
 
 
 def _values(x: Tensor, y: Tensor, patch: PatchDistance, image: _Array) -> _Walk:
-    return _walk(pair_kernels.values_kernel, x, y, patch, 0, 1, image)
+    if x.ndim == 4:
+        return _walk(pair_kernels.values_kernel, x, y, patch, 0, 1, image)
+    taps, numbers, trust = _prepared(patch, _dtype(x), 3)
+    return _walked(volumes.values(x, y, patch.window, taps, numbers, image), x, patch, trust)
+
+
+def _gradients(x: Tensor, y: Tensor, patch: PatchDistance, upstream: _Array, g_x: _Array, g_y: _Array) -> _Walk:
+    if x.ndim == 4:
+        axis = patch.window.axes(2)[1]
+        beyond_last = (axis.size - 1) // axis.stride
+        return _walk(pair_kernels.gradients_kernel, x, y, patch, beyond_last, 4, upstream, g_x, g_y)
+    taps, numbers, trust = _prepared(patch, _dtype(x), 3)
+    return _walked(volumes.gradients(x, y, patch.window, taps, numbers, upstream, g_x, g_y), x, patch, trust)
+
+
+def _walked(found: volumes.Found, x: Tensor, patch: PatchDistance, trust: pair_kernels.Trust) -> _Walk:
+    means = (found.sums / math.prod(positions(x, patch.window))).astype(_dtype(x))
+    return _Walk(torch.from_numpy(means).view(x.shape[:2]), found.extremes, trust)
 
 
 def _walk(
@@ -225,11 +239,11 @@ def _walk(
 ) -> _Walk:
     """Run a kernel with its arrays over all planes, and all columns of positions and so many beyond the last."""
     (vertical, horizontal), (height, width) = patch.window.axes(2), x.shape[2:]
-    down, across = positions(x, patch.window)
+    _, across = positions(x, patch.window)
     panels = _panels(x, horizontal, across)
     found = np.zeros((len(panels.columns), 1 + extremes, panels.planes))
     kernel = kernel_for(vertical.size, horizontal.size, vertical.stride, horizontal.stride)
-    taps, numbers, trust = _prepared(patch, _dtype(x))
+    taps, numbers, trust = _prepared(patch, _dtype(x), 2)
     common = _flat(x), _flat(y), *taps, numbers, trust.product, height, width
 
     def task(chunk: int) -> None:
@@ -241,15 +255,14 @@ def _walk(
 
     workers.run(task, panels.chunks)
     sums, most = (found[0, 0], found[0, 1:]) if len(found) == 1 else (found[:, 0].sum(0), found[:, 1:].max(0))
-    means = (sums / (down * across)).astype(numbers.dtype)
-    return _Walk(torch.from_numpy(means).view(x.shape[:2]), most, trust)
+    return _walked(volumes.Found(sums, most), x, patch, trust)
 
 
 @lru_cache(maxsize=128)
-def _prepared(patch: PatchDistance, dtype: np.dtype[Any]) -> tuple[list[_Array], _Array, pair_kernels.Trust]:
-    """Taps down and across, constants and trust of a request."""
-    taps = [np.array(axis.taps, dtype) for axis in patch.window.axes(2)]
-    return taps, pair_kernels.constants(patch, dtype), pair_kernels.trust(dtype)
+def _prepared(patch: PatchDistance, dtype: np.dtype[Any], ndim: int) -> tuple[list[_Array], _Array, pair_kernels.Trust]:
+    """Taps along each axis, constants and trust of a request."""
+    taps = [np.array(axis.taps, dtype) for axis in patch.window.axes(ndim)]
+    return taps, pair_kernels.constants(patch, dtype, ndim), pair_kernels.trust(dtype)
 
 
 class _Panels(NamedTuple):

@@ -1,0 +1,86 @@
+"""How the kernels of volumes are run: which parts of which volumes are tasks of threads, and what becomes of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssimgen.engine.fused import volume_kernels, workers
+from ssimgen.engine.spec import positions
+from ssimgen.windows import Window
+
+_Array = NDArray[Any]
+
+
+class Found(NamedTuple):
+    """Sums of d^2 over the positions of each volume, and extremes, (n, volumes)."""
+
+    sums: _Array
+    extremes: _Array
+
+
+def values(x: Tensor, y: Tensor, window: Window, taps: list[_Array], numbers: _Array, image: _Array) -> Found:
+    """Sums of d^2, and d^2 itself in `image` if it has room."""
+    kernel = volume_kernels.values_kernel(*_geometry(window))
+    common = _common(x, y, taps, numbers)
+    area = image.size // (x.shape[0] * x.shape[1])
+
+    def task(volume: int, first: int, last: int, sums: _Array, extremes: _Array) -> None:
+        kernel(*common, volume * x[0, 0].numel(), first, last, sums, *extremes, image, volume * area)
+
+    return _run(task, x, window, 1)
+
+
+def gradients(
+    x: Tensor,
+    y: Tensor,
+    window: Window,
+    taps: list[_Array],
+    numbers: _Array,
+    upstream: _Array,
+    gx: _Array,
+    gy: _Array,
+) -> Found:
+    """Sums of d^2, and the gradients of the sum, or of the sum weighted by `upstream`."""
+    kernel = volume_kernels.gradients_kernel(*_geometry(window))
+    common = _common(x, y, taps, numbers)
+    area, count = upstream.size // (x.shape[0] * x.shape[1]), positions(x, window)[0]
+
+    def task(volume: int, first: int, last: int, sums: _Array, extremes: _Array) -> None:
+        start, (peak, *others) = volume * x[0, 0].numel(), extremes
+        kernel(*common, start, first, last, sums, peak, count, upstream, volume * area, gx, gy, *others)
+
+    return _run(task, x, window, 4)
+
+
+def _geometry(window: Window) -> tuple[int, ...]:
+    axes = window.axes(3)
+    return *(axis.size for axis in axes), *(axis.stride for axis in axes)
+
+
+def _common(x: Tensor, y: Tensor, taps: list[_Array], numbers: _Array) -> tuple[Any, ...]:
+    flat = (z.detach().resolve_neg().contiguous().view(-1).numpy() for z in (x, y))
+    return *flat, *taps, numbers, *x.shape[3:]
+
+
+def _run(task: Callable[..., None], x: Tensor, window: Window, extremes: int) -> Found:
+    """Cut volumes along their depth, where there are fewer than threads; sums of a depth do not depend on that."""
+    volumes, count = x.shape[0] * x.shape[1], positions(x, window)[0]
+    parts = -(-2 * torch.get_num_threads() // volumes) if torch.get_num_threads() > 1 else 1
+    least = 2 * window.axes(3)[0].size  # shorter parts would compute more of their neighbours than of their own
+    parts = max(1, min(parts, count // least))
+    starts = [count * part // parts // 2 * 2 for part in range(parts)] + [count]  # even, as the kernels take pairs
+    sums, most = np.zeros((volumes, count)), np.zeros((parts, extremes, volumes))
+
+    def chunk(index: int) -> None:
+        volume, part = divmod(index, parts)
+        own = most[part, :, volume, None]
+        task(volume, starts[part], starts[part + 1], sums[volume], own)
+
+    workers.run(chunk, volumes * parts)
+    return Found(sums.sum(1), most.max(0))
