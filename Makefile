@@ -37,6 +37,7 @@ mutants: $(STAMP)
 bench: $(BENCH)/.installed
 	$(BENCH)/bin/python benchmarks/pairs.py
 	$(BENCH)/bin/python benchmarks/pairwise.py
+	$(BENCH)/bin/python benchmarks/volumes.py
 
 $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)

@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+from torch import Tensor
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = 9
@@ -50,6 +52,55 @@ def _time(contender: Callable[[], object], calls: int) -> float:
     for _ in range(calls):
         contender()
     return (time.perf_counter() - begin) / calls
+
+
+def images(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """A batch in [0, 1] and a noisy copy."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(shape, generator=generator)
+    return x, (x + 0.1 * torch.randn(shape, generator=generator)).clamp(0, 1)
+
+
+def gradients(
+    similarity: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, both: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Forward and backward; gradients begin at None, as after `optimizer.zero_grad()`."""
+    x, y = x.detach().requires_grad_(), y.detach().requires_grad_(both)
+    similarity(x, y).sum().backward()
+    return x.grad, y.grad
+
+
+def contest(
+    contenders: Callable[[str, Tensor, Tensor], Mapping[str, Callable[[], object]]],
+    shapes: Sequence[tuple[int, ...]],
+    targets: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Medians of every operation and shape, and how many times faster ssimgen is than its fastest peer."""
+    rows = []
+    for shape, operation in track([(s, o) for s in shapes for o in targets], description="timing", transient=True):
+        seconds = interleaved_medians(contenders(operation, *images(shape)))
+        peers = {name: value for name, value in seconds.items() if name != "ssimgen"}
+        fastest = min(peers, key=peers.__getitem__)
+        ratio, target = peers[fastest] / seconds["ssimgen"], targets[operation]
+        result = {"fastest peer": fastest, "ratio": ratio, "target": target}
+        rows.append({"operation": operation, "shape": shape, "seconds": seconds, **result})
+    return rows
+
+
+def show_contest(rows: Sequence[Mapping[str, Any]], names: Iterable[str], targets: Mapping[str, float]) -> None:
+    """A table for each operation."""
+    for operation, target in targets.items():
+        show(
+            f"{operation}: milliseconds, and how many times faster than the fastest peer (target {target:g})",
+            ["images", *names, "times faster"],
+            [
+                ["x".join(map(str, row["shape"]))]
+                + [milliseconds(row["seconds"][name]) if name in row["seconds"] else "-" for name in names]
+                + [f"{row['ratio']:.2f}"]
+                for row in rows
+                if row["operation"] == operation
+            ],
+        )
 
 
 def milliseconds(seconds: float) -> str:

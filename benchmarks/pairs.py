@@ -20,13 +20,12 @@ import kornia
 import numpy as np
 import pytorch_msssim
 import torch
-from rich.progress import track
 from skimage.metrics import structural_similarity
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 import ssimgen
-from _timing import RUNS, interleaved_medians, milliseconds, save, show
+from _timing import RUNS, contest, gradients, images, save, show, show_contest
 
 SHAPES = ((64, 1, 28, 28), (64, 3, 64, 64), (16, 3, 256, 256), (1, 3, 1080, 1920), (256, 1, 28, 28))
 PACKAGES = (
@@ -66,20 +65,6 @@ SIMILARITIES: dict[str, Similarity] = {
 WITHOUT_GRADIENT = {"scikit-image"}
 
 
-def images(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """A batch in [0, 1] and a noisy copy."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(shape, generator=generator)
-    return x, (x + 0.1 * torch.randn(shape, generator=generator)).clamp(0, 1)
-
-
-def gradients(similarity: Similarity, x: Tensor, y: Tensor, both: bool) -> tuple[Tensor | None, Tensor | None]:
-    """Forward and backward; gradients begin at None, as after `optimizer.zero_grad()`."""
-    x, y = x.detach().requires_grad_(), y.detach().requires_grad_(both)
-    similarity(x, y).sum().backward()
-    return x.grad, y.grad
-
-
 def check_agreement() -> list[dict[str, Any]]:
     """How far each library is from the float64 value and gradient; raises if one computes something else."""
     x, y = images((4, 3, 64, 64))
@@ -115,26 +100,6 @@ def contenders(operation: str, x: Tensor, y: Tensor) -> dict[str, Callable[[], o
     }
 
 
-def measure() -> list[dict[str, Any]]:
-    """Medians of every operation, shape and library."""
-    rows = []
-    for shape, operation in track([(s, o) for s in SHAPES for o in TARGETS], description="timing", transient=True):
-        seconds = interleaved_medians(contenders(operation, *images(shape)))
-        peers = {name: value for name, value in seconds.items() if name != "ssimgen"}
-        fastest = min(peers, key=peers.__getitem__)
-        rows.append(
-            {
-                "operation": operation,
-                "shape": shape,
-                "seconds": seconds,
-                "fastest peer": fastest,
-                "ratio": peers[fastest] / seconds["ssimgen"],
-                "target": TARGETS[operation],
-            }
-        )
-    return rows
-
-
 def measure_start() -> dict[str, float]:
     """Medians, over fresh processes: imports, and the first call once compiled code is on disk."""
     first_call = (
@@ -160,20 +125,8 @@ def main() -> None:
         ["library", "value", "gradient"],
         [[r["library"], f"{r['value']:.1e}", f"{r['gradient']:.1e}" if "gradient" in r else "-"] for r in agreement],
     )
-    rows = measure()
-    for operation in TARGETS:
-        show(
-            f"{operation}: milliseconds, and how many times faster than the fastest peer "
-            f"(target {TARGETS[operation]:g})",
-            ["images", *SIMILARITIES, "times faster"],
-            [
-                ["x".join(map(str, r["shape"]))]
-                + [milliseconds(r["seconds"][name]) if name in r["seconds"] else "-" for name in SIMILARITIES]
-                + [f"{r['ratio']:.2f}"]
-                for r in rows
-                if r["operation"] == operation
-            ],
-        )
+    rows = contest(contenders, SHAPES, TARGETS)
+    show_contest(rows, SIMILARITIES, TARGETS)
     start = measure_start()
     show(
         "Start of a process (targets: import ratio below 1.5, first call below 1 s)",

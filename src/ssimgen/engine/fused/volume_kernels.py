@@ -67,9 +67,7 @@ def _slice_moments(
                 _read_row(x, y, row, numbers, width, 0, 1, pixels, 0, lines, line)
             else:
                 _read_row_in_phases(x, y, row, numbers, 0, 1, pixels, 0, lines, line, step_across, phase_length)
-            _filter_row(
-                lines, line, taps, rows, ready % held * length, row_ring, span, wide, step_across, phase_length
-            )
+            _filter_row(lines, line, taps, rows, ready % held * length, row_ring, span, wide, step_across, phase_length)
             ready += 1
         for k in range(held):  # a second row that does not exist repeats the last row, and is not used
             row_slots[k] = min(i * step_down + k, ready - 1) % held * length
