@@ -27,12 +27,14 @@ LARGEST = {torch.float32: 3e38, torch.float64: 1e300}
 class Pool:
     """Windows (size, stride) of image pairs, and (size, stride, form, dtype, height, width) of all pairs.
 
-    uneven: ((height, width), (step down, step across)) of windows that differ by axis. lines: those of signals.
+    uneven: ((height, width), (step down, step across)) of windows that differ by axis. deep: those of volumes. lines:
+    those of signals.
     """
 
     windows: tuple
     kits: tuple
     uneven: tuple
+    deep: tuple
     lines: tuple
 
     @staticmethod
@@ -41,7 +43,7 @@ class Pool:
         if block == 0:  # what other tests compile as well
             windows = (11, 1), (4, 2), (2, 3), (7, 1)
             kits = (6, 2, "sum", torch.float32, 11, 15), (3, 5, "product", torch.float64, 14, 8)
-            return Pool(windows, kits, (((5, 3), (1, 1)),), ((3, 1),))
+            return Pool(windows, kits, (((5, 3), (1, 1)),), (((3, 3, 3), (1, 1, 1)), ((2, 3, 4), (2, 1, 3))), ((3, 1),))
         rng = np.random.default_rng([7, block])
         windows = [(11, 1), (int(rng.integers(1, 6)), 0)]
         windows[1] = (windows[1][0], windows[1][0] + int(rng.integers(1, 3)))  # pixels that no window covers
@@ -55,12 +57,13 @@ class Pool:
             size, stride = windows[int(rng.integers(len(windows)))] if i else (11, 1)
             sides = (int(size + stride * rng.integers(0, 5) + rng.integers(0, stride)) for _ in range(2))
             kits.append((size, stride, FORMS[i % 4], (torch.float32, torch.float64)[i // 4], *sides))
-        sizes = [tuple(int(k) for k in rng.integers(1, 9, 2)) for _ in range(3)]
-        uneven = [
-            (size, tuple(int(rng.integers(1, k + 2)) for k in size) if i else (1, 1)) for i, size in enumerate(sizes)
-        ]
+        uneven, deep = [], []
+        for shapes, axes, most in ((uneven, 2, 9), (deep, 3, 5)):
+            for i in range(3):
+                size = tuple(int(k) for k in rng.integers(1 if i else 2, most, axes))
+                shapes.append((size, tuple(int(rng.integers(1, k + 2)) if i else 1 for k in size)))
         lines = [(int(rng.integers(2, 12)), stride) for stride in (1, 3)]
-        return Pool(tuple(windows), tuple(kits), tuple(uneven), tuple(lines))
+        return Pool(tuple(windows), tuple(kits), tuple(uneven), tuple(deep), tuple(lines))
 
 
 @dataclass
@@ -267,11 +270,7 @@ def _placed(rng, pool, what):
         size, stride = pool.windows[int(rng.integers(len(pool.windows)))]
         window, engines = _joined(rng, (1, size, size), (1, stride, stride)), fused
     else:
-        sizes = [int(k) for k in rng.integers(1, 4, 3)]
-        window, engines = (
-            _joined(rng, sizes, [1 if rng.random() < 0.5 else int(rng.integers(1, 4)) for _ in sizes]),
-            ("eager",),
-        )
+        window, engines = _joined(rng, *pool.deep[int(rng.integers(len(pool.deep)))]), fused
     sides = _sides(rng, window)
     return (_mirrored(rng, window, sides) if rng.random() < 0.3 else window), engines, sides
 

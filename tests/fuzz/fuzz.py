@@ -26,6 +26,7 @@ from draws import SAMPLES, draw
 from samples import check_sample
 
 CHUNK = 100
+PROGRESS = 1000  # seeds between two lines that say how far it is
 
 
 def run(seeds: range) -> tuple[int, dict, list, int, int]:
@@ -55,7 +56,7 @@ def main() -> int:
     calls = ill = refused = 0
     if options.calls == 1:
         print(draw(options.seed))
-    for part in _results(parts, options.jobs):
+    for count, part in enumerate(_results(parts, options.jobs), 1):
         calls, ill, refused = calls + part[0], ill + part[3], refused + part[4]
         for kind, ratio in part[1].items():
             worst[kind] = max(worst.get(kind, 0.0), ratio)
@@ -63,6 +64,8 @@ def main() -> int:
             shown[kind] += 1
             if shown[kind] <= options.show:
                 print(f"FAILED {kind}: {text}\n    --seed {seed} --calls 1    {case}", flush=True)
+        if count % (PROGRESS // CHUNK) == 0:
+            print(f"{count * CHUNK} of {len(seeds)} cases, {calls} calls", file=sys.stderr, flush=True)
     print(f"\n{'largest accepted error, as a part of what is allowed':60}")
     for kind in sorted(worst):
         print(f"  {kind:40} {worst[kind]:8.3g}")
