@@ -79,6 +79,29 @@ def test_one_line_and_the_code_of_the_signal(code: str, signum: int, tmp_path: P
     assert done.stderr == f"ssimgen: stopped by {signal.Signals(signum).name}\n"
 
 
+ENDING = """
+import os, sys
+from ssimgen import __main__, cli
+
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid(), signum=int(sys.argv[1])):  # when Python takes modules apart
+        kill(me, signum)
+
+late = Late()
+cli.COMMANDS, cli.command = {"work": "work"}, lambda _: lambda _: int(sys.argv[2])
+sys.argv[1:] = ["work", *sys.argv[2:]]
+sys.exit(__main__.main())
+"""
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_signal_while_python_ends_changes_no_exit_code(signum: int, code: int) -> None:
+    words = [sys.executable, "-c", ENDING, str(int(signum)), str(code)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
 def test_what_a_process_was_told_to_ignore_it_ignores() -> None:
     code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + WITH + "os.kill(os.getpid(), 1); print('on')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

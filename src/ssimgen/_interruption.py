@@ -49,6 +49,22 @@ def install() -> None:
 
 
 @contextmanager
+def over() -> Iterator[None]:
+    """After the block the command has its exit code, and signals that ask to stop no longer change it.
+
+    Python gives up its handlers before it ends, and a signal in that time would end the process as if by itself.
+    """
+    try:
+        try:
+            yield
+        finally:
+            for asked in _asking_to_stop():
+                signal.signal(asked, signal.SIG_IGN)
+    except Stopped as stop:  # in the last instant
+        _leave(stop)
+
+
+@contextmanager
 def noted() -> Iterator[list[int]]:
     """A list to which the first SIGINT, SIGTERM or SIGHUP is added; a second one ends the process as usual.
 
