@@ -6,6 +6,7 @@ degraded on purpose, as they are ranked by construction: :mod:`ssimgen.evaluatio
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ssimgen.scores import Better, Kind
@@ -90,11 +91,23 @@ class JudgeCheck:
         failed = (ranking.note for ranking in self.rankings if ranking.passed is False)
         return self.note or next(failed, "")
 
-    @property
-    def sentence(self) -> str:
-        """That it may not judge, and why, in one sentence."""
-        return f"{self.metric} is left out of every verdict: {self.reason}."
-
     def scores(self) -> dict[str, float]:
         """Name of a set of images -> its score."""
         return {rung.name: rung.value for ranking in self.rankings for rung in ranking.rungs}
+
+
+def left_out(checks: Iterable[JudgeCheck]) -> list[str]:
+    """Which judges may not judge, and why: a sentence a reason.
+
+    Example:
+        >>> from ssimgen._judged import left_out
+        >>> from ssimgen.evaluation import JudgeCheck
+        >>> few = JudgeCheck(kind="samples", metric="recall", better="higher", n=30, rankings=(), note="there are 30")
+        >>> left_out([few])
+        ['Left out of every verdict: recall, as there are 30.']
+    """
+    by_reason: dict[str, list[str]] = {}
+    for check in checks:
+        if not check.valid:
+            by_reason.setdefault(check.reason, []).append(check.metric)
+    return [f"Left out of every verdict: {', '.join(metrics)}, as {reason}." for reason, metrics in by_reason.items()]

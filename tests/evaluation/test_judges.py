@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ssimgen import scores
+from ssimgen._judged import left_out
 from ssimgen.data import load_images
 from ssimgen.evaluation import (
     Bootstrap,
@@ -171,9 +172,9 @@ def test_the_error_of_colour_has_no_use_for_grey(splits) -> None:
 def test_st_lpips_says_how_to_have_it(splits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssimgen.evaluation.judges.weights_file", lambda: None)
     check = checked(splits, PIXELS, "st_lpips")["st_lpips"]
-    assert check.sentence == (
-        "ST-LPIPS is left out of every verdict: it is an optional dependency: pip install 'ssimgen[judges]'."
-    )
+    assert left_out([check]) == [
+        "Left out of every verdict: ST-LPIPS, as it is an optional dependency: pip install 'ssimgen[judges]'."
+    ]
 
 
 @pytest.mark.skipif(perceptual.weights_file() is None, reason="the package stlpips-pytorch is not installed")

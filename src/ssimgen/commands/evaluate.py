@@ -13,6 +13,7 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from ssimgen import scores
+from ssimgen._judged import left_out
 from ssimgen.commands.common import command, progress_bar
 
 if TYPE_CHECKING:
@@ -89,9 +90,8 @@ def print_table(path: Path, result: Evaluation) -> None:
     for row in result.rows:
         if row.value is None and row.note:
             console.print(f"{row.metric}: no score, as {row.note}", soft_wrap=True)
-    for check in result.judges:
-        if not check.valid:
-            console.print(check.sentence, soft_wrap=True)
+    for sentence in left_out(result.judges):
+        console.print(sentence, soft_wrap=True)
 
 
 def print_json(path: Path, result: Evaluation) -> None:

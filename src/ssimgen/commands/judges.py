@@ -16,6 +16,7 @@ from tyro.conf import arg
 
 from ssimgen import scores
 from ssimgen._files import write_atomically
+from ssimgen._judged import left_out
 from ssimgen.commands.common import check_output, command, note, progress_bar
 
 if TYPE_CHECKING:
@@ -93,9 +94,8 @@ def print_table(source: str, network: str, checks: Sequence[JudgeCheck]) -> None
                 values = (f"{found[name]:.3g}" if name in found else "" for name in names)
                 numbers.add_row(_short(check, network), *values)
         console.print(numbers)
-    for check in checks:
-        if not check.valid:
-            console.print(check.sentence, soft_wrap=True)
+    for sentence in left_out(checks):
+        console.print(sentence, soft_wrap=True)
 
 
 def _short(check: JudgeCheck, network: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from ssimgen._judged import left_out
 from ssimgen.commands.common import command, note
 
 if TYPE_CHECKING:
@@ -121,11 +122,10 @@ def run_and_report(plan: Plan, output: Path, *, budget: float | None, parallel: 
 def say_what_may_not_judge(data: str, folders: list[Path]) -> None:
     """Print which metrics are left out of every verdict on a set of images, and why."""
     from ssimgen.report.folders import read_runs
-    from ssimgen.report.results import records_of
+    from ssimgen.report.results import checks_of
 
-    unfit = {record.metric: record.unfit for record in records_of(read_runs(folders)) if record.unfit}
-    for metric, reason in unfit.items():
-        print(f"{data}: {metric} is left out of every verdict: {reason}")
+    for sentence in left_out(checks_of(read_runs(folders)).values()):
+        print(f"{data}: {sentence}")
 
 
 def write_reports(plan: Plan, output: Path) -> list[Path]:
