@@ -40,11 +40,17 @@ PACKAGE = ROOT / "src" / "ssimgen"
 
 _SIMILARITY = ("test_similarity.py", "test_similarity_properties.py")
 _PAIRS, _ALL_PAIRS = "engine/test_fused_pairs.py", "engine/test_all_pairs.py"
+_VOLUMES = "engine/test_fused_volumes.py"
 # Of each module, stages of arguments of pytest: the later stages are for what survives the earlier ones.
 TESTS: dict[str, list[list[str]]] = {
-    "similarity": [[*_SIMILARITY], ["test_scales.py", "test_losses.py", "test_pairwise.py"]],
+    "similarity": [
+        [*_SIMILARITY, "test_range_check.py"],
+        ["test_scales.py", "test_losses.py", "test_pairwise.py", "test_masks.py", "test_ranges.py"],
+    ],
     "_request": [[*_SIMILARITY], ["test_arguments.py", "test_pairwise.py"]],
-    "_scales": [["test_scales.py"], ["test_losses.py", "test_presets.py"]],
+    "_scales": [["test_scales.py"], ["test_losses.py", "test_presets.py", "test_masks.py"]],
+    "_masks": [["test_masks.py"]],
+    "components": [["test_component_maps.py", "test_components.py"], ["test_masks.py"]],
     "pairwise": [["test_pairwise.py"]],
     **{
         f"kernels/{name}": [["test_kernels.py"], ["test_discrepancy.py", "test_features.py"]]
@@ -71,8 +77,12 @@ TESTS: dict[str, list[list[str]]] = {
         [*_SIMILARITY],
         ["engine/test_dispatch.py", "fuzz/test_fuzz.py", "-k", "dispatch or random_calls"],
     ],
-    "engine/eager_all_pairs": [[_ALL_PAIRS], ["test_pairwise.py"]],
+    "engine/eager_all_pairs": [[_ALL_PAIRS], ["test_pairwise.py", "test_masks.py"]],
+    "engine/axes": [["test_axes.py", "-k", "values or gradients"], ["test_axes.py", "test_masks.py"]],
+    "engine/masked": [["test_masks.py"]],
     "engine/fused/pairs": [[_PAIRS], ["fuzz/test_fuzz.py", "-k", "random_calls"]],
+    "engine/fused/volumes": [[_VOLUMES], ["test_axes.py"]],
+    "engine/fused/volume_kernels": [[_VOLUMES, "-k", "cube or parts"], [_VOLUMES]],
     "engine/fused/all_pairs": [[_ALL_PAIRS], ["fuzz/test_fuzz.py", "-k", "random_calls"]],
     "engine/fused/pair_kernels": [
         [_PAIRS, "-k", "(agreement or cut) and (two or lopsided)"],
@@ -83,7 +93,9 @@ TESTS: dict[str, list[list[str]]] = {
         [_ALL_PAIRS, "-k", "definition and fused"],
     ],
 }
-KERNELS = ("engine/fused/pair_kernels", "engine/fused/all_pairs_kernels")  # of engine/fused, what is compiled
+KERNELS = tuple(
+    f"engine/fused/{name}_kernels" for name in ("pair", "volume", "all_pairs")
+)  # of engine/fused, what is compiled
 
 KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
 PATIENCE, LEAST_LIMIT = 5, 120  # time limits: so many times what the unchanged sources take, seconds
