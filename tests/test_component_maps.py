@@ -166,7 +166,7 @@ def test_the_slope_at_a_flat_patch_is_that_along_its_contrast() -> None:
 def test_the_power_of_structure_increases_and_is_continuous(gamma: float) -> None:
     """From -1 at -1, without a jump at 0.01; for an even power too, where a plain one would turn back."""
     structure = torch.linspace(-1, 1, 20001, dtype=torch.float64)
-    power = components._power(structure, gamma, 0.01)
+    power = components.pairs._power(structure, gamma, 0.01)
     steps = power.diff()
     assert power[0].item() == pytest.approx(-1, abs=1e-12)
     assert power[-1].item() == 1

@@ -17,6 +17,7 @@ LAYERS = [
     [
         "_autocast",
         "_files",
+        "_array_memory",
         "_holm",
         "_interruption",
         "_memory",

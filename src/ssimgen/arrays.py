@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import similarity
+from ssimgen._array_memory import tensor_of
 from ssimgen._request import DEFAULT_WINDOW, DataRange, spatial_axes
 from ssimgen.engine import Form
 from ssimgen.presets import scikit_image_window
@@ -36,7 +37,6 @@ Picture: TypeAlias = Any
 
 _RANGES: Mapping[str, float] = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
 _PIL_MODES = ("1", "L", "RGB", "I", "I;16", "I;16B", "I;16L", "F")
-_ROWS = 32  # copied at a time
 _LARGE = 2**18  # pixels that are worth a thread
 
 
@@ -290,10 +290,10 @@ def _pair(
     first, second = (_channels_first(z, axes) for z in (a, b))
     seen = None if mask is None else _mask(mask, a.shape, axes)
     if a.size < _LARGE or torch.get_num_threads() == 1:
-        return _Pair(_tensor(first), _tensor(second), ends, axes, seen)
+        return _Pair(tensor_of(first), tensor_of(second), ends, axes, seen)
     with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(_tensor, second)
-        return _Pair(_tensor(first), waiting.result(), ends, axes, seen)
+        waiting = thread.submit(tensor_of, second)
+        return _Pair(tensor_of(first), waiting.result(), ends, axes, seen)
 
 
 def _mask(mask: Picture, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
@@ -301,7 +301,7 @@ def _mask(mask: Picture, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tenso
     weights, _ = _array("mask", mask)
     spatial = tuple(side for axis, side in zip(axes, shape, strict=True) if axis > 1)
     if weights.shape == shape:
-        return _tensor(_channels_first(weights, axes))
+        return tensor_of(_channels_first(weights, axes))
     if weights.shape == spatial:
         return torch.from_numpy(weights.astype(np.float64))
     raise ValueError(f"mask must have the shape of the images, {shape}, or {spatial}, got {weights.shape}")
@@ -378,27 +378,3 @@ def _channels_first(array: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
     ordered = array.transpose([axes.index(axis) for axis in sorted(axes)])
     missing = tuple(axis for axis in (0, 1) if axis not in axes)
     return np.expand_dims(ordered, missing)
-
-
-def _tensor(array: NDArray[Any]) -> Tensor:
-    """The same numbers as a tensor: without a copy where they are floating-point and lie channel by channel."""
-    dtype = array.dtype.newbyteorder("=")
-    if dtype.kind != "f":
-        dtype = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)  # 24 bits hold 16
-    if array.flags.c_contiguous:
-        whole = array.astype(dtype, copy=False)
-        return torch.from_numpy(whole if whole.flags.writeable else np.asarray(_Borrowed(whole)))
-    copy = np.empty(array.shape, dtype)
-    for row in range(0, array.shape[2], _ROWS):  # while they are in the cache, where channels come last
-        for channel in range(array.shape[1]):
-            copy[:, channel, row : row + _ROWS] = array[:, channel, row : row + _ROWS]
-    return torch.from_numpy(copy)
-
-
-class _Borrowed:
-    """Memory of an array, said to be writeable: PyTorch warns of memory that is not, and nobody here writes."""
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        interface = array.__array_interface__
-        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
-        self.array = array  # as long as its memory is used

@@ -50,7 +50,8 @@ TESTS: dict[str, list[list[str]]] = {
     "_request": [[*_SIMILARITY], ["test_arguments.py", "test_pairwise.py"]],
     "_scales": [["test_scales.py"], ["test_losses.py", "test_presets.py", "test_masks.py"]],
     "_masks": [["test_masks.py"]],
-    "components": [["test_component_maps.py", "test_components.py"], ["test_masks.py"]],
+    "components/pairs": [["test_component_maps.py"], ["test_masks.py"]],
+    "components/metric": [["test_components.py"], ["test_masks.py"]],
     "pairwise": [["test_pairwise.py"]],
     **{
         f"kernels/{name}": [["test_kernels.py"], ["test_discrepancy.py", "test_features.py"]]

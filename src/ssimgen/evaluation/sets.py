@@ -18,7 +18,8 @@ from torch import Tensor
 from ssimgen._arguments import choice, image_batches
 from ssimgen._holm import holm
 from ssimgen._request import DEFAULT_WINDOW, patch_distance
-from ssimgen.components import PARTS, Component, deviations, means
+from ssimgen.components import PARTS, Component
+from ssimgen.components.metric import deviations, means
 from ssimgen.discrepancy import TwoSampleResult, permutation_test
 from ssimgen.discrepancy.two_sample import check_level, shared_points
 from ssimgen.engine import Form
