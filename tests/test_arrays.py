@@ -162,8 +162,8 @@ def test_large_bytes_are_converted_in_two_threads(monkeypatch: pytest.MonkeyPatc
     alone = arrays.ssim(x, y, channel_axis=-1)
     monkeypatch.setattr(arrays.torch, "get_num_threads", lambda: 2)
     threads: set[str] = set()
-    convert = arrays._tensor
-    monkeypatch.setattr(arrays, "_tensor", lambda z: threads.add(threading.current_thread().name) or convert(z))
+    convert = arrays.tensor_of
+    monkeypatch.setattr(arrays, "tensor_of", lambda z: threads.add(threading.current_thread().name) or convert(z))
     assert arrays.ssim(x, y, channel_axis=-1) == alone
     assert len(threads) == 2
 
