@@ -22,6 +22,7 @@ from torch import Tensor
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = 9
+PATIENCE = 2.0  # seconds: what takes longer is timed once, by its first call
 
 
 def interleaved_medians(
@@ -30,19 +31,20 @@ def interleaved_medians(
     """Seconds per call of each contender: the median over `runs` rounds, in each of which every one runs once.
 
     Whatever slows the machine for a while so falls on all of them. The order within a round is random. A run
-    repeats its call until it has lasted about `at_least` seconds.
+    repeats its call until it has lasted about `at_least` seconds. What is slower than `PATIENCE` has no rounds.
     """
-    calls = {name: _calls_per_run(contender, at_least) for name, contender in contenders.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds = {name: [_time(contender, 1)] for name, contender in contenders.items()}  # compiles, and fills caches
+    quick = [name for name, first in seconds.items() if first[0] < PATIENCE or _time(contenders[name], 1) < PATIENCE]
+    seconds |= {name: [] for name in quick}
+    calls = {name: _calls_per_run(contenders[name], at_least) for name in quick}
     order = random.Random(0)
     for _ in range(runs):
-        for name in order.sample(list(contenders), len(contenders)):
+        for name in order.sample(quick, len(quick)):
             seconds[name].append(_time(contenders[name], calls[name]))
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def _calls_per_run(contender: Callable[[], object], at_least: float) -> int:
-    contender()  # compile, and fill caches
     once = min(_time(contender, 1) for _ in range(2))
     return max(1, round(at_least / once))
 

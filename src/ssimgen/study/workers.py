@@ -60,9 +60,11 @@ class _Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process, connection in [*self._idle, *((p, c) for c, (p, _) in self.busy.items())]:
-            connection.close()
+        busy = [(process, connection) for connection, (process, _) in self.busy.items()]
+        for process, _ in busy:
             process.terminate()
+        for process, connection in [*self._idle, *busy]:
+            connection.close()  # the idle end by that; a signal would meet them as they do
             process.join()
 
     def start(self, run: PlannedRun) -> None:
