@@ -61,7 +61,7 @@ class _Workers:
 
     def __exit__(self, *_: object) -> None:
         busy = [(process, connection) for connection, (process, _) in self.busy.items()]
-        for process, _ in busy:
+        for process, _connection in busy:
             process.terminate()
         for process, connection in [*self._idle, *busy]:
             connection.close()  # the idle end by that; a signal would meet them as they do
