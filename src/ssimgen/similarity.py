@@ -72,7 +72,7 @@ def ssim(
         >>> round(ssim(x, x / 2, data_range=1.0).item(), 3)
         0.652
     """
-    pairs = _prepare(x, y, data_range, window, k1, k2, "product", mask)
+    pairs = prepare(x, y, data_range, window, k1, k2, "product", mask)
     return arguments.cast(1 - pairs.mean(), pairs.dtype)
 
 
@@ -111,7 +111,7 @@ def ssim_map(
         >>> ssim_map(x, y, data_range=1.0).shape  # with the default window of 11 px
         torch.Size([4, 3, 22, 22])
     """
-    x, y, patch, seen, dtype = _prepare(x, y, data_range, window, k1, k2, "product", mask)
+    x, y, patch, seen, dtype = prepare(x, y, data_range, window, k1, k2, "product", mask)
     if seen is None:
         return arguments.cast(1 - engine.squared_map(x, y, patch), dtype)
     squares, counts = engine.masked_map(x, y, seen, patch)
@@ -175,7 +175,7 @@ def distance(
         True
     """
     arguments.choice("norm", norm, NORMS)
-    pairs = _prepare(x, y, data_range, window, k1, k2, form, mask)
+    pairs = prepare(x, y, data_range, window, k1, k2, form, mask)
     square = arguments.cast(pairs.mean() if norm == "rms" else pairs.sum(), pairs.dtype)
     return square if squared else root(square)
 
@@ -245,7 +245,7 @@ def ms_complement(
     mask: Tensor | None = None,
 ) -> Float[Tensor, " B"]:
     """1 - MS-SSIM, which nothing cancels in where images are nearly equal; arguments as :func:`ms_ssim`."""
-    x, y, patch, seen, dtype = _prepare(x, y, data_range, window, k1, k2, "product", mask)
+    x, y, patch, seen, dtype = prepare(x, y, data_range, window, k1, k2, "product", mask)
     fitting = fitting_scales(x, window, lambda side: side // 2)
     exponents = renormalised_wang_weights(fitting) if weights is None else scale_weights(weights, fitting, x, window)
     if seen is None:
@@ -263,7 +263,7 @@ def root(square: Tensor) -> Tensor:
     return torch.where(zero, 0, torch.where(zero, 1, square).sqrt())
 
 
-class _Pairs(NamedTuple):
+class Pairs(NamedTuple):
     """What an engine is to compute, under which mask if any, and the dtype of its result for the caller."""
 
     x: Tensor
@@ -292,7 +292,7 @@ class _Pairs(NamedTuple):
         return squares.sum(1), weights.sum(1)
 
 
-def _prepare(
+def prepare(
     x: Tensor,
     y: Tensor,
     data_range: DataRange,
@@ -301,11 +301,11 @@ def _prepare(
     k2: float,
     form: Form,
     mask: Tensor | None,
-) -> _Pairs:
+) -> Pairs:
     x, y = arguments.image_pairs(x, y, spatial_axes(window))
     unit_x, unit_y, unit = with_one_range(x, y, data_range)
     patch = patch_distance(x, unit, window, k1, k2, form)
     seen = weights_of(mask, x)
     if seen is None:
         notice_range(data_range, x, y)
-    return _Pairs(unit_x, unit_y, patch, seen, x.dtype)
+    return Pairs(unit_x, unit_y, patch, seen, x.dtype)

@@ -12,19 +12,15 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
-from ssimgen._masks import check_some, weights_of
-from ssimgen._range_check import notice_range
+from ssimgen._masks import check_some
 from ssimgen._request import (
     DEFAULT_WINDOW,
     DataRange,
-    patch_distance,
-    spatial_axes,
-    with_one_range,
 )
 from ssimgen.engine.axes import prepared
 from ssimgen.engine.eager import covered, merged_statistics
 from ssimgen.engine.masked import Seen
-from ssimgen.similarity import root
+from ssimgen.similarity import Pairs, prepare, root
 from ssimgen.windows import Window
 
 _STRUCTURE_FLOOR = 0.01  # least structure that is raised to a power
@@ -85,7 +81,7 @@ def maps(
         >>> contrast.min().item() > 0.999, structure.max().item() < -0.9
         (True, True)
     """
-    wide = _wide(x, y, data_range, window, k1, k2, mask)
+    wide = _wide(prepare(x, y, data_range, window, k1, k2, "product", mask))
     return Maps(*(wide.filled(part, fill) for part in wide.maps))
 
 
@@ -133,7 +129,7 @@ def ssim_map(
         True
     """
     exponents = _exponents(alpha, beta, gamma)
-    wide = _wide(x, y, data_range, window, k1, k2, mask)
+    wide = _wide(prepare(x, y, data_range, window, k1, k2, "product", mask))
     return wide.filled(wide.product(exponents, k1, k2), fill)
 
 
@@ -165,7 +161,7 @@ def ssim(
         True
     """
     exponents = _exponents(alpha, beta, gamma)
-    wide = _wide(x, y, data_range, window, k1, k2, mask)
+    wide = _wide(prepare(x, y, data_range, window, k1, k2, "product", mask))
     return wide.mean(wide.product(exponents, k1, k2))
 
 
@@ -198,18 +194,10 @@ class _Wide(NamedTuple):
         return ((values * self.weights).flatten(1).sum(1) / self.weights.flatten(1).sum(1)).to(self.dtype)
 
 
-def _wide(
-    x: Tensor, y: Tensor, data_range: DataRange, window: Window, k1: float, k2: float, mask: Tensor | None
-) -> _Wide:
+def _wide(pairs: Pairs) -> _Wide:
     """Luminance, contrast and structure, from what they lack of 1, which is never negative."""
-    x, y = arguments.image_pairs(x, y, spatial_axes(window))
-    dtype = x.dtype
-    unit_x, unit_y, unit = with_one_range(x, y, data_range)
-    patch = patch_distance(x, unit, window, k1, k2, "product")
-    seen = weights_of(mask, x)
-    if seen is None:
-        notice_range(data_range, x, y)
-    (x, y, *masks), patch, restored = prepared(patch, unit_x, unit_y, *(() if seen is None else (seen,)))
+    x, y, patch, seen, dtype = pairs
+    (x, y, *masks), patch, restored = prepared(patch, x, y, *(() if seen is None else (seen,)))
     x, y, *masks = (covered(engine.widened(z), patch.window) for z in (x, y, *masks))
     x, y, (m,) = x - patch.lo, y - patch.lo, masks or (None,)
     beta: float | Tensor = patch.window.factor(x.ndim - 2)

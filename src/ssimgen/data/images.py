@@ -83,6 +83,13 @@ class Images:
         pixels = take_on_disk(self.pixels, index) if self.on_disk else self.pixels[index]
         return Images(pixels, None if self.labels is None else self.labels[index], source, self.on_disk)
 
+    def some(self, most: int, seed: int) -> Images:
+        """At most so many of the images, drawn at random."""
+        if len(self) <= most:
+            return self
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self.subset(order[:most], self.source)
+
     def batches(self, size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Batches without end from the start-th on: each epoch in an order of its own, its remainder left out.
 

@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 import ssimgen
 from ssimgen._files import parse_json, write_atomically
 from ssimgen._judged import JudgeCheck
 from ssimgen._options import from_mapping
-from ssimgen.data import Images, Splits
+from ssimgen.data import Splits
 from ssimgen.evaluation import Bootstrap, FeatureNetwork, check_judges
 from ssimgen.evaluation.estimates import DEFAULT_BOOTSTRAP
 from ssimgen.evaluation.judges import JUDGES
@@ -60,7 +58,7 @@ def checked_judges(
     kept = _file(splits, network, images, bootstrap)
     known = _read(kept)
     if missing := [key for key in judges if key not in known]:
-        train, held_out = (_some(part, images, bootstrap.seed) for part in splits)
+        train, held_out = (part.some(images, bootstrap.seed) for part in splits)
         labels = (train.labels, held_out.labels)
         found = check_judges(
             train.select(slice(None)).images,
@@ -75,13 +73,6 @@ def checked_judges(
         known |= dict(zip(missing, found, strict=True))
         _write(kept, known)
     return [known[key] for key in judges]
-
-
-def _some(images: Images, most: int, seed: int) -> Images:
-    if len(images) <= most:
-        return images
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    return images.subset(order[:most], images.source)
 
 
 def _file(splits: Splits, network: FeatureNetwork, images: int, bootstrap: Bootstrap) -> Path:

@@ -97,7 +97,7 @@ class Judge:
     def __init__(self, model: Model, splits: Splits, options: EvaluationOptions, network: FeatureNetwork) -> None:
         self.model, self.options, self.network = model, options, network
         self.classes = model.num_classes
-        self.held_out = _some(splits.held_out, options)
+        self.held_out = splits.held_out.some(options.images, options.seed)
         self.images = self.held_out.select(slice(None)).images
         self.train = _searched(splits.train, options).select(slice(None))
         self.all_train = len(splits.train)
@@ -188,17 +188,7 @@ def rate_row(model: Model, images: Images, options: EvaluationOptions) -> Row | 
     return Row(Score(RATE), options.bootstrap().mean(rates), None, len(images), "held-out images")
 
 
-def _some(images: Images, options: EvaluationOptions) -> Images:
-    """At most so many of the images, drawn at random."""
-    return images if len(images) <= options.images else _chosen(images, options.images, options.seed)
-
-
-def _chosen(images: Images, number: int, seed: int) -> Images:
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    return images.subset(order[:number], images.source)
-
-
 def _searched(images: Images, options: EvaluationOptions) -> Images:
     """The images, or as many of a large set, drawn at random, as memory should hold; enough for every other score."""
     most = max(_SEARCHED // (4 * math.prod(images.shape)), options.images, 2 * options.tested)
-    return images if len(images) <= most else _chosen(images, most, options.seed)
+    return images.some(most, options.seed)

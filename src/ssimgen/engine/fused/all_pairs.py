@@ -137,7 +137,7 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
 
 def near_others(square: Tensor, itself: bool, least: Tensor | None = None) -> Tensor:
     """Which images of the first set are nearly equal to one of the second; from which D^2 of each on they are not."""
-    nearly_equal = torch.full(square.shape[:1], _LIMITS[_format(square)].nearly_equal)
+    nearly_equal = torch.full(square.shape[:1], _LIMITS[pairs.dtype_of(square)].nearly_equal)
     nearly_equal = nearly_equal if least is None else torch.maximum(nearly_equal, least)
     rows = max(1, _BLOCK_PAIRS // square.shape[1])
     parts = zip(square.split(rows), nearly_equal[:, None].split(rows), strict=True)
@@ -310,7 +310,7 @@ class _AllPairs:
         self.itself = itself
         self.window, _ = patch.window.axes(2)  # the same along both (see `ssimgen.engine`)
         self.threads = torch.get_num_threads()
-        self.dtype = _format(first)
+        self.dtype = pairs.dtype_of(first)
         self.lanes = kernels.lanes_of(self.dtype)
 
         _, channels, height, self.width = first.shape
@@ -600,10 +600,6 @@ def _empty(*shape: int, dtype: np.dtype[Any]) -> _Array:
     """An array that begins at a whole vector, as PyTorch's memory does."""
     number = torch.float32 if dtype == np.float32 else torch.float64
     return torch.empty(shape, dtype=number, device="cpu").numpy()
-
-
-def _format(images: Tensor) -> np.dtype[Any]:
-    return np.dtype(str(images.dtype).removeprefix("torch."))
 
 
 def _zeros(images: Tensor) -> Tensor:

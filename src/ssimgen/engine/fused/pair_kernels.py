@@ -104,6 +104,16 @@ def constants(patch: PatchDistance, dtype: Any, ndim: int) -> NDArray[Any]:
 
 @inlined
 @no_type_check
+def _store_four(array, at, apart, a, b, c, d):
+    """One vector in each of four rows."""
+    store(array, at, a)
+    store(array, at + apart, b)
+    store(array, at + 2 * apart, c)
+    store(array, at + 3 * apart, d)
+
+
+@inlined
+@no_type_check
 def _read_row(x, y, start, numbers, width, plane_size, planes, pixels, pitch, lines, line):
     """s and d of one pixel row of every plane of the panel, for pixels that begin at 0."""
     lo, gap = spread_at(numbers, LO), spread_at(numbers, GAP)
@@ -146,10 +156,8 @@ def _filter_row(lines, line, taps, moments, slot, ring, length, size, stride, ph
             u, v = load(lines, at) - centre_s, load(lines, at + line) - centre_d
             wu, wv = tap * u, tap * v
             s, d, ss, dd = s + wu, d + wv, fma(wu, u, ss), fma(wv, v, dd)
-        store(moments, slot + column, s + centre_s)
-        store(moments, slot + column + ring, non_negative(ss - s * s))
-        store(moments, slot + column + 2 * ring, d + centre_d)
-        store(moments, slot + column + 3 * ring, non_negative(dd - d * d))
+        of_s, of_d = non_negative(ss - s * s), non_negative(dd - d * d)
+        _store_four(moments, slot + column, ring, s + centre_s, of_s, d + centre_d, of_d)
 
 
 @inlined
@@ -230,6 +238,15 @@ def _derivatives(m_s, v_s, m_d, v_d, numbers):
     centred = one - uncentred
     W_s, W_d = centred * W_s, centred * W_d
     return squared, peak, minus_B_s, B_d, (W_s - W_d) + A_x, (W_s + W_d) - minus_A_y, cancels
+
+
+@inlined
+@no_type_check
+def _store_derivatives(derivatives, at, back, inside, weight, B_s, B_d, C_x, C_y):
+    """Times the weight of d^2, and 0 where no window begins."""
+    B_s, B_d = where_positive(inside, weight * B_s), where_positive(inside, weight * B_d)
+    C_x, C_y = where_positive(inside, weight * C_x), where_positive(inside, weight * C_y)
+    _store_four(derivatives, at, back, B_s, B_d, C_x, C_y)
 
 
 @inlined
@@ -580,19 +597,13 @@ def gradients_kernel(high: int, wide: int, step_down: int, step_across: int) -> 
                     d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps_down, HIGH, ROWS)
                     inside, weight = load(begins, at), load(weights, at)
                     square, peak, B_s, B_d, C_x, C_y, cancels = _derivatives(s_0, v_0, d_0, w_0, numbers)
-                    store(derivatives, slot + at, where_positive(inside, weight * B_s))
-                    store(derivatives, slot + at + back, where_positive(inside, weight * B_d))
-                    store(derivatives, slot + at + 2 * back, where_positive(inside, weight * C_x))
-                    store(derivatives, slot + at + 3 * back, where_positive(inside, weight * C_y))
+                    _store_derivatives(derivatives, slot + at, back, inside, weight, B_s, B_d, C_x, C_y)
                     cancels = absolute(weight * cancels)
                     if PAIRED:
                         weight = load(weights, at + length)
                         square_1, peak_1, B_s, B_d, C_x, C_y, more = _derivatives(s_1, v_1, d_1, w_1, numbers)
                         square = square + where_positive(second, square_1)
-                        store(derivatives, below + at, where_positive(inside, weight * B_s))
-                        store(derivatives, below + at + back, where_positive(inside, weight * B_d))
-                        store(derivatives, below + at + 2 * back, where_positive(inside, weight * C_x))
-                        store(derivatives, below + at + 3 * back, where_positive(inside, weight * C_y))
+                        _store_derivatives(derivatives, below + at, back, inside, weight, B_s, B_d, C_x, C_y)
                         peak = greater(peak, peak_1)
                         cancels = greater(cancels, absolute(weight * more))
                     accumulate(totals, at, square)

@@ -210,8 +210,8 @@ class _Walk(NamedTuple):
 def _values(x: Tensor, y: Tensor, patch: PatchDistance, image: _Array) -> _Walk:
     if x.ndim == 4:
         return _walk(pair_kernels.values_kernel, x, y, patch, 0, 1, image)
-    taps, numbers, trust = _prepared(patch, _dtype(x), 3)
-    return _walked(volumes.values(x, y, patch.window, taps, numbers, image), x, patch, trust)
+    taps, numbers, trust = _prepared(patch, dtype_of(x), 3)
+    return _walked(volumes.values(x, patch.window, (_flat(x), _flat(y), *taps, numbers), image), x, patch, trust)
 
 
 def _gradients(x: Tensor, y: Tensor, patch: PatchDistance, upstream: _Array, g_x: _Array, g_y: _Array) -> _Walk:
@@ -219,12 +219,13 @@ def _gradients(x: Tensor, y: Tensor, patch: PatchDistance, upstream: _Array, g_x
         axis = patch.window.axes(2)[1]
         beyond_last = (axis.size - 1) // axis.stride
         return _walk(pair_kernels.gradients_kernel, x, y, patch, beyond_last, 4, upstream, g_x, g_y)
-    taps, numbers, trust = _prepared(patch, _dtype(x), 3)
-    return _walked(volumes.gradients(x, y, patch.window, taps, numbers, upstream, g_x, g_y), x, patch, trust)
+    taps, numbers, trust = _prepared(patch, dtype_of(x), 3)
+    request = _flat(x), _flat(y), *taps, numbers
+    return _walked(volumes.gradients(x, patch.window, request, upstream, g_x, g_y), x, patch, trust)
 
 
 def _walked(found: volumes.Found, x: Tensor, patch: PatchDistance, trust: pair_kernels.Trust) -> _Walk:
-    means = (found.sums / math.prod(positions(x, patch.window))).astype(_dtype(x))
+    means = (found.sums / math.prod(positions(x, patch.window))).astype(dtype_of(x))
     return _Walk(torch.from_numpy(means).view(x.shape[:2]), found.extremes, trust)
 
 
@@ -243,7 +244,7 @@ def _walk(
     panels = _panels(x, horizontal, across)
     found = np.zeros((len(panels.columns), 1 + extremes, panels.planes))
     kernel = kernel_for(vertical.size, horizontal.size, vertical.stride, horizontal.stride)
-    taps, numbers, trust = _prepared(patch, _dtype(x), 2)
+    taps, numbers, trust = _prepared(patch, dtype_of(x), 2)
     common = _flat(x), _flat(y), *taps, numbers, trust.product, height, width
 
     def task(chunk: int) -> None:
@@ -307,8 +308,8 @@ def _flat(x: Tensor) -> _Array:
 
 
 def _none(x: Tensor) -> _Array:
-    return np.empty(0, _dtype(x))
+    return np.empty(0, dtype_of(x))
 
 
-def _dtype(x: Tensor) -> np.dtype[Any]:
+def dtype_of(x: Tensor) -> np.dtype[Any]:
     return _FLOAT32 if x.dtype == torch.float32 else _FLOAT64

@@ -25,6 +25,8 @@ from ssimgen.engine.fused.pair_kernels import (
     _read_row,
     _read_row_in_phases,
     _squared,
+    _store_derivatives,
+    _store_four,
     _sum,
     _transpose_down,
     _transpose_down_in_phases,
@@ -44,7 +46,6 @@ from ssimgen.engine.fused.vectors import (
     load,
     spread_at,
     store,
-    where_positive,
 )
 
 
@@ -75,16 +76,9 @@ def _slice_moments(
             s_0, v_0, s_1, v_1 = _window_moments(rows, at, row_ring, row_slots, taps_down, high, at_once)
             d_0, w_0, d_1, w_1 = _window_moments(rows, at + 2 * row_ring, row_ring, row_slots, taps_down, high, at_once)
             here = to + i * length + at
-            store(moments, here, s_0)
-            store(moments, here + ring, v_0)
-            store(moments, here + 2 * ring, d_0)
-            store(moments, here + 3 * ring, w_0)
+            _store_four(moments, here, ring, s_0, v_0, d_0, w_0)
             if count == 2:
-                here += length
-                store(moments, here, s_1)
-                store(moments, here + ring, v_1)
-                store(moments, here + 2 * ring, d_1)
-                store(moments, here + 3 * ring, w_1)
+                _store_four(moments, here + length, ring, s_1, v_1, d_1, w_1)
 
 
 @inlined
@@ -104,10 +98,7 @@ def _transpose_deep(derivatives, back, positions, kept, area, taps, pixel, step,
             d = fma(tap, load(derivatives, slot + back), d)
             x = fma(tap, load(derivatives, slot + 2 * back), x)
             y = fma(tap, load(derivatives, slot + 3 * back), y)
-        store(blended, at, s)
-        store(blended, at + blend, d)
-        store(blended, at + 2 * blend, x)
-        store(blended, at + 3 * blend, y)
+        _store_four(blended, at, blend, s, d, x, y)
 
 
 @part
@@ -263,19 +254,13 @@ def gradients_kernel(
                     d_0, w_0, d_1, w_1 = _window_moments(moments, here + 2 * ring, ring, slots, taps_deep, DEEP, SLICES)
                     inside, weight = load(begins, at), load(weights, at)
                     square, peak, B_s, B_d, C_x, C_y, cancels = _derivatives(s_0, v_0, d_0, w_0, numbers)
-                    store(derivatives, slot + here, where_positive(inside, weight * B_s))
-                    store(derivatives, slot + here + back, where_positive(inside, weight * B_d))
-                    store(derivatives, slot + here + 2 * back, where_positive(inside, weight * C_x))
-                    store(derivatives, slot + here + 3 * back, where_positive(inside, weight * C_y))
+                    _store_derivatives(derivatives, slot + here, back, inside, weight, B_s, B_d, C_x, C_y)
                     accumulate(totals, at, square)
                     cancels = absolute(weight * cancels)
                     if slices == 2:
                         weight = load(weights, length + at)
                         square, peak_1, B_s, B_d, C_x, C_y, more = _derivatives(s_1, v_1, d_1, w_1, numbers)
-                        store(derivatives, next_slot + here, where_positive(inside, weight * B_s))
-                        store(derivatives, next_slot + here + back, where_positive(inside, weight * B_d))
-                        store(derivatives, next_slot + here + 2 * back, where_positive(inside, weight * C_x))
-                        store(derivatives, next_slot + here + 3 * back, where_positive(inside, weight * C_y))
+                        _store_derivatives(derivatives, next_slot + here, back, inside, weight, B_s, B_d, C_x, C_y)
                         accumulate(totals, length + at, square)
                         peak, cancels = greater(peak, peak_1), greater(cancels, absolute(weight * more))
                     store(tops, at, greater(load(tops, at), peak))

@@ -15,6 +15,7 @@ from ssimgen.engine.spec import positions
 from ssimgen.windows import Window
 
 _Array = NDArray[Any]
+_Request = tuple[_Array, ...]  # x and y, flattened, the taps along each axis, and numbers
 
 
 class Found(NamedTuple):
@@ -24,36 +25,25 @@ class Found(NamedTuple):
     extremes: _Array
 
 
-def values(x: Tensor, y: Tensor, window: Window, taps: list[_Array], numbers: _Array, image: _Array) -> Found:
-    """Sums of d^2, and d^2 itself in `image` if it has room."""
+def values(x: Tensor, window: Window, request: _Request, image: _Array) -> Found:
+    """Sums of d^2, and d^2 itself in `image` if it has room, of volumes in the shape of x."""
     kernel = volume_kernels.values_kernel(*_geometry(window))
-    common = _common(x, y, taps, numbers)
     area = image.size // (x.shape[0] * x.shape[1])
 
     def task(volume: int, first: int, last: int, sums: _Array, extremes: _Array) -> None:
-        kernel(*common, volume * x[0, 0].numel(), first, last, sums, *extremes, image, volume * area)
+        kernel(*request, *x.shape[3:], volume * x[0, 0].numel(), first, last, sums, *extremes, image, volume * area)
 
     return _run(task, x, window, 1)
 
 
-def gradients(
-    x: Tensor,
-    y: Tensor,
-    window: Window,
-    taps: list[_Array],
-    numbers: _Array,
-    upstream: _Array,
-    gx: _Array,
-    gy: _Array,
-) -> Found:
+def gradients(x: Tensor, window: Window, request: _Request, upstream: _Array, gx: _Array, gy: _Array) -> Found:
     """Sums of d^2, and the gradients of the sum, or of the sum weighted by `upstream`."""
     kernel = volume_kernels.gradients_kernel(*_geometry(window))
-    common = _common(x, y, taps, numbers)
     area, count = upstream.size // (x.shape[0] * x.shape[1]), positions(x, window)[0]
 
     def task(volume: int, first: int, last: int, sums: _Array, extremes: _Array) -> None:
         start, (peak, *others) = volume * x[0, 0].numel(), extremes
-        kernel(*common, start, first, last, sums, peak, count, upstream, volume * area, gx, gy, *others)
+        kernel(*request, *x.shape[3:], start, first, last, sums, peak, count, upstream, volume * area, gx, gy, *others)
 
     return _run(task, x, window, 4)
 
@@ -61,11 +51,6 @@ def gradients(
 def _geometry(window: Window) -> tuple[int, ...]:
     axes = window.axes(3)
     return *(axis.size for axis in axes), *(axis.stride for axis in axes)
-
-
-def _common(x: Tensor, y: Tensor, taps: list[_Array], numbers: _Array) -> tuple[Any, ...]:
-    flat = (z.detach().resolve_neg().contiguous().view(-1).numpy() for z in (x, y))
-    return *flat, *taps, numbers, *x.shape[3:]
 
 
 def _run(task: Callable[..., None], x: Tensor, window: Window, extremes: int) -> Found:
