@@ -38,6 +38,7 @@ def cases() -> dict[str, Case]:
     nan, inf = with_pixels(x, (hole, torch.nan)), with_pixels(x, (hole, torch.inf))
     kelvin, kelvin_too = ((273.15 + 0.01 * z.double()).float() for z in (x, y))
     flat, brighter = (torch.full((2, 1, 16, 16), level, dtype=torch.float64) for level in (0.3, 0.8))
+    steps = with_pixels(torch.full_like(wide, 0.1), ((..., slice(8, None)), 0.9))
     halves = with_pixels(torch.ones_like(x), ((..., slice(8, None)), 1.4))
     found = {
         # squares of huge pixels left float32: 0.0 for a diverged batch, other numbers in between, NaN without gradient
@@ -107,6 +108,21 @@ def cases() -> dict[str, Case]:
             1.0,
             form="centred",
             squared=False,
+        ),
+        # v - x.y beside a tiny c2, in float64
+        "all pairs, nearly equal and a tiny k2": Case(
+            "all distance", steps, steps + 3e-7 * other, SMALL, 1.0, k2=1e-3, form="centred", squared=False
+        ),
+        # averages of pixels near 100 lose the digits of a contrast of 1e-6
+        "scales far from 0 and a tiny k2": Case(
+            "ms_ssim",
+            100.5 + 1e-6 * wide,
+            torch.full_like(wide, 100.25),
+            Window.gaussian(4, 1.2),
+            (100.0, 101.0),
+            k1=0.2,
+            k2=1e-6,
+            weights=(0.2, 0.8),
         ),
         # d is a constant, and noise in its last bits: a mean that rounds is as large a difference
         "equal but for a constant": Case("loss", x, x + 0.3, GAUSSIAN, 1.0, form="centred", squared=False, to="xy"),
