@@ -112,7 +112,7 @@ class Result:
     def of(cls, run: Path) -> Result:
         """The last checkpoint of a run, and its log without the time that it took."""
         last = max((run / "checkpoints").glob("*.safetensors"))
-        lines = [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(run)]
+        lines = [{k: v for k, v in line.items() if not k.endswith("seconds")} for line in read_metrics(run)]
         return cls(safetensors.torch.load_file(last), lines)
 
 

@@ -177,6 +177,18 @@ def test_other_options_in_the_folder_are_refused(finished: Path, images: Path) -
         run_study(make_plan(fewer, "tiny"), finished)
 
 
+def test_runs_of_seconds_end_by_them(finished: Path, images: Path, tmp_path: Path) -> None:
+    plan = make_plan(content(images, training={"seconds": 0.05, "batch": 16}, seeds=[0]), "tiny")
+    run = plan.runs[0]
+    with pytest.raises(ValueError, match=r"holds a run of 4 iterations, not the 0\.05 seconds of the study"):
+        run_study(plan, finished)
+    carry_out(run, tmp_path, plan.evaluation, load_images(str(images)))
+    assert is_finished(run, tmp_path, plan.evaluation)
+    assert read_metrics(tmp_path / run.folder)[-1]["processor_seconds"] >= 0.05
+    with pytest.raises(ValueError, match=r"holds a run of 0\.05 seconds, more than the 0\.01 of the study"):
+        run_study(make_plan(content(images, training={"seconds": 0.01, "batch": 16}, seeds=[0]), "tiny"), tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["{", "{}", "[]", '{"iteration": 4}'])
 def test_a_damaged_evaluation_is_made_again(finished: Path, images: Path, damage: str) -> None:
     plan = make_plan(content(images), "tiny")

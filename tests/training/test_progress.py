@@ -15,12 +15,12 @@ def test_in_a_log_there_is_one_line_and_nothing_is_cut(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     with bar.progress_bar("aae", 7, 5, visible=True) as advance:
-        advance(TERMS)
-        advance(TERMS)
+        advance(6, TERMS)
+        advance(7, TERMS)
     terms = "reconstruction 0.1235  real 0.1235  fake 0.1235  fooling 0.1235  convergence 0.1235"
     assert capsys.readouterr().out == f"aae 7/7  {terms}\n"
     with bar.progress_bar("aae", 7, 5, visible=False) as advance:
-        advance(TERMS)
+        advance(6, TERMS)
     assert capsys.readouterr().out == ""
 
 
@@ -29,7 +29,7 @@ def test_a_narrow_terminal_shows_every_term_and_keeps_its_last_column(monkeypatc
     console = Console(file=screen, force_terminal=True, width=80, color_system=None)
     monkeypatch.setattr(bar, "Console", lambda: console)
     with bar.progress_bar("aae", 100_000, 0, visible=True) as advance:
-        advance(TERMS)
+        advance(1, TERMS)
     last = screen.getvalue().split("aae")[-1]
     for name in TERMS:
         assert name.split("/")[-1] in last

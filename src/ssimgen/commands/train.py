@@ -79,7 +79,7 @@ def _train(name: str, chosen: Any) -> None:
     if chosen.evaluate_every < 0:
         raise ValueError(f"evaluate_every must be at least 1 iteration, or 0 for never, got {chosen.evaluate_every}")
     splits = load_images(chosen.source, report=note)
-    finished = chosen.resume and RunFolder(chosen.output).latest_iteration() == chosen.training.iterations
+    finished = chosen.resume and RunFolder(chosen.output).is_trained(chosen.training)
     run(
         make_model(MODELS[name][0], chosen.model, splits.train.shape, chosen.training.seed),
         splits.train,
@@ -93,7 +93,9 @@ def _train(name: str, chosen: Any) -> None:
         notes={"source": dataclasses.asdict(chosen.source), "evaluate_every": chosen.evaluate_every},
     )
     if finished:
-        print(f"{chosen.output} is already finished: more --iterations than {chosen.training.iterations} go on with it")
+        length = "iterations" if chosen.training.seconds is None else "seconds"
+        more = f"more --{length} than {chosen.training.length} go on with it"
+        print(f"{chosen.output} is already finished: {more}")
 
 
 def _hints(options: type) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Training:
         checkpoint_every: iterations between checkpoints.
         keep: how many of the latest checkpoints are kept.
         tensorboard: write metrics for TensorBoard too.
+        seconds: train for so many seconds of processor time, of all threads together and without evaluations,
+            instead of so many iterations; schedules run over it. How many iterations that makes is not repeatable.
 
     Example:
         >>> from ssimgen.training import Training
@@ -47,6 +49,7 @@ class Training:
     checkpoint_every: int = 500
     keep: int = 2
     tensorboard: bool = False
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         keep_types(self)
@@ -59,6 +62,13 @@ class Training:
             raise ValueError(f"seed must be in [0, 2^63), got {self.seed}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be a decay in [0, 1), such as 0.999, or 0 for none, got {self.ema}")
+        if self.seconds is not None and not is_positive(self.seconds):
+            raise ValueError(f"seconds must be a positive number of seconds of processor time, got {self.seconds}")
+
+    @property
+    def length(self) -> float:
+        """Of the run, in seconds of processor time if it has them, otherwise in iterations."""
+        return self.iterations if self.seconds is None else self.seconds
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ class Result(Entry):
     n: int
     note: str
     folder: str
+    processor_seconds: float | None = None
 
 
 RESULTS = (
@@ -130,6 +131,7 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
                     baseline=chosen,
                     iterations=run.evaluation.iteration,
                     train_seconds=run.metrics[-1]["seconds"] if run.metrics else None,
+                    processor_seconds=run.metrics[-1].get("processor_seconds") if run.metrics else None,
                     evaluation_seconds=run.evaluation.seconds,
                     kind=row.kind,
                     score=score,

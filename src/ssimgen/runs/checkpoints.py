@@ -65,6 +65,7 @@ class _About:
     sums: _Sums
     precision: dict[str, Any]
     log: str | None = None  # SHA-256 of the log so far, not in those of earlier versions
+    processor_seconds: float = 0.0  # nor this
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,15 @@ def load(path: Path) -> Checkpoint:
     if name := first_not_finite(tensors.items()):
         raise CheckpointError(f"{path} is of no use: {name} is not finite{_remedy(path)}")
     return Checkpoint(tensors, about)
+
+
+def progress(path: Path) -> dict[str, Any]:
+    """What the header of a checkpoint says, without its tensors; errors as :func:`load`, but for damaged tensors."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return _about(path, file.metadata() or {})
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged ({error}){_remedy(path)}") from error
 
 
 def first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
@@ -168,8 +178,9 @@ def _impossible(about: _About) -> str | None:
     """What in a header has the right type and cannot be."""
     if about.iteration < 0:
         return f"iteration is {about.iteration}"
-    if (seconds := as_number(about.seconds)) is None or seconds < 0:
-        return f"seconds is {about.seconds}"
+    for name in ("seconds", "processor_seconds"):
+        if (seconds := as_number(getattr(about, name))) is None or seconds < 0:
+            return f"{name} is {getattr(about, name)}"
     if min(about.shape) < 1:
         return f"shape is {list(about.shape)}"
     if about.sums.totals.keys() != about.sums.counts.keys() or min(about.sums.counts.values(), default=1) < 1:

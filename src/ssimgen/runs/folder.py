@@ -125,6 +125,13 @@ class RunFolder:
         paths = checkpoints.files(self.checkpoints)
         return int(paths[-1].stem) if paths else 0
 
+    def is_trained(self, training: Training) -> bool:
+        """Whether the latest checkpoint is of a run as long as `training` asks for."""
+        if training.seconds is None:
+            return self.latest_iteration() >= training.iterations
+        paths = checkpoints.files(self.checkpoints)
+        return bool(paths) and checkpoints.progress(paths[-1]).get("processor_seconds", 0.0) >= training.seconds
+
     def save(
         self, about: Mapping[str, Any], tensors: Mapping[str, Tensor], progress: Mapping[str, Any], keep: int
     ) -> None:

@@ -6,8 +6,9 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ssimgen._files import writable_folder
 from ssimgen._interruption import Stopped, noted
@@ -91,11 +92,11 @@ def run_study(
 def is_finished(run: PlannedRun, output: Path, evaluation: EvaluationOptions) -> bool:
     """Whether a run is trained to its end and evaluated as the study asks."""
     folder = RunFolder(output / run.folder)
-    if not folder.config.exists() or folder.latest_iteration() < run.training.iterations:
-        return False
     try:
+        if not folder.config.exists() or not folder.is_trained(run.training):
+            return False
         done = read_evaluation(folder.path)
-    except ValueError:  # missing or damaged: it is made again
+    except ValueError:  # missing or damaged: it is made again, or training says what is wrong
         return False
     wanted = json.loads(json.dumps(dataclasses.asdict(evaluation)))
     return done.iteration == folder.latest_iteration() and done.options == wanted
@@ -158,8 +159,16 @@ def _check_before(run: PlannedRun, output: Path, digest: str) -> None:
             f"{folder.path} holds a run with {name} = {old!r}, but the study says {new!r}: "
             "choose another folder for the study, or remove that run"
         )
-    if before["training"]["iterations"] > run.training.iterations:
+    (held, unit), (asked, of_study) = _length(before["training"]), _length(dataclasses.asdict(run.training))
+    if unit != of_study or held > asked:
+        other = f"more than the {asked}" if unit == of_study else f"not the {asked} {of_study}"
         raise ValueError(
-            f"{folder.path} holds a run of {before['training']['iterations']} iterations, more than the "
-            f"{run.training.iterations} of the study: choose another folder for the study, or remove that run"
+            f"{folder.path} holds a run of {held} {unit}, {other} of the study: choose another folder for the study, "
+            "or remove that run"
         )
+
+
+def _length(training: Mapping[str, Any]) -> tuple[float, str]:
+    """Of a run, and its unit."""
+    seconds = training.get("seconds")
+    return (training["iterations"], "iterations") if seconds is None else (seconds, "seconds")

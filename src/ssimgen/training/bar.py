@@ -11,8 +11,10 @@ from rich.table import Column
 
 
 @contextmanager
-def progress_bar(name: str, total: int, done: int, *, visible: bool) -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """A bar with the latest terms; yields what to call after each iteration.
+def progress_bar(
+    name: str, total: float, done: float, *, visible: bool
+) -> Iterator[Callable[[float, Mapping[str, float]], None]]:
+    """A bar with the latest terms; yields what to call after each iteration with how much is done.
 
     Where no terminal is, as in a log, it is one line at the end. Nothing is cut: terms go on below each other.
     """
@@ -23,16 +25,16 @@ def progress_bar(name: str, total: int, done: int, *, visible: bool) -> Iterator
     live = visible and console.is_terminal
     terms = ""
     with Progress(*columns, terms_column, console=console, disable=not live, expand=True) as progress:
-        task = progress.add_task(name, total=total, completed=done, terms="")
+        task = progress.add_task(name, total=total, completed=int(done), terms="")
 
-        def advance(values: Mapping[str, float]) -> None:
+        def advance(now: float, values: Mapping[str, float]) -> None:
             nonlocal done, terms
-            done += 1
+            done = now
             terms = "  ".join(f"{key.split('/')[-1]} {value:.4g}" for key, value in values.items())
-            progress.update(task, advance=1, terms=terms)
+            progress.update(task, completed=done, terms=terms)
 
         try:
             yield advance
         finally:
             if visible and not live:
-                print(f"{name} {done}/{total}  {terms}".rstrip())
+                print(f"{name} {done:.0f}/{total}  {terms}".rstrip())

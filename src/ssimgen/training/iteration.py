@@ -50,8 +50,10 @@ def rehearse(model: Model, batch: Batch) -> None:
 
 def _progress(state: State, step: Step) -> float | None:
     """How much of the step's span is over, or None outside of it."""
-    first, last = (round(f * state.training.iterations) for f in step.span)
-    return (state.iteration - first) / (last - first) if first <= state.iteration < last else None
+    first, last = (f * state.training.length for f in step.span)
+    if state.training.seconds is None:
+        first, last = round(first), round(last)
+    return (state.done - first) / (last - first) if first <= state.done < last else None
 
 
 def _take(state: State, mover: Mover, batch: Batch, progress: float) -> dict[str, float]:

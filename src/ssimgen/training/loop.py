@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,20 +126,19 @@ def _loop(
     state: State, run: RunFolder, about: Mapping[str, Any], data: Data, hooks: Sequence[Hook], received: list[int]
 ) -> None:
     """From where the run stands to its end."""
-    fabric, training, total = state.fabric, state.training, state.training.iterations
+    fabric, training = state.fabric, state.training
     main = fabric.is_global_zero
     batches = data.batches(training.batch, training.seed, state.iteration)
     board = _tensorboard(run, state) if main and training.tensorboard else None
     state.model.train()
-    with progress_bar(state.model.name, total, state.iteration, visible=main) as advance:
-        while state.iteration < total:
-            started = time.perf_counter()
-            values = iterate(state, own_part(fabric, next(batches)))
-            state.seconds += time.perf_counter() - started
-            advance(values)
+    with progress_bar(state.model.name, training.length, state.done, visible=main) as advance:
+        while state.done < training.length:
+            with state.timed():
+                values = iterate(state, own_part(fabric, next(batches)))
+            advance(state.done, values)
             state.sums.add(values)
 
-            done, last = state.iteration, state.iteration == total
+            done, last = state.iteration, state.done >= training.length
             due = [h for h in hooks if main and (last or done % h.every == 0)]
             line = run_hooks(due, state)
             if last or done % training.log_every == 0:
@@ -160,7 +158,8 @@ def _loop(
 
 def _log(state: State, run: RunFolder, line: Mapping[str, float], board: Any) -> None:
     line = {**{f"{m.step.name}/lr": m.optimiser.param_groups[0]["lr"] for m in state.movers}, **line}
-    run.log({"iteration": state.iteration, "seconds": round(state.seconds, 3), **line})
+    seconds = {"seconds": round(state.seconds, 3), "processor_seconds": round(state.processor_seconds, 3)}
+    run.log({"iteration": state.iteration, **seconds, **line})
     if board is not None:
         board.log_metrics(line, state.iteration)
 

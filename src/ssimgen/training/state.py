@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from ssimgen.batches import mean_over_processes
 from ssimgen.models.options import Optimiser, Training
 from ssimgen.models.steps import Model, Step
 from ssimgen.runs.checkpoints import Checkpoint, CheckpointError, first_not_finite
@@ -58,12 +62,27 @@ class State:
         self.average = Average(model, model.averaged, training.ema)
         self.iteration = 0  # how many are done
         self.seconds = 0.0
+        self.processor_seconds = 0.0
         self.sums = Sums()
+
+    @property
+    def done(self) -> float:
+        """How much of the run is over, of its length."""
+        return self.iteration if self.training.seconds is None else self.processor_seconds
 
     def _mover(self, step: Step) -> Mover:
         parameters = _parameters(step.modules)
         optimiser = self.optimiser.make(parameters, step.lr_scale)
         return Mover(step, parameters, self.fabric.setup_optimizers(optimiser))
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time that passes, by the clock and of the processor: of all threads, in the mean over processes."""
+        clock, processor = time.perf_counter(), time.process_time()
+        yield
+        self.seconds += time.perf_counter() - clock
+        spent = torch.tensor(time.process_time() - processor, device=self.model.device)
+        self.processor_seconds += mean_over_processes(spent).item()
 
     def tensors(self) -> dict[str, Tensor]:
         """All of the state that is tensors, by its name in a checkpoint."""
@@ -87,6 +106,7 @@ class State:
         progress = {
             "iteration": self.iteration,
             "seconds": self.seconds,
+            "processor_seconds": self.processor_seconds,
             "sums": dataclasses.asdict(self.sums),
             "precision": self.fabric.strategy.precision.state_dict(),
         }
@@ -97,7 +117,7 @@ class State:
         checkpoint = run.latest_of(about)
         if checkpoint is not None:
             self._take_up(checkpoint, f"the latest checkpoint in {run.checkpoints}")
-        if self.iteration > self.training.iterations:
+        if self.training.seconds is None and self.iteration > self.training.iterations:
             raise CheckpointError(
                 f"{run.path} was trained for {self.iteration} iterations, more than {self.training.iterations}: "
                 "set iterations to as many or more to go on, or choose another folder"
@@ -121,6 +141,7 @@ class State:
                 f"{called}, written by ssimgen {about['version']}, does not fit the model: {error}"
             ) from error
         self.iteration, self.seconds, self.sums = about["iteration"], about["seconds"], Sums(**about["sums"])
+        self.processor_seconds = about.get("processor_seconds", self.seconds)  # as good as earlier versions knew
 
 
 def _nested(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
