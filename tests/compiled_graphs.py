@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 from ssimgen import Window, distance, ms_ssim, pairwise, ssim
+from ssimgen.components import Component
+from ssimgen.kernels import Gaussian
+from ssimgen.losses import EnergyLoss, MMDLoss
+from ssimgen.metrics import Euclidean, StructuralDistance
 
 
 def nothing_is_said_of_images_out_of_range() -> None:
@@ -47,6 +51,19 @@ def all_pairs() -> None:
     _same(compiled(x, y), total(x, y), x, y)
 
 
+def losses_of_samples() -> None:
+    """Where nobody asks whether a value is finite."""
+    window = Window.gaussian(5, 1.0)
+    losses = (
+        EnergyLoss(StructuralDistance(1.0, window=window)),
+        MMDLoss(Gaussian(Euclidean(), (1.0, 2.0)), root=True),
+        MMDLoss(Gaussian(Component("structure", 1.0, window=window), (1.0,))),
+    )
+    x, y = torch.rand(2, 4, 1, 8, 7, dtype=torch.float64)
+    for loss in losses:
+        torch.testing.assert_close(torch.compile(loss, fullgraph=True, backend="eager")(x, y), loss(x, y))
+
+
 def a_range_for_each_image() -> None:
     x, y, ranges = torch.rand(3, 1, 16, 16), torch.rand(3, 1, 16, 16), torch.tensor([1.0, 2.0, 3.0])
     compiled = torch.compile(ssim, backend="eager", fullgraph=True)(x, y, data_range=ranges)
@@ -63,6 +80,7 @@ CHECKS: tuple[Callable[[], None], ...] = (
     nothing_is_said_of_images_out_of_range,  # first: of many calls few are looked at
     pairs,
     all_pairs,
+    losses_of_samples,
     a_range_for_each_image,
 )
 

@@ -14,8 +14,8 @@ SOURCE = Path(ssimgen.__file__).parent
 # From the bottom to the top. A subpackage is one name: its own files may import each other. "ssimgen" stands for
 # ssimgen/__init__.py, which gathers the functions of image pairs.
 LAYERS = [
+    ["_precision"],
     [
-        "_autocast",
         "_files",
         "_array_memory",
         "_holm",

@@ -24,6 +24,12 @@ AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 def image_batch(name: str, x: Tensor, spatial: Sequence[int] = (2,)) -> Tensor:
     """x as (B, C, *spatial), of so many spatial axes, in float32 or float64; half precision is raised to float32."""
+    check_batch(name, x, spatial)
+    return in_common(x)[0]
+
+
+def check_batch(name: str, x: Tensor, spatial: Sequence[int]) -> None:
+    """Raise unless x is images (B, C, *spatial), of so many spatial axes, in floating point."""
     _check_tensor(name, x)
     if x.ndim - 2 not in spatial:
         axes = ", ".join(AXES[spatial[0]])
@@ -37,12 +43,19 @@ def image_batch(name: str, x: Tensor, spatial: Sequence[int] = (2,)) -> Tensor:
         )
     if 0 in x.shape:
         raise ValueError(f"{name} is empty, shape {tuple(x.shape)}: pass at least one image of at least one pixel")
-    return in_common(x)[0]
 
 
 def image_batches(x: Tensor, y: Tensor, spatial: Sequence[int] = (2,)) -> tuple[Tensor, Tensor]:
     """Two image batches of one device, with images of one shape, in the wider dtype; the batch sizes may differ."""
-    a, b = image_batch("x", x, spatial), image_batch("y", y, spatial)
+    check_batches(x, y, spatial)
+    a, b = in_common(x, y)
+    return a, b
+
+
+def check_batches(x: Tensor, y: Tensor, spatial: Sequence[int]) -> None:
+    """Raise unless x and y are such, of one device, with images of one shape; the batch sizes may differ."""
+    for name, images in (("x", x), ("y", y)):
+        check_batch(name, images, spatial)
     if x.device != y.device:
         raise ValueError(f"x and y must share a device, got {x.device} and {y.device}: move one with y.to(x.device)")
     if x.ndim != y.ndim:
@@ -56,19 +69,23 @@ def image_batches(x: Tensor, y: Tensor, spatial: Sequence[int] = (2,)) -> tuple[
             f"images of x and y must have equal shapes, got {tuple(x.shape[1:])} and {tuple(y.shape[1:])} "
             f"(channels, {', '.join(AXES[x.ndim - 2])}): crop or resize one"
         )
-    a, b = in_common(a, b)
-    return a, b
 
 
 def image_pairs(x: Tensor, y: Tensor, spatial: Sequence[int] = (2,)) -> tuple[Tensor, Tensor]:
     """Two image batches compared one to one."""
-    a, b = image_batches(x, y, spatial)
+    check_pairs(x, y, spatial)
+    a, b = in_common(x, y)
+    return a, b
+
+
+def check_pairs(x: Tensor, y: Tensor, spatial: Sequence[int]) -> None:
+    """Raise unless x and y are such, of equal batch sizes."""
+    check_batches(x, y, spatial)
     if len(x) != len(y):
         raise ValueError(
             f"x and y are compared pair by pair and must have equal batch sizes, got {len(x)} and {len(y)}: "
             "use ssimgen.pairwise for all pairs"
         )
-    return a, b
 
 
 def sample(name: str, x: Tensor) -> Tensor:
@@ -106,6 +123,14 @@ def in_common(*tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors
     dtype = torch.float64 if torch.float64 in dtypes else torch.float32
     return tuple(cast(x, dtype) for x in tensors)
+
+
+def for_engine(*images: Tensor) -> tuple[Tensor, ...]:
+    """Images in their common dtype, as engines take them: on devices in half precision too, which they read as it is,
+    while a copy in float32 would be one more to write and read."""
+    if len({x.dtype for x in images}) == 1 and images[0].device.type != "cpu":
+        return images
+    return in_common(*images)
 
 
 def cast(x: Tensor, dtype: torch.dtype) -> Tensor:

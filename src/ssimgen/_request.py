@@ -14,7 +14,6 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import engine
 from ssimgen.engine import Form, PatchDistance, positions
-from ssimgen.engine.visibility import seen_by_others
 from ssimgen.windows import AxisWindow, Window
 
 _End = float | Tensor | NDArray[Any]
@@ -90,7 +89,7 @@ def with_one_range(x: Tensor, y: Tensor, data_range: DataRange) -> tuple[Tensor,
         raise _no_range(data_range)
     lo, hi = (_of_each(end, x) for end in ends)
     length = hi - lo
-    if not seen_by_others() and length.device.type != "meta":
+    if engine.fused_can(length):  # nobody waits for it
         bad = ~((length > 0) & length.isfinite()).flatten()
         if bad.any():
             first = int(bad.nonzero()[0])
@@ -104,6 +103,8 @@ def with_one_range(x: Tensor, y: Tensor, data_range: DataRange) -> tuple[Tensor,
 
 def _of_each(end: _End, x: Tensor) -> Tensor:
     """An end of the range of each image, (B, 1, 1, 1), as wide as x."""
+    if isinstance(end, (int, float)) and not isinstance(end, bool):  # filled in where the images are, not copied there
+        return x.new_full((len(x), *[1] * (x.ndim - 1)), end)
     values = torch.as_tensor(end)
     if values.dtype == torch.bool or values.is_complex():
         raise TypeError(f"data_range must be numbers, got values of {values.dtype}")

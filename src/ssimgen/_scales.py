@@ -13,7 +13,9 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import engine
 from ssimgen._masks import check_some
+from ssimgen._precision import dtype_of_result
 from ssimgen.engine import PatchDistance
+from ssimgen.engine.taps import numbers
 from ssimgen.windows import AxisWindow, Window
 
 WANG_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli, Bovik (2003), section 3.2
@@ -33,7 +35,7 @@ def scale_complements(
     Images are halved in float64, and less lo: rounded averages of nearly equal images would differ by their rounding
     errors.
     """
-    dtype, structure = x.dtype, replace(patch, form="centred")
+    dtype, structure = dtype_of_result(x), replace(patch, form="centred")
     complements = []
     for _ in range(scales - 1):
         complements.append(engine.squared_mean(x, y, structure))
@@ -132,7 +134,7 @@ def scale_weights(weights: tuple[float, ...], fitting: int, x: Tensor, window: W
 
 def join_scales(complements: Float[Tensor, "B C M"], weights: tuple[float, ...]) -> Float[Tensor, "B C"]:
     """1 - prod max(t, f)^w + sum w max(f - t, 0) over the last axis, for the complements 1 - t of the terms."""
-    exponents = torch.tensor(weights, dtype=complements.dtype, device=complements.device)
+    exponents = numbers(weights, complements)
     most = 1 - _FLOOR
     logarithm = (exponents * torch.log1p(-complements.clamp_max(most))).sum(-1)  # no matmul: autocast would halve it
     return (exponents * F.relu(complements - most)).sum(-1) - torch.expm1(logarithm)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import pairwise
-from ssimgen._autocast import no_autocast
 from ssimgen._masks import digest
+from ssimgen._precision import for_products, no_autocast
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, checked_options
 from ssimgen.engine import Form
 from ssimgen.engine.eager_all_pairs import symmetric
@@ -84,13 +84,13 @@ class Euclidean(Metric):
         else:
             x, y = arguments.samples(x, y)
         with no_autocast(x.device):
-            u = x.flatten(1)
+            u = for_products(x.flatten(1))
             centre = u.detach().nan_to_num(0, 0, 0).mean(0)  # any will do: an image that holds NaN must not spoil it
             u = u - centre
-            v = u if y is None else y.flatten(1) - centre
+            v = u if y is None else for_products(y.flatten(1)) - centre
             norms = (u * u).sum(1)[:, None] + (v * v).sum(1)
             square = torch.addmm(norms, u, v.T, alpha=-2).clamp_min(0)
-            return square if y is not None else against_itself(square, x)
+            return arguments.cast(square if y is not None else against_itself(square, x), x.dtype)
 
 
 def against_itself(square: Float[Tensor, "n n"], x: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:

@@ -133,7 +133,12 @@ def distance(
 
 def _batches(x: Tensor, y: Tensor | None, window: Window) -> tuple[Tensor, Tensor | None]:
     spatial = spatial_axes(window)
-    return (arguments.image_batch("x", x, spatial), None) if y is None else arguments.image_batches(x, y, spatial)
+    if y is None:
+        arguments.check_batch("x", x, spatial)
+        return arguments.for_engine(x)[0], None
+    arguments.check_batches(x, y, spatial)
+    x, y = arguments.for_engine(x, y)
+    return x, y
 
 
 def _seen(

@@ -26,6 +26,7 @@ from ssimgen._numbers import positive_integer
 from ssimgen._range_check import notice_range
 from ssimgen._request import DEFAULT_WINDOW, DataRange, lo_and_length, patch_distance, window_fits, with_one_range
 from ssimgen._scales import WANG_SCALE_WEIGHTS, fitting_scales, scale_complements, scale_weights
+from ssimgen.engine.taps import numbers
 from ssimgen.similarity import ssim
 from ssimgen.windows import Window
 
@@ -185,7 +186,7 @@ def tensorflow_ms_ssim(
     patch = patch_distance(x, unit, window, 0.01, 0.03, "product")
     notice_range(data_range, x, y)
     fitting = fitting_scales(x, window, lambda side: (side + 1) // 2)
-    exponents = torch.tensor(scale_weights(weights, fitting, x, window), dtype=unit_x.dtype, device=x.device)
+    exponents = numbers(scale_weights(weights, fitting, x, window), unit_x)
     terms = 1 - scale_complements(unit_x, unit_y, patch, len(exponents), _halved_with_the_edge)
     negative = terms <= 0  # not a clamp: the derivative of a power at 0, infinite, times 0 would be NaN
     powers = torch.where(negative, 0, torch.where(negative, 1, terms) ** exponents)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import engine
 from ssimgen._masks import check_some, weights_of
+from ssimgen._precision import dtype_of_result
 from ssimgen._range_check import notice_range
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches, spatial_axes, with_one_range
 from ssimgen._scales import (
@@ -302,10 +303,11 @@ def prepare(
     form: Form,
     mask: Tensor | None,
 ) -> Pairs:
-    x, y = arguments.image_pairs(x, y, spatial_axes(window))
+    arguments.check_pairs(x, y, spatial_axes(window))
+    x, y = arguments.for_engine(x, y)
     unit_x, unit_y, unit = with_one_range(x, y, data_range)
     patch = patch_distance(x, unit, window, k1, k2, form)
     seen = weights_of(mask, x)
     if seen is None:
         notice_range(data_range, x, y)
-    return Pairs(unit_x, unit_y, patch, seen, x.dtype)
+    return Pairs(unit_x, unit_y, patch, seen, dtype_of_result(x))

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssimgen._precision import where_float64_is
+
 __all__ = ["Batches", "PairFunction", "energy_distance", "mmd2"]
 
 PairFunction = Callable[[Tensor, Tensor | None], Tensor]
@@ -98,7 +100,7 @@ def block_sum(
     x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None, kernel: PairFunction, where: str, diagonal: bool = True
 ) -> float:
     """The sum of a block of the Gram matrix, in float64; of x against itself, with or without its diagonal."""
-    block = kernel(x, y)
+    block = where_float64_is(kernel(x, y))
     total = block.sum(dtype=torch.float64).item()
     if not diagonal:
         total -= block.diagonal().sum(dtype=torch.float64).item()

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine, pairwise
-from ssimgen._autocast import no_autocast
 from ssimgen._masks import check_some, common_weights_of, digest
+from ssimgen._precision import for_products, no_autocast, widened
 from ssimgen._range_check import notice_range
 from ssimgen._request import (
     DEFAULT_WINDOW,
@@ -100,7 +100,8 @@ class Component(Metric):
             check_some(weights.flatten(2).sum(2))
         if self.part == "structure":
             with no_autocast(x.device):
-                return _structure(x - patch.lo, None if y is None else y - patch.lo, seen, patch)
+                above = [for_products(z) - patch.lo for z in (x, y) if z is not None]
+                return arguments.cast(_structure(above[0], above[1] if y is not None else None, seen, patch), x.dtype)
         describe, k = (means, self.k1) if self.part == "luminance" else (deviations, 1e-9 * self.k2)
         return pairwise.distance(  # (u - v)^2 / (u^2 + v^2 + (k l)^2), averaged; contrast has its c2 in u and v
             describe(x, patch, seen),
@@ -142,10 +143,10 @@ class _Windowed(NamedTuple):
 
 def _windowed(x: Tensor, patch: PatchDistance, mask: Tensor | None) -> _Windowed:
     (x, *masks), patch, restored = prepared(patch, x, *(() if mask is None else (mask,)))
-    z, window = covered(x.double() - patch.lo, patch.window), patch.window
+    z, window = covered(widened(x) - patch.lo, patch.window), patch.window
     if not masks:
         return _Windowed(z, lambda z: filtered(z, window), window.factor(x.ndim - 2), restored)
-    seen = Seen.of(covered(masks[0].double(), window), window)
+    seen = Seen.of(covered(widened(masks[0]), window), window)
     return _Windowed(z, seen.mean, seen.beta, restored)
 
 

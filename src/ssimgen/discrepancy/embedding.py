@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
+from ssimgen._precision import where_float64_is
 from ssimgen.discrepancy.matrices import check_unbiased, finite
 
 
@@ -39,7 +40,7 @@ class MeanEmbedding:
     @classmethod
     def of(cls, features: Float[Tensor, "n d"]) -> MeanEmbedding:
         """The embedding of points with these features, such as those of :class:`ssimgen.features.SSIMFeatures`."""
-        phi = arguments.sample("features", features).double()
+        phi = where_float64_is(arguments.sample("features", features)).double()
         return cls(len(phi), phi.sum(0), (phi * phi).sum())
 
     def __add__(self, other: MeanEmbedding) -> MeanEmbedding:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
-from ssimgen._autocast import no_autocast
+from ssimgen._precision import for_products, no_autocast
 
 
 def mmd2(
@@ -141,15 +141,17 @@ def cmmd2(
     ridge = arguments.as_number(regularisation)
     if ridge is None or ridge <= 0:
         raise ValueError(f"regularisation must be a positive number, got {regularisation!r}: 1e-3 is usual")
-    k_xx, k_xy, k_yy, l_xx, l_xy, l_yy = arguments.in_common(k_xx, k_xy, k_yy, l_xx, l_xy, l_yy)
+    matrices = arguments.in_common(k_xx, k_xy, k_yy, l_xx, l_xy, l_yy)
+    dtype = matrices[0].dtype
     with no_autocast(k_xx.device):
+        k_xx, k_xy, k_yy, l_xx, l_xy, l_yy = map(for_products, matrices)
         x_factor = _regularised_factor("k_xx", k_xx, ridge)
         y_factor = _regularised_factor("k_yy", k_yy, ridge)
         weights_xx = _solve_both_sides(x_factor, k_xx, x_factor)  # K~_d^-1 K_d K~_d^-1
         weights_yy = _solve_both_sides(y_factor, k_yy, y_factor)
         weights_xy = _solve_both_sides(x_factor, k_xy, y_factor)
         value = (weights_xx * l_xx).sum() + (weights_yy * l_yy).sum() - 2 * (weights_xy * l_xy).sum()
-    return finite(value, "cmmd2", (k_xx, k_xy, k_yy, l_xx, l_xy, l_yy), names)
+    return finite(arguments.cast(value, dtype), "cmmd2", matrices, names)
 
 
 def _same_sample_mean(matrix: Tensor, unbiased: bool) -> Tensor:

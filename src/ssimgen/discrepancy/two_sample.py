@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import pairwise
+from ssimgen._precision import where_float64_is
 from ssimgen.kernels import Kernel
 
 _BLOCK = 256  # rows of a Gram matrix, or relabellings, that are in memory at once in float64
@@ -166,6 +167,7 @@ def permutation_test(
         raise ValueError(f"a two-sample test needs at least two points a sample, got {n} and {m}")
     check_level(n, m, permutations, level)
     level = arguments.plain(level)
+    gram = where_float64_is(gram)
     labels = _relabellings(n, m, permutations, seed).to(gram.device)
     sums = _sums(gram, n)
     statistics = _relabelled_mmd2(gram, labels, sums.to_x + sums.to_y, n, m)

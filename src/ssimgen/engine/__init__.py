@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ssimgen._precision import widened
 from ssimgen.engine import eager, eager_all_pairs
 from ssimgen.engine.axes import prepared
-from ssimgen.engine.eager import widened
 from ssimgen.engine.masked import masked_map, masked_sums
 from ssimgen.engine.spec import Advance, Form, PatchDistance, positions
 from ssimgen.engine.visibility import is_plain, seen_by_others

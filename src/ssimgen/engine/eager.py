@@ -29,7 +29,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ssimgen._precision import dtype_of_result, no_autocast, widened
 from ssimgen.engine.spec import Form, PatchDistance, joined
+from ssimgen.engine.taps import numbers
 from ssimgen.engine.visibility import is_plain, seen_by_others
 from ssimgen.windows import AxisWindow, Window
 
@@ -43,8 +45,8 @@ _Combined = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 def squared_map(
     x: Float[Tensor, "B C *spatial"], y: Float[Tensor, "B C *spatial"], patch: PatchDistance
 ) -> Float[Tensor, "B C *positions"]:
-    """d^2 at every window position, in the dtype of x."""
-    dtype, window = x.dtype, patch.window
+    """d^2 at every window position, in the dtype of x, float32 at least."""
+    dtype, window = dtype_of_result(x), patch.window
     x, y = (covered(widened(z), window) - patch.lo for z in (x, y))
     c1: float | Tensor = patch.c1
     c2: float | Tensor = patch.c2
@@ -81,11 +83,6 @@ def squared_mean(
     return squared_map(x, y, patch).flatten(2).mean(2)
 
 
-def widened(z: Tensor) -> Tensor:
-    """z in float64 (which autocast leaves alone); as it is on Apple's GPUs, which have no float64."""
-    return z if z.device.type == "mps" else z.double()
-
-
 def covered(z: Float[Tensor, "B C *spatial"], window: Window) -> Float[Tensor, "B C *covered"]:
     """The pixels that some window covers, side by side: what the others hold, NaN too, touches no gradient.
 
@@ -94,8 +91,9 @@ def covered(z: Float[Tensor, "B C *spatial"], window: Window) -> Float[Tensor, "
     for dim, axis in enumerate(window.axes(z.ndim - 2), 2):
         end = (axis.positions(z.shape[dim]) - 1) * axis.stride + axis.size
         if axis.stride > axis.size:
-            index = torch.arange(end, device=z.device)
-            z = z.index_select(dim, index[index % axis.stride < axis.size])
+            first = torch.arange(0, end, axis.stride, device=z.device)
+            index = first[:, None] + torch.arange(axis.size, device=z.device)
+            z = z.index_select(dim, index.flatten())
         else:
             z = z.narrow(dim, 0, end)
     return z
@@ -148,14 +146,14 @@ def window_weights(window: Window, like: Float[Tensor, "B C *spatial"]) -> Float
     """w of the pixels of a patch, of sum 1, in the dtype and on the device of `like`."""
     w = like.new_ones(())
     for axis in window.axes(like.ndim - 2):
-        w = w[..., None] * torch.tensor(axis.taps, dtype=like.dtype, device=like.device)
+        w = w[..., None] * numbers(axis.taps, like)
     return w.flatten()
 
 
 def _filtered_along(z: Float[Tensor, "B C *covered"], dim: int, axis: AxisWindow) -> Tensor:
     """sum w z over the windows along one axis: a convolution of planes, of which the axes before are channels."""
     batch, shape, step = z.shape[0], z.shape, _step(axis)
-    taps = torch.tensor(axis.taps, dtype=z.dtype, device=z.device)
+    taps = numbers(axis.taps, z)
     if dim == z.ndim - 1 > 2:
         planes, taps, stride = z.reshape(batch, -1, *shape[-2:]), taps.view(1, 1, 1, -1), (1, step)
     else:
@@ -164,9 +162,24 @@ def _filtered_along(z: Float[Tensor, "B C *covered"], dim: int, axis: AxisWindow
             taps.view(1, 1, -1, 1),
             (step, 1),
         )
-    groups = planes.shape[1]
-    filtered = F.conv2d(planes, taps.expand(groups, 1, -1, -1), stride=stride, groups=groups)
+    filtered = _convolved(planes, taps, stride) if z.device.type == "cpu" else _on_device(planes, taps, stride)
     return filtered.reshape(*shape[:dim], axis._replace(stride=step).positions(shape[dim]), *shape[dim + 1 :])
+
+
+def _convolved(planes: Tensor, taps: Tensor, stride: tuple[int, int]) -> Tensor:
+    groups = planes.shape[1]
+    return F.conv2d(planes, taps.expand(groups, 1, -1, -1), stride=stride, groups=groups)
+
+
+def _on_device(planes: Tensor, taps: Tensor, stride: tuple[int, int]) -> Tensor:
+    """The same where a convolution of one channel is a dense one, in float64 several times slower than one a channel:
+    grey images become the channels of one, and a single plane its lines across the window."""
+    batch, channels, rows, columns = planes.shape
+    with no_autocast(planes.device):  # only float64 is left alone, which not every device has
+        if batch * channels > 1:
+            return _convolved(planes.reshape(1, -1, rows, columns), taps, stride)
+        across = 3 if taps.shape[2] > 1 else 2
+        return _convolved(planes.transpose(1, across), taps, stride).transpose(1, across)
 
 
 def _merged_moments(x: Float[Tensor, "B C *covered"], y: Float[Tensor, "B C *covered"], window: Window) -> _Moments:
@@ -199,7 +212,7 @@ def merged_statistics(
     products = [torch.zeros_like(x)] * 3
     for dim, axis in reversed(list(enumerate(window.axes(x.ndim - 2), 2))):
         size, step = axis.size, _step(axis)
-        w = torch.tensor(axis.taps, dtype=x.dtype, device=x.device)
+        w = numbers(axis.taps, x)
         parts_x, parts_y = x.unfold(dim, size, step), y.unfold(dim, size, step)  # (B, C, ..., k)
         if mask is None:
             x, y = parts_x[..., size // 2], parts_y[..., size // 2]

@@ -20,8 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ssimgen._autocast import no_autocast
-from ssimgen.engine.eager import widened, window_weights
+from ssimgen._precision import dtype_of_result, no_autocast, widened
+from ssimgen.engine.eager import window_weights
 from ssimgen.engine.masked import of_samples
 from ssimgen.engine.spec import Advance, PatchDistance, joined, positions
 from ssimgen.windows import Window
@@ -39,7 +39,7 @@ def squared_all_pairs(
 ) -> Float[Tensor, "n m"]:
     """Mean d^2 over channels and positions, of all pairs; y = None is x against itself. Under a mask, the mean weighs
     positions by sum w m, as in `masked`."""
-    dtype = x.dtype
+    dtype = dtype_of_result(x)
     x, y = widened(x), None if y is None else widened(y)
     if mask is not None:
         mask = widened(mask)
@@ -119,7 +119,7 @@ def _sums_over_positions(
     else:
         square = joined(patch.form, m / (e + patch.c1), numerator / denominator)
     if weights.counts is None:
-        return square.sum(0), square.new_tensor(len(square))
+        return square.sum(0), square.new_full((), len(square))
     return (weights.counts * square).sum(0), weights.counts.sum()
 
 

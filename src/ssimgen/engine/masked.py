@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssimgen._precision import dtype_of_result, widened
 from ssimgen.engine.axes import prepared
 from ssimgen.engine.eager import (
     covered,
@@ -27,7 +28,6 @@ from ssimgen.engine.eager import (
     structure,
     sum_and_difference,
     unit_of,
-    widened,
 )
 from ssimgen.engine.spec import PatchDistance
 from ssimgen.windows import Window
@@ -49,7 +49,7 @@ def masked_map(
     patch: PatchDistance,
 ) -> Masked:
     """Maps (B, C, *positions), and weights (b, C, *positions): the mask may be one for all images, b = 1."""
-    dtype, form = x.dtype, patch.form
+    dtype, form = dtype_of_result(x), patch.form
     (x, y, mask), patch, restored = prepared(patch, x, y, mask)
     window = patch.window
     m = covered(widened(mask), window)

@@ -189,6 +189,7 @@ class FittedKernel(nn.Module):
         self.options, self.metrics = options, metrics
         fixed = options.kind == "energy" or not options.relative
         self.register_buffer("units", torch.full((len(metrics),), 1.0 if fixed else 0.0))  # 0: not set yet
+        self._read: tuple[Tensor, int, list[float]] | None = None
 
     def fit(self, real: Float[Tensor, "n ..."]) -> None:
         """Set, in training, what is not set yet: the median distance of the sample, for each metric.
@@ -196,7 +197,7 @@ class FittedKernel(nn.Module):
         Raises:
             ValueError: a sample of fewer than two points, or a median that is 0.
         """
-        if self.training and not self.units.all():
+        if self.training and not all(self._units()):
             self.units.copy_(torch.tensor([median_distance(metric, real) for metric in self.metrics]))
 
     def kernel(self, base: Float[Tensor, "1 ..."]) -> Kernel:
@@ -221,8 +222,14 @@ class FittedKernel(nn.Module):
         k = self._gaussians()
         return mmd2(k(x), k(x, y), k(y), unbiased=unbiased)
 
+    def _units(self) -> list[float]:
+        """The units as numbers, read anew where they have changed: reading waits for the device."""
+        if self._read is None or self._read[0] is not self.units or self._read[1] != self.units._version:
+            self._read = self.units, self.units._version, self.units.tolist()
+        return self._read[2]
+
     def _gaussians(self) -> Kernel:
-        units: list[float] = self.units.tolist()
+        units = self._units()
         if not all(units):
             raise ValueError(
                 "the bandwidths are multiples of the median distance in the first training batch, and there was none "
