@@ -41,7 +41,15 @@ _CONFIG = {
     "hardware?": dict,
     "evaluate_every?": int,
     "versions?": dict,
-    "study?": {"data?": str, "group": str, "variant": str, "point": dict, "arm": str, "baseline?": str},
+    "study?": {
+        "data?": str,
+        "group": str,
+        "variant": str,
+        "point": dict,
+        "arm": str,
+        "baseline?": str,
+        "primary?": str,
+    },
 }
 _ROW = {
     "kind": set(get_args(Kind)),
@@ -64,6 +72,7 @@ _EVALUATION = {
     "rows": [_ROW],
     "judges?": [dict],
     "worst?": [int],
+    "collapsed?": str,
     "seconds?": _NUMBER,
     "versions?": dict,
 }
@@ -122,6 +131,7 @@ class Evaluation:
         rows: one a metric.
         judges: which of the metrics may judge models of these images; empty in a file of an earlier version.
         worst: places of the held-out images that come back worst, worst first.
+        collapsed: in what way the model draws, or returns, one and the same for everything; "" if it does not.
         seconds: how long it took.
         versions: of what the numbers depend on.
 
@@ -143,6 +153,7 @@ class Evaluation:
     rows: tuple[ScoreRow, ...]
     judges: tuple[JudgeCheck, ...] = ()
     worst: tuple[int, ...] = ()
+    collapsed: str = ""
     seconds: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
+from ssimgen._options import suggestion
+
 Answer = Literal["yes", "related", "no"]
 Better = Literal["higher", "lower", "reference"]
 Kind = Literal["rate", "reconstruction", "samples"]
@@ -232,6 +234,22 @@ def read(label: str) -> Score:
         if metric.label == name and score.label == label:
             return score
     return Score(label)
+
+
+def endpoint(name: str) -> str:
+    """The key of the metric that a study names as its endpoint: by its key, its name or its label.
+
+    Raises:
+        ValueError: there is none, or one that cannot say which of two models is better.
+    """
+    known = {metric.label: key for key, metric in METRICS.items()} | {m.name: key for key, m in METRICS.items()}
+    key = name if name in METRICS else known.get(name, "")
+    if not key:
+        raise ValueError(f"unknown metric {name!r}{suggestion(name, [*METRICS, *known])}")
+    metric = METRICS[key]
+    if key == RATE or metric.needs == "kernel" or not metric.ranked or metric.better == "reference":
+        raise ValueError(f"{metric.name} does not say which of two models is better: name another metric")
+    return key
 
 
 def meanings(scores: Iterable[Score]) -> dict[str, str]:

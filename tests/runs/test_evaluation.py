@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def splits(folder: Path) -> Splits:
     return load_images(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda real: real.flip(0), ""),
+        (lambda real: 0.02 * real + 0.4, ""),  # grey, with a trace of what they are
+        (lambda real: 0.009 * real + 0.4, "one image"),
+        (lambda real: real[:1].expand_as(real), "one image"),
+        (lambda real: 0.003 * real, "black"),
+    ],
+    ids=["real", "faint", "fainter than a hundredth", "one", "black"],
+)
+def test_collapse_is_seen(make: Callable[[Tensor], Tensor], found: str) -> None:
+    real = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert judge.collapsed(make(real), real) == found
 
 
 def trained(model: Model, splits: Splits, path: Path, source: Path) -> Path:

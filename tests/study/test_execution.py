@@ -47,6 +47,7 @@ def content(images: Path, iterations: int = 4, **changes: Any) -> dict[str, Any]
         "models": {
             "vae": {
                 "baseline": "l2",
+                "primary": "feature distance",
                 "options": {"tau": 0.1, "latent": 2, "network": network},
                 "variants": {"l2": {"options": {"objective": "l2"}}, "ssim": {}},
             }
@@ -70,6 +71,7 @@ log_every = 1
 data = "{images}"
 [models.vae]
 baseline = "l2"
+primary = "feature distance"
 options = {{ tau = 0.1, latent = 2, network = {{ kind = "mlp", hidden = [8] }} }}
 [models.vae.variants.l2]
 options = {{ objective = "l2" }}
@@ -120,6 +122,7 @@ def test_runs_are_trained_and_evaluated(finished: Path, images: Path) -> None:
         assert folder.latest_iteration() == 4
         config = folder.read_config()
         assert config["study"]["variant"] == run.variant
+        assert config["study"]["primary"] == "feature_distance"
         assert config["data"]["hash"] == load_images(str(images)).train.digest
         assert json.loads((folder.path / "evaluation.json").read_text())["iteration"] == 4
         assert is_finished(run, finished, plan.evaluation)

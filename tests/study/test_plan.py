@@ -91,6 +91,11 @@ def test_the_grid(file: Path) -> None:
     assert run.baseline == "l2"
 
 
+@pytest.mark.parametrize("name", ["kernel_distance", "kernel distance"])
+def test_a_primary_endpoint_is_named(name: str) -> None:
+    assert {run.primary for run in make_plan(vae(primary=name, baseline="l2"), "study").runs} == {"kernel_distance"}
+
+
 def test_defaults_of_a_model_hold_where_the_file_says_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DEFAULTS, "gmmn", (Training(batch=99), Optimiser(momentum=0.1)))
     plan = read_plan(file)
@@ -131,6 +136,16 @@ def test_defaults_of_a_model_hold_where_the_file_says_nothing(file: Path, monkey
         (vae(variants={"a": {"sweep": {"tau": [1.0, 1]}}}), "two runs would share the folder"),
         (vae(variants={"a/b": {"options": {"tau": 1.0}}}), "name 'a/b' must be of letters"),
         (vae(variants={"..": {"options": {"tau": 1.0}}}), r"name '\.\.' must be of letters"),
+        (vae(primary="FID"), r"models\.vae\.primary: unknown metric 'FID'"),
+        (vae(primary="feature_distanc"), r"unknown metric 'feature_distanc': did you mean 'feature_distance'"),
+        (vae(primary="KL"), r"models\.vae\.primary: KL does not say which of two models is better"),
+        (vae(primary="sharpness"), "sharpness does not say which of two models is better"),
+        (vae(primary="mmd2"), "does not say which of two models is better"),
+        (vae(primary="psnr"), r"models\.vae\.primary needs a baseline"),
+        (
+            content(models={"gan": {"primary": "PSNR, dB", "baseline": "a", "variants": {"a": {}}}}),
+            r"models\.gan\.primary: PSNR, dB is of reconstructions, and gan makes none",
+        ),
         (vae(variants=[1]), r"models\.vae\.variants must be a table, got \[1\]"),
     ],
 )

@@ -11,7 +11,10 @@ from ssimgen._judged import left_out
 from ssimgen.commands.common import command, note
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ssimgen.report import Verdict
+    from ssimgen.report.results import Result
     from ssimgen.study import Outcome, Plan, PlannedRun
 
 _NAMED = 12  # missing runs
@@ -110,8 +113,8 @@ def run_and_report(plan: Plan, output: Path, *, budget: float | None, parallel: 
     for data, folders in finished_folders(plan, output).items():
         add_checks(folders, note)
         say_what_may_not_judge(data, folders)
-    write_tables(plan, output)
-    for path in write_reports(plan, output):
+    records = write_tables(plan, output)
+    for path in write_reports(plan, output, records):
         print(f"report: {path}")
     print(f"tables: {output / 'results.csv'}, summary.csv, matched.csv")
     say_what_is_left(plan, outcomes)
@@ -128,21 +131,26 @@ def say_what_may_not_judge(data: str, folders: list[Path]) -> None:
         print(f"{data}: {sentence}")
 
 
-def write_reports(plan: Plan, output: Path) -> list[Path]:
-    """A report for each set of images with finished runs."""
+def write_reports(plan: Plan, output: Path, records: Sequence[Result]) -> list[Path]:
+    """A report for each set of images with finished runs, and what it concludes printed."""
     from ssimgen.report import write_report
+    from ssimgen.report.endpoints import conclusion, faults, unnamed
     from ssimgen.study.execution import finished_folders
+    from ssimgen.study.export import primaries
 
-    return [
-        write_report(
-            folders,
-            output / "report" / data,
-            title=f"{plan.name}: {data}",
-            rates=plan.rates,
-            verdict=_unfinished([run for run in plan.runs if run.data == data], output, folders),
-        )
-        for data, folders in finished_folders(plan, output).items()
-    ]
+    primary = primaries(plan, output, records)
+    paths = []
+    for data, folders in finished_folders(plan, output).items():
+        here = [endpoint for endpoint in primary if endpoint.row.data == data]
+        verdict = _unfinished([run for run in plan.runs if run.data == data], output, folders)
+        if verdict is None:
+            of_data = [record for record in records if record.data == data]
+            verdict = conclusion(here, [*unnamed(of_data, plan.rates), *faults(of_data)])
+        if here:
+            print(f"{data}: {verdict.heading}", *verdict.sentences, sep="\n")
+        title, path = f"{plan.name}: {data}", output / "report" / data
+        paths.append(write_report(folders, path, title=title, rates=plan.rates, verdict=verdict, primary=here))
+    return paths
 
 
 def _unfinished(runs: list[PlannedRun], output: Path, finished: list[Path]) -> Verdict | None:

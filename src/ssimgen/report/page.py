@@ -19,27 +19,15 @@ from ssimgen.report.arms import Arm, Group, arms_of, groups_of
 from ssimgen.report.charts import Point, Series, line_chart
 from ssimgen.report.comparison import Comparison, comparisons
 from ssimgen.report.embedding import embed
+from ssimgen.report.endpoints import Endpoint, conclusion, endpoints, faults, unnamed
 from ssimgen.report.folders import Run, read_runs
 from ssimgen.report.galleries import galleries, pictured, pictures_of
 from ssimgen.report.options import options_between, options_of
 from ssimgen.report.ranking import ranking
 from ssimgen.report.results import Result, checks_of, records_of
 from ssimgen.report.summary import Summary, matched, reach, summary
+from ssimgen.report.verdict import Verdict
 from ssimgen.scores import RANKED_BY, RATE, Score
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The conclusion of a study: a heading and some sentences.
-
-    Example:
-        >>> from ssimgen.report import Verdict
-        >>> Verdict("No conclusion", ("Two seeds are needed.",)).sentences
-        ('Two seeds are needed.',)
-    """
-
-    heading: str
-    sentences: tuple[str, ...] = ()
 
 
 def write_report(
@@ -50,6 +38,7 @@ def write_report(
     baseline: str = "",
     verdict: Verdict | None = None,
     rates: Sequence[float] = (),
+    primary: Sequence[Endpoint] | None = None,
 ) -> Path:
     """Write index.html, which holds all that it shows, to `output`; returns its path.
 
@@ -60,6 +49,7 @@ def write_report(
         baseline: name of a variant, or part of it, with which others are compared; otherwise that of the study.
         verdict: what stands first.
         rates: nats at which variational models are compared; empty: chosen where their curves overlap.
+        primary: primary endpoints of these images, adjusted for all of a study; None: those of these runs alone.
 
     Raises:
         ValueError: no runs; runs that are damaged, not evaluated, evaluated differently, or of different images.
@@ -88,7 +78,7 @@ def write_report(
         report/index.html
     """
     runs = read_runs(paths)
-    html = page(runs, title=title, baseline=baseline, verdict=verdict, rates=rates)
+    html = page(runs, title=title, baseline=baseline, verdict=verdict, rates=rates, primary=primary)
     target = writable_folder(output) / "index.html"
     write_atomically(target, lambda file: file.write(html.encode()))
     return target
@@ -101,10 +91,15 @@ def page(
     baseline: str = "",
     verdict: Verdict | None = None,
     rates: Sequence[float] = (),
+    primary: Sequence[Endpoint] | None = None,
 ) -> str:
     """The HTML of a report."""
     records = records_of(runs, baseline)
     rows_at_rates = matched(records, rates)
+    primary = endpoints(records, rates) if primary is None else primary
+    if verdict is None and all(run.study for run in runs):
+        without = [*unnamed(records, rates), *faults(records)]
+        verdict = conclusion(primary, without) if primary or without else None
     arms = arms_of(runs, records)
     means = summary(records)
     first = runs[0]
@@ -123,6 +118,7 @@ def page(
         .render(
             title=title or f"Runs on {source}",
             verdict=verdict,
+            primary=primary,
             data=first.config["data"],
             source=source,
             shape=first.config["shape"],

@@ -32,6 +32,7 @@ class Entry:
         trained_on: whether the metric is what the model was trained on.
         reference: the value of real images.
         unfit: why the metric may not judge models of these images; "" if it may.
+        primary: key of the metric in which the group is compared, named before it ran; "" for none.
         mean_image: its value for one and the same picture, the mean of the training images, where that is known.
     """
 
@@ -49,6 +50,7 @@ class Entry:
     trained_on: Answer
     reference: float | None
     unfit: str = ""
+    primary: str = ""
     mean_image: float | None = None
 
     @property
@@ -59,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Result(Entry):
-    """The value of one metric for one run."""
+    """The value of one metric for one run; `fault` is why the run compares with no other, "" if it does."""
 
     seed: int
     iterations: int
@@ -74,7 +76,12 @@ class Result(Entry):
     note: str
     folder: str
     processor_seconds: float | None = None
+    fault: str = ""
+    kl_target: float | None = None
 
+
+LEAST_RATE = 0.5  # nats: below it a variational model returns nearly the same for every image
+NEAR = 0.1  # of its KL target, which a model has to come to
 
 RESULTS = (
     "study", "data", "group", "model", "variant", "point", "arm", "seed", "baseline", "iterations", "train_seconds",
@@ -113,6 +120,7 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
     checks = checks_of(runs)
     records = []
     for run, (group, variant, point) in zip(runs, names, strict=True):
+        fault, kl_target = _fault(run), run.config["config"].get("kl_target")
         of_group = [v for g, v, _ in names if g == group]
         chosen = next((v for v in of_group if baseline in v), "") if baseline else run.study.get("baseline", "")
         for row in run.evaluation.rows:
@@ -140,6 +148,7 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
                     high=row.high,
                     reference=row.reference,
                     unfit=_unfit(score.key, check),
+                    primary=run.study.get("primary", ""),
                     mean_image=check.scores().get("mean image") if check else None,
                     reference_low=row.reference_low,
                     reference_high=row.reference_high,
@@ -148,6 +157,8 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
                     trained_on=scores.trained_on(score, run.config["config"]),
                     note=row.note,
                     folder=str(run.path),
+                    fault=fault,
+                    kl_target=kl_target,
                 )
             )
     return records
@@ -156,6 +167,17 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
 def checks_of(runs: Sequence[Run]) -> dict[str, JudgeCheck]:
     """Label of a metric -> the check of it as a judge of the images of the runs, on which all were evaluated."""
     return {check.metric: check for run in runs for check in run.evaluation.judges}
+
+
+def _fault(run: Run) -> str:
+    """Why a run cannot be compared: it collapsed, or has another rate than it should."""
+    rate = next((row.value for row in run.evaluation.rows if scores.read(row.metric).key == scores.RATE), None)
+    if rate is not None and rate < LEAST_RATE:
+        return f"its code says {rate:.2g} nats of an image"
+    target = run.config["config"].get("kl_target")
+    if rate is not None and target is not None and abs(rate - target) > NEAR * target:
+        return f"it has {rate:.3g} nats instead of {target:g}"
+    return run.evaluation.collapsed
 
 
 def _unfit(key: str, check: JudgeCheck | None) -> str:

@@ -15,7 +15,8 @@ from ssimgen.report.results import Entry, Result
 class Summary(Entry):
     """One metric of runs that differ only by their seed, and its difference from that of the baseline.
 
-    At a matched `rate` the runs are those of a whole sweep, and have no point of it.
+    At a matched `rate` the runs are those of a whole sweep, and have no point of it. `differences` are those of pairs,
+    and `faults` why some of the runs, or of those of the baseline, compare with no other.
     """
 
     rate: float | None
@@ -31,6 +32,8 @@ class Summary(Entry):
     p_value: float | None
     p_adjusted: float | None = None
     verdict: str = ""
+    differences: tuple[float, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 SUMMARY = (
@@ -48,7 +51,10 @@ MATCHED = (
 
 
 NO_JUDGE, NO_BETTER_THAN_ONE_PICTURE = "no judge", "no better than one picture"
-"""Verdicts that are none: by a metric that may not judge these images; of models that one picture could replace."""
+COLLAPSED, EXPLORATORY, PRIMARY = "collapsed", "exploratory", "primary endpoint"
+"""Verdicts that are none: by a metric that may not judge these images; of models that one picture could replace; of
+models that collapsed or missed their rate; in a metric that the study did not name before it ran; and in the one that
+it did, whose verdict is that over all primary endpoints."""
 
 
 def summary(records: Sequence[Result]) -> list[Summary]:
@@ -65,7 +71,9 @@ def summary(records: Sequence[Result]) -> list[Summary]:
         for (variant, point), part in arms.items():
             if not seeds[variant, point]:
                 continue
-            row = _summarised(part[0], seeds[variant, point], part, seeds.get((part[0].baseline, point)))
+            theirs = (part[0].baseline, point)
+            row = _summarised(part[0], seeds[variant, point], part, seeds.get(theirs))
+            row = replace(row, faults=_faults([*part, *arms.get(theirs, [])]))
             if len(part) == 1:  # an interval over the images of its evaluation
                 row = replace(row, interval="images", low=part[0].low, high=part[0].high)
             block.append(row)
@@ -75,6 +83,8 @@ def summary(records: Sequence[Result]) -> list[Summary]:
 
 def matched(records: Sequence[Result], rates: Sequence[float] = ()) -> list[Summary]:
     """Variational models at equal KL: every metric interpolated between the points of a variant's sweep, seed by seed.
+
+    Runs that collapsed are no points.
 
     Args:
         records: from :func:`records_of`.
@@ -89,8 +99,10 @@ def matched(records: Sequence[Result], rates: Sequence[float] = ()) -> list[Summ
             for r in of_group
             if r.score.key == scores.RATE and r.value is not None
         }
-        at = [r for r in of_group if (r.variant, r.point, r.seed) in kl and r.score.key != scores.RATE]
-        chosen = list(rates) or _common_rates(_curves(at, kl), of_group[0].baseline)
+        at = [r for r in of_group if (r.variant, r.point, r.seed) in kl and r.score.key != scores.RATE and not r.fault]
+        baseline = of_group[0].baseline
+        lost = any(r.variant == baseline for r in of_group) and not any(r.variant == baseline for r in at)
+        chosen = list(rates) or ([] if lost else _common_rates(_curves(at, kl), baseline))
         for rate in chosen:
             for of_metric in _grouped(at, "kind", "metric").values():
                 found += _judged(_at_rate(of_metric, kl, rate))
@@ -187,6 +199,7 @@ def _summarised(
         difference_low=difference.low if difference else None,
         difference_high=difference.high if difference else None,
         p_value=difference.p_value if difference else None,
+        differences=difference.pairs if difference else (),
     )
 
 
@@ -220,14 +233,25 @@ def _verdict(row: Summary, seeds: int) -> str:
         return "one seed"
     if row.unfit:
         return NO_JUDGE
-    if _is_no_better_than_one_picture(row, row.difference):
+    if is_no_better_than_one_picture(row, row.difference):
         return NO_BETTER_THAN_ONE_PICTURE
-    if row.p_adjusted > 0.05 or row.better == "reference":
-        return "no difference shown" if row.p_adjusted > 0.05 else "differs"
+    if row.p_adjusted > 0.05:
+        return "no difference shown"
+    if row.faults:
+        return COLLAPSED
+    if row.primary:
+        return PRIMARY if row.score.key == row.primary else EXPLORATORY
+    if row.better == "reference":
+        return "differs"
     return "better" if (row.difference > 0) == (row.better == "higher") else "worse"
 
 
-def _is_no_better_than_one_picture(row: Summary, difference: float) -> bool:
+def _faults(records: Iterable[Result]) -> tuple[str, ...]:
+    """Which runs compare with no other, and why."""
+    return tuple(dict.fromkeys(f"{r.arm} seed {r.seed}: {r.fault}" for r in records if r.fault))
+
+
+def is_no_better_than_one_picture(row: Summary, difference: float) -> bool:
     """Whether the mean image in the place of every image would do as well as the model, and as the baseline."""
     if row.mean_image is None:
         return False

@@ -109,6 +109,7 @@ def evaluate_run(
         rows=tuple(rows),
         judges=_judges(rows, splits, network, options),
         worst=tuple(worst),
+        collapsed=judge.collapse(),
         seconds=round(time.monotonic() - began, 1),
         versions=versions(),
     )

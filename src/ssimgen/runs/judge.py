@@ -31,6 +31,8 @@ from ssimgen.windows import Window
 
 _BATCH = 50  # images passed through the model at a time
 _SHOWN = 16  # worst reconstructions, and samples with their nearest images
+_BLACK = 1 / 255  # mean of pixels
+_ONE_IMAGE = 1e-4  # of the variance of real images, a hundredth of their deviation
 _SEARCHED = 2**30  # bytes of training images, as float32, that are searched for the nearest
 
 
@@ -134,6 +136,13 @@ class Judge:
         ):
             yield "samples", self._noted(row)
 
+    def collapse(self) -> str:
+        """In what way the model draws, or returns, one and the same for everything; "" if it does not."""
+        for what, images in (("samples", self.samples), ("reconstructions", self.reconstructions)):
+            if images is not None and (found := collapsed(images, self.images)):
+                return f"its {what} are {found}"
+        return ""
+
     def write_pictures(self, folder: Path) -> list[int]:
         """Pictures for whoever looks at the run; returns places of the images that come back worst, worst first."""
         real = self.held_out.first(64).images
@@ -178,6 +187,13 @@ class Judge:
                 "add images of another class, or train a model without classes"
             )
         return ClassLabels(self.labels, self.train.labels, self.held_out.labels)
+
+
+def collapsed(images: Tensor, real: Tensor) -> str:
+    """Whether images are all black, or hardly differ where real ones do: "black", "one image" or ""."""
+    if images.mean() < _BLACK <= real.mean():
+        return "black"
+    return "one image" if images.var(0).mean() < _ONE_IMAGE * real.var(0).mean() else ""
 
 
 def rate_row(model: Model, images: Images, options: EvaluationOptions) -> Row | None:

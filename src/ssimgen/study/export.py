@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ssimgen._files import write_atomically
+from ssimgen.report.endpoints import PRIMARIES, Endpoint, endpoints, table
 from ssimgen.report.folders import read_runs
 from ssimgen.report.results import RESULTS, Entry, Result, records_of
 from ssimgen.report.summary import MATCHED, SUMMARY, matched, summary
@@ -36,7 +37,8 @@ def results(plan: Plan, output: Path) -> list[Result]:
 
 
 def write_tables(plan: Plan, output: Path) -> list[Result]:
-    """results.csv, summary.csv and matched.csv (and .parquet, where pandas and pyarrow are there) in `output`.
+    """results.csv, summary.csv, matched.csv and, where the study named primary endpoints, primaries.csv in `output`;
+    and .parquet, where pandas and pyarrow are there.
 
     Returns the lines of the first.
 
@@ -54,11 +56,22 @@ def write_tables(plan: Plan, output: Path) -> list[Result]:
     _write(output / "results", records, RESULTS)
     _write(output / "summary", summary(records), SUMMARY)
     _write(output / "matched", matched(records, plan.rates), MATCHED)
+    if found := primaries(plan, output, records):
+        _write_rows(output / "primaries", table(found), PRIMARIES)
     return records
 
 
+def primaries(plan: Plan, output: Path, records: Sequence[Result]) -> list[Endpoint]:
+    """The primary comparisons of a study with these results; without verdicts while a run is missing."""
+    done = sum(map(len, finished_folders(plan, output).values()))
+    return endpoints(records, plan.rates, finished=done == len(plan.runs))
+
+
 def _write(path: Path, records: Sequence[Entry], columns: Sequence[str]) -> None:
-    rows = [{column: getattr(record, column) for column in columns} for record in records]
+    _write_rows(path, [{column: getattr(record, column) for column in columns} for record in records], columns)
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
     _write_csv(path.with_suffix(".csv"), rows, columns)
     _write_parquet(path.with_suffix(".parquet"), rows, columns)
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ssimgen import scores
 from ssimgen._options import from_mapping, merged, short, suggestion
 from ssimgen._reading import read_options
 from ssimgen.data import Source
-from ssimgen.models import MODELS, usual_training
+from ssimgen.evaluation.reconstruction import OF_RECONSTRUCTIONS
+from ssimgen.models import MODELS, Autoencoder, usual_training
 from ssimgen.runs import EvaluationOptions
 from ssimgen.training import Optimiser, Training
 
@@ -36,6 +38,7 @@ class PlannedRun:
         config: options of the model.
         training, optimiser: those of the run, its seed included.
         baseline: the variant that others of the group are compared with; "" for none.
+        primary: key of the metric in which they are, named before anything runs; "" for none.
 
     Example:
         >>> from ssimgen.study import make_plan
@@ -56,6 +59,7 @@ class PlannedRun:
     training: Training
     optimiser: Optimiser
     baseline: str
+    primary: str = ""
 
     @property
     def seed(self) -> int:
@@ -133,6 +137,7 @@ class _Group(_Variant):
     data: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     baseline: str = ""
+    primary: str = ""
 
 
 Keys = TypeVar("Keys", _File, _Group, _Variant)
@@ -197,6 +202,7 @@ def _runs_of_group(file: _File, name: str, group: _Group, sources: Mapping[str, 
         _check_known(f"{where}.data", "data", data, sources)
     if group.baseline:
         _check_known(f"{where}.baseline", "variant", group.baseline, group.variants)
+    primary = _primary(where, group, model)
     variants = {key: _table(_Variant, table, f"{where}.variants.{key}.") for key, table in group.variants.items()}
     usual = usual_training(model)
     for seed, data, (key, variant) in itertools.product(
@@ -220,9 +226,25 @@ def _runs_of_group(file: _File, name: str, group: _Group, sources: Mapping[str, 
                     from_mapping(Training, training, "training."),
                     from_mapping(Optimiser, optimiser, "optimiser."),
                     group.baseline,
+                    primary,
                 )
             except ValueError as error:
                 raise ValueError(f"{place}: {error}") from error
+
+
+def _primary(where: str, group: _Group, model: str) -> str:
+    """The key of the primary endpoint of a group, which must be one that its models have; "" for none."""
+    if not group.primary:
+        return ""
+    try:
+        primary = scores.endpoint(group.primary)
+    except ValueError as error:
+        raise ValueError(f"{where}.primary: {error}") from error
+    if primary in OF_RECONSTRUCTIONS and not issubclass(MODELS[model][0], Autoencoder):
+        raise ValueError(f"{where}.primary: {group.primary} is of reconstructions, and {model} makes none")
+    if not group.baseline:
+        raise ValueError(f"{where}.primary needs a baseline, the variant that others are compared with")
+    return primary
 
 
 def _check_known(where: str, kind: str, name: str, known: Collection[str]) -> None:

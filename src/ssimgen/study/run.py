@@ -74,4 +74,5 @@ def about(run: PlannedRun) -> Mapping[str, Any]:
         "point": dict(run.point),
         "arm": run.arm,
         "baseline": run.baseline,
+        "primary": run.primary,
     }
