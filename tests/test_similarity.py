@@ -286,6 +286,17 @@ def test_a_pixel_that_is_not_a_number_spoils_its_image_alone() -> None:
 
 
 @pytest.mark.usefixtures("each_engine")
+def test_a_pixel_that_is_not_a_number_hides_no_others_whose_squares_overflow() -> None:
+    x, y = (1e185 * z for z in tensors(*random_images(1, 1, 12, 24)))
+    expected = ssim_map(x, y, data_range=1)
+    x[..., -1] = float("nan")
+    found = ssim_map(x, y, data_range=1)
+    assert found[..., -1].isnan().all()
+    torch.testing.assert_close(found[..., :-1], expected[..., :-1])
+    assert expected.isfinite().all()
+
+
+@pytest.mark.usefixtures("each_engine")
 @pytest.mark.parametrize(
     "layout",
     [

@@ -37,6 +37,7 @@ def cases() -> dict[str, Case]:
     hole, last = (0, 0, 5, 5), (0, 0, 4, 3)
     nan, inf = with_pixels(x, (hole, torch.nan)), with_pixels(x, (hole, torch.inf))
     kelvin, kelvin_too = ((273.15 + 0.01 * z.double()).float() for z in (x, y))
+    hot = with_pixels(wide, (hole, 1e18))
     flat, brighter = (torch.full((2, 1, 16, 16), level, dtype=torch.float64) for level in (0.3, 0.8))
     steps = with_pixels(torch.full_like(wide, 0.1), ((..., slice(8, None)), 0.9))
     halves = with_pixels(torch.ones_like(x), ((..., slice(8, None)), 1.4))
@@ -123,6 +124,46 @@ def cases() -> dict[str, Case]:
             k1=0.2,
             k2=1e-6,
             weights=(0.2, 0.8),
+        ),
+        # v - x.y and E z^2 - m^2 of float64, beside c2 = 1e-7
+        "all pairs, float64 and a tiny k2": Case(
+            "all distance", flat, flat + 3e-5 * other, Window.uniform(10), 1.0, k1=1.14, k2=3.7e-4, squared=False
+        ),
+        # pixels about a value that was rounded, and their mean about the same that was not
+        "all pairs, equal but for a constant, far from 0": Case(
+            "all distance",
+            4.4e-3 * wide[:1] - 4000.123,
+            4.4e-3 * (wide + 0.9) - 4000.123,
+            Window.uniform(5, stride=7),
+            (-4000.123, -4000.123 + 0.0044),
+            k1=3000.0,
+            k2=0.6,
+            form="sum",
+            squared=False,
+            to="y",
+        ),
+        # a + b - a b of a, b near 2
+        "opposite images": Case(
+            "distance", 1e12 * (wide + 0.1), 1 - 1e12 * (wide + 0.1), SMALL, 1.0, squared=False, to="x"
+        ),
+        "all pairs of opposite images": Case("all distance", hot, 1 - hot, Window.uniform(11), 1.0),
+        # 1 - a where a is nearly 1
+        "flat and huge, against noise": Case("ssim", 1e12 * flat, other, Window.uniform(2), (-1.0, 1.0)),
+        # rounding errors of x + y beside sqrt(c2 / beta)
+        "two pixels a window, and a large beta": Case(
+            "map", 0 * x + 0.7, (0.7 + 0.02 * other).float(), Window((0.5, 0.5), beta=9.7), 1.0
+        ),
+        # d^2 of a plane was 0, but for its rounding error
+        "equal but for a constant, in two of eight planes to the last bit": Case(
+            "loss",
+            5e-8 * rand(1, 8, 16, 16),
+            5e-8 * rand(1, 8, 16, 16) - 2e-4,
+            Window.gaussian(10),
+            1.0,
+            form="centred",
+            squared=False,
+            k2=1e-4,
+            to="x",
         ),
         # d is a constant, and noise in its last bits: a mean that rounds is as large a difference
         "equal but for a constant": Case("loss", x, x + 0.3, GAUSSIAN, 1.0, form="centred", squared=False, to="xy"),

@@ -173,9 +173,11 @@ def _check_discrepancy(case, kind, report):
 def _compare(case, truth, found, relative, kind, report):
     definition = truth.pairs["xy"].definition
     least = min(definition.c1, definition.c2) if definition.form in ("product", "sum") else definition.c2
-    heaviest = max(np.abs(w).max() for w in truth.weights.values())
-    scale = heaviest * max(truth.slope, 1) / (case.x[0].numel() * np.sqrt(least))
-    vanishing = float(torch.finfo(case.x.dtype).eps) * scale
+    weights = [np.abs(w) for w in truth.weights.values()]
+    heaviest, of_image = max(w.max() for w in weights), max(w.sum(axis).max() for w in weights for axis in (0, 1))
+    steepest = max(truth.slope, 1) / (case.x[0].numel() * np.sqrt(least))
+    scale = heaviest * steepest
+    vanishing = float(torch.finfo(case.x.dtype).eps) * of_image * steepest  # one rounding error of each of its pairs
     for (image, (true, largest)), gradient in zip(truth.gradients().items(), found, strict=True):
         bar = relative * largest if largest > FAINT * scale else vanishing
         bar = bar + LONG(torch.finfo(case.x.dtype).smallest_normal)

@@ -47,6 +47,7 @@ def patches():
         "flat and huge against noise": (np.full((2, 2), 1e30), noise),
         "bright and nearly flat, against black": (1 - 1e-6 * noise, np.zeros((2, 2))),
         "far from lo": (273.15 + noise, 273.15 + other),
+        "opposite": (1e30 * noise, -1e30 * noise - other),
         "denormal": (noise * 1e-310, other * 1e-310),
     }
 

@@ -6,7 +6,7 @@
 products are exact or nearly so. Three rewritings keep the truth to about 1e-15, each by school algebra:
 
     1 - s1 = (mu_x - mu_y)^2 / (mu_x^2 + mu_y^2 + c1),        mu_x - mu_y the mean of x - y,
-    1 - s2 = var(x - y) / (var_x + var_y + c2),
+    1 - s2 = var(x - y) / (var_x + var_y + c2),     and for opposite images 1 + s1 and 1 + s2 from x + y alike,
     a patch is centred about its heaviest pixel first, so that a flat patch of any height has variance 0.
 
 Gradients are analytic: the slopes of the squared distance of a patch by each of its pixels, scattered to the image.
@@ -124,7 +124,8 @@ class Pairs:
         """(...,) whether a square of some pixel under a window leaves float64."""
         with np.errstate(all="ignore"):
             axes = (*(axis - 1 for axis in self.definition.axes), -1)
-            greatest = [np.abs(self._patches(z - self.definition.lo)).max(axes) for z in (self.x, self.y)]
+            sizes = (np.abs(self._patches(z - self.definition.lo)) for z in (self.x, self.y))
+            greatest = [np.where(np.isnan(size), 0, size).max(axes) for size in sizes]
             return np.broadcast_to(np.maximum(*greatest) > LONG(1e150), self.mean.shape)
 
     def _patches(self, z):
@@ -140,9 +141,10 @@ class Pairs:
         definition, w = self.definition, self.definition.weights
         heaviest = int(w.argmax())
         with np.errstate(all="ignore"):
-            x, y, d = (self._patches(z) for z in (self.x - definition.lo, self.y - definition.lo, self.x - self.y))
+            combined = self.x - self.y, self.x + self.y - 2 * LONG(definition.lo)
+            x, y, d, s = (self._patches(z) for z in (self.x - definition.lo, self.y - definition.lo, *combined))
             if definition.form == "uncentred":
-                return x, y, d
+                return x, y, d, s
 
             def about_heaviest(z):
                 return z - z[..., heaviest : heaviest + 1]
@@ -161,7 +163,7 @@ class Pairs:
                 flat = (most(u) == 0) | (most(v) == 0)
                 lost = np.where(flat, np.abs(u) + np.abs(v), np.abs(d) + np.abs(d[..., heaviest : heaviest + 1]))
                 difference = difference + LONG(2) ** -53 * lost * self.jitter.choice((-1, 1), lost.shape)
-            return (x @ w, y @ w, d @ w), (centred(u), centred(v), centred(difference))
+            return (x @ w, y @ w, d @ w, s @ w), (centred(u), centred(v), centred(difference), centred(u + v))
 
     @cached_property
     def _distances(self):
@@ -170,16 +172,19 @@ class Pairs:
         beta, c1, c2 = definition.beta, definition.c1, definition.c2
         with np.errstate(all="ignore"):
             if definition.form == "uncentred":
-                x, y, d = self._statistics
+                x, y, d, s = self._statistics
                 whole = beta * ((x * x) @ w) + beta * ((y * y) @ w) + c2
-                return beta * ((d * d) @ w) / whole, whole, (2 * beta * ((x * y) @ w) + c2) / whole
-            (mu_x, mu_y, mu_d), (x, y, d) = self._statistics
+                b, s2 = beta * ((d * d) @ w) / whole, (2 * beta * ((x * y) @ w) + c2) / whole
+                return b, whole, s2, (beta * ((s * s) @ w) + 2 * c2) / whole
+            (mu_x, mu_y, mu_d, mu_s), (x, y, d, s) = self._statistics
             light = mu_x**2 + mu_y**2 + c1
             whole = beta * ((x * x) @ w) + beta * ((y * y) @ w) + c2
             a, s1 = mu_d**2 / light, (2 * mu_x * mu_y + c1) / light
             b, s2 = beta * ((d * d) @ w) / whole, (2 * beta * ((x * y) @ w) + c2) / whole
-            square = {"product": a + b - a * b, "sum": a + b, "centred": b}[definition.form]
-            return square, light, a, s1, whole, b, s2
+            p, q = (mu_s**2 + 2 * c1) / light, (beta * ((s * s) @ w) + 2 * c2) / whole  # 1 + s1, 1 + s2
+            product = np.where((p < 0.5) & (q < 0.5), p + q - p * q, a + b - a * b)
+            square = {"product": product, "sum": a + b, "centred": b}[definition.form]
+            return square, light, a, s1, whole, b, s2, q
 
     @cached_property
     def _slopes(self):
@@ -188,26 +193,23 @@ class Pairs:
         beta, c1 = definition.beta, definition.c1
         with np.errstate(all="ignore"):
             if definition.form == "uncentred":
-                x, y, d = self._statistics
-                square, whole, rest = self._distances
+                x, y, d, s = self._statistics
+                b, whole, s2, q = self._distances
                 return tuple(
-                    2 * beta * w * _ratio_slope(square, rest, own, other, difference) / whole[..., None]
+                    2 * beta * w * _ratio_slope(b, s2, q, own, other, difference, s) / whole[..., None]
                     for own, other, difference in ((x, y, d), (y, x, -d))
                 )
-            (mu_x, mu_y, mu_d), (x, y, d) = self._statistics
-            _, light, a, s1, whole, b, s2 = self._distances
+            (mu_x, mu_y, mu_d, mu_s), (x, y, d, s) = self._statistics
+            _, light, a, s1, whole, b, s2, q = self._distances
             of_a, of_b = np.ones_like(a), np.ones_like(b)
             if definition.form == "product":  # a + b - a b
                 of_a, of_b = np.where(b < 0.5, 1 - b, s2), np.where(a < 0.5, 1 - a, s1)
             slopes = []
-            for mu, other_mu, mu_difference, own, other, difference in (
-                (mu_x, mu_y, mu_d, x, y, d),
-                (mu_y, mu_x, -mu_d, y, x, -d),
-            ):
-                by_b = 2 * beta * w * _ratio_slope(b, s2, own, other, difference) / whole[..., None]
+            for other_mu, mu_difference, own, other, difference in ((mu_y, mu_d, x, y, d), (mu_x, -mu_d, y, x, -d)):
+                by_b = 2 * beta * w * _ratio_slope(b, s2, q, own, other, difference, s) / whole[..., None]
                 slope = of_b[..., None] * by_b
                 if definition.form != "centred":
-                    by_a = 2 * mu_difference * (other_mu * (mu + other_mu) + c1) / light**2
+                    by_a = 2 * mu_difference * (other_mu * mu_s + c1) / light**2
                     slope = slope + (of_a * by_a)[..., None] * w
                 slopes.append(slope)
             return tuple(slopes)
@@ -232,10 +234,11 @@ class Pairs:
         return out.reshape(self.shape)
 
 
-def _ratio_slope(square, rest, own, other, difference):
-    """(own - other) - square own = rest own - other, where rest = 1 - square, by the one in which less cancels."""
-    square, rest = square[..., None], rest[..., None]
-    return np.where(square < 0.5, difference - square * own, rest * own - other)
+def _ratio_slope(b, s2, q, own, other, difference, total):
+    """(own - other) - b own = s2 own - other = q own - (own + other), with b = 1 - s2, q = 1 + s2, by the one in which
+    least cancels."""
+    b, s2, q = b[..., None], s2[..., None], q[..., None]
+    return np.where(b < 0.5, difference - b * own, np.where(q < 0.5, q * own - total, s2 * own - other))
 
 
 class Scales:

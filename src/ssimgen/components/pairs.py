@@ -6,7 +6,6 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from ssimgen._request import (
     DataRange,
 )
 from ssimgen.engine.axes import prepared
-from ssimgen.engine.eager import covered, merged_statistics
+from ssimgen.engine.eager import covered, merged_statistics, not_below_0
 from ssimgen.engine.masked import Seen
 from ssimgen.similarity import Pairs, prepare, root
 from ssimgen.windows import Window
@@ -211,8 +210,8 @@ def _wide(pairs: Pairs) -> _Wide:
     var_x, var_y, cov = (beta * product for product in products)
     deviations_ = root(var_x * var_y)  # sigma_x sigma_y
     luminance = 1 - (mean_x - mean_y) ** 2 / (mean_x**2 + mean_y**2 + patch.c1)
-    contrast = 1 - _not_below_0(var_x + var_y - 2 * deviations_) / (var_x + var_y + patch.c2)
-    structure = 1 - _not_below_0(deviations_ - cov) / (deviations_ + patch.c2 / 2)
+    contrast = 1 - not_below_0(var_x + var_y - 2 * deviations_) / (var_x + var_y + patch.c2)
+    structure = 1 - not_below_0(deviations_ - cov) / (deviations_ + patch.c2 / 2)
     maps = Maps(*map(restored, (luminance, contrast, structure)))
     return _Wide(maps, restored(beta) if isinstance(beta, Tensor) else beta, weights, dtype)
 
@@ -234,8 +233,3 @@ def _power(similarity: Tensor, exponent: float, least: float | Tensor) -> Tensor
     end = least**exponent
     line = end - (least - similarity) * (1 + end) / (1 + least)
     return torch.where(low, line, torch.where(low, 1, similarity) ** exponent)
-
-
-def _not_below_0(z: Tensor) -> Tensor:
-    """z without what rounding took too much; unlike a clamp, this leaves the derivatives alone."""
-    return z + F.relu(-z.detach())

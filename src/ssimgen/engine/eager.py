@@ -35,7 +35,7 @@ from ssimgen.engine.taps import numbers
 from ssimgen.engine.visibility import is_plain, seen_by_others
 from ssimgen.windows import AxisWindow, Window
 
-_LARGE = 1e5  # pixels^2 / c2 up to which a difference of averages is right: b within 4 eps (pixels^2 / c2) = 1e-10
+_LARGE = 1e5  # beta pixels^2 / c2 up to which a difference of averages is right: b within 4 eps of that = 1e-10
 _HUGE = 1e100  # pixels whose squares may leave float64
 
 _Moments = tuple[Tensor, Tensor, Tensor, Tensor]  # mean and variance in each window, of s and of d
@@ -57,8 +57,11 @@ def squared_map(
     if patch.form == "uncentred":
         q_s, q_d = (window.factor(z.ndim - 2) * filtered(z * z, window) for z in (x + y, x - y))
         return structure(q_s, q_d, c2).to(dtype)
-    moments = _merged_moments(x, y, window) if large else _moments(x, y, window)
-    return from_moments(patch.form, *moments, c1, c2).to(dtype)
+    if large:
+        squares = merged_squares(patch.form, x, y, window, window.factor(x.ndim - 2), c1, c2)
+    else:
+        squares = from_moments(patch.form, *_moments(x, y, window), c1, c2)
+    return not_below_0(squares).to(dtype)  # a + b - a b of opposite images
 
 
 def from_moments(
@@ -68,7 +71,12 @@ def from_moments(
     b = structure(v_s, v_d, c2)
     if form == "centred":
         return b
-    return joined(form, 2 * m_d**2 / (m_s**2 + m_d**2 + 2 * c1), b)
+    return joined(form, luminance(m_s, m_d, c1), b)
+
+
+def luminance(m_s: Tensor, m_d: Tensor, c1: float | Tensor) -> Tensor:
+    """2 m_d^2 / (m_s^2 + m_d^2 + 2 c1): 1 - s1 of means."""
+    return 2 * m_d**2 / (m_s**2 + m_d**2 + 2 * c1)
 
 
 def structure(v_s: Tensor, v_d: Tensor, c2: float | Tensor) -> Tensor:
@@ -108,14 +116,16 @@ def is_large(patch: PatchDistance, *images: Tensor) -> bool:
     if seen_by_others() or not all(is_plain(z) for z in images):
         return False
     most = (z.detach().abs().max().double() for z in images)
-    return any(not bool(pixel * pixel <= _LARGE * patch.c2) for pixel in most)
+    beta = patch.window.factor(images[0].ndim - 2)
+    return any(not bool(beta * pixel * pixel <= _LARGE * patch.c2) for pixel in most)
 
 
 def unit_of(x: Tensor, y: Tensor) -> Tensor:
     """1, or for planes of huge pixels a power of two that makes them smaller, (B, C, 1, ...)."""
     spatial = tuple(range(2, x.ndim))
-    most = torch.maximum(x.detach().abs().amax(spatial, True), y.detach().abs().amax(spatial, True))
-    return torch.where((most > _HUGE) & most.isfinite(), torch.exp2(-most.log2().floor()), 1.0)
+    finite = (torch.where(z.isfinite(), z.abs(), 0.0).amax(spatial, True) for z in (x.detach(), y.detach()))
+    most = torch.maximum(*finite)
+    return torch.where(most > _HUGE, torch.exp2(-most.log2().floor()), 1.0)
 
 
 def _moments(x: Float[Tensor, "B C *covered"], y: Float[Tensor, "B C *covered"], window: Window) -> _Moments:
@@ -131,8 +141,12 @@ def _mean_and_variance(z: Float[Tensor, "B C *covered"], window: Window) -> tupl
     z = z - origin
     m = filtered(z, window)
     v = filtered(z * z, window) - m * m
-    v = v + F.relu(-v.detach())  # rounding can fall below zero; unlike a clamp, this leaves the derivatives alone
-    return origin + m, window.factor(z.ndim - 2) * v
+    return origin + m, window.factor(z.ndim - 2) * not_below_0(v)
+
+
+def not_below_0(z: Tensor) -> Tensor:
+    """z without what rounding took too much; unlike a clamp, this leaves the derivatives alone."""
+    return z + F.relu(-z.detach())
 
 
 def filtered(z: Float[Tensor, "B C *covered"], window: Window, power: int = 1) -> Float[Tensor, "B C *positions"]:
@@ -182,15 +196,38 @@ def _on_device(planes: Tensor, taps: Tensor, stride: tuple[int, int]) -> Tensor:
         return _convolved(planes.transpose(1, across), taps, stride).transpose(1, across)
 
 
-def _merged_moments(x: Float[Tensor, "B C *covered"], y: Float[Tensor, "B C *covered"], window: Window) -> _Moments:
-    """The same from sums of squares about values inside each window, which never cancel."""
-    beta = window.factor(x.ndim - 2)
-    m_s, m_d, v_s, v_d, _ = merged_statistics(x, y, window, sum_and_difference)
-    return m_s, beta * v_s, m_d, beta * v_d
-
-
-def sum_and_difference(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    return x + y, x - y
+def merged_squares(
+    form: Form,
+    x: Float[Tensor, "B C *covered"],
+    y: Float[Tensor, "B C *covered"],
+    window: Window,
+    beta: float | Tensor,
+    c1: float | Tensor,
+    c2: float | Tensor,
+    mask: Float[Tensor, "b C *covered"] | None = None,
+) -> Tensor:
+    """d^2 of a centred form from sums of squares about values inside each window, which never cancel."""
+    m_s, m_d, *products = merged_statistics(x, y, window, lambda x, y: (x + y, x - y), mask)
+    v_s, v_d, _ = (beta * product for product in products)
+    if form != "product":
+        return from_moments(form, m_s, v_s, m_d, v_d, c1, c2)
+    m_x, m_y, *products = merged_statistics(x, y, window, lambda x, y: (x, y), mask)
+    v_x, v_y, cov = (beta * product for product in products)
+    s1 = (2 * m_x * m_y + c1) / (m_x**2 + m_y**2 + c1)
+    s2 = (2 * cov + c2) / (v_x + v_y + c2)
+    a, b = luminance(m_s, m_d, c1), structure(v_s, v_d, c2)  # 1 - s1, 1 - s2
+    p = 2 * (m_s**2 + 2 * c1) / (m_s**2 + m_d**2 + 2 * c1)  # 1 + s1
+    q = 2 * (v_s + 2 * c2) / (v_s + v_d + 2 * c2)  # 1 + s2
+    # 1 - s1 s2 by the one in which neither value nor derivatives hold what rounding has left of a difference
+    squares = 1 - s1 * s2
+    for where, exact in (
+        ((p < 0.5) & (q < 0.5), p + q - p * q),
+        (a < 0.5, b + a * s2),
+        (b < 0.5, a + b * s1),
+        ((a < 0.5) & (b < 0.5), a + b - a * b),
+    ):
+        squares = torch.where(where, exact, squares)
+    return squares
 
 
 def merged_statistics(

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ssimgen._precision import dtype_of_result, no_autocast, widened
-from ssimgen.engine.eager import window_weights
+from ssimgen.engine.eager import not_below_0, window_weights
 from ssimgen.engine.masked import of_samples
 from ssimgen.engine.spec import Advance, PatchDistance, joined, positions
 from ssimgen.windows import Window
@@ -84,7 +84,7 @@ def _mean_over_positions(x: Tensor, y: Tensor, patch: PatchDistance, mask: Tenso
         strips = (None if z is None else z[:, :, begin:end] for z in (x, y, mask))
         some, of_some = _recomputed(_sums_over_positions, *strips, patch)
         total, count = total + some, count + of_some
-    return total / count
+    return not_below_0(total / count)
 
 
 def _recomputed(function: Callable[..., tuple[Tensor, Tensor]], *arguments: object) -> tuple[Tensor, Tensor]:

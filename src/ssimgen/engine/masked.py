@@ -24,9 +24,9 @@ from ssimgen.engine.eager import (
     filtered,
     from_moments,
     is_large,
-    merged_statistics,
+    merged_squares,
+    not_below_0,
     structure,
-    sum_and_difference,
     unit_of,
 )
 from ssimgen.engine.spec import PatchDistance
@@ -57,16 +57,15 @@ def masked_map(
     large = is_large(patch, x, y)
     unit: float | Tensor = unit_of(x, y) if large else 1.0  # similarity does not depend on the unit of pixels
     x, y, c1, c2 = x * unit, y * unit, patch.c1 * unit**2, patch.c2 * unit**2
-    s, d = sum_and_difference(x, y)
     seen = Seen.of(m, window)
     if form == "uncentred":
-        squares = structure(seen.beta * seen.mean(s * s), seen.beta * seen.mean(d * d), c2)
+        q_s, q_d = (seen.beta * seen.mean(z * z) for z in (x + y, x - y))
+        squares = structure(q_s, q_d, c2)
     elif large:
-        m_s, m_d, v_s, v_d, _ = merged_statistics(x, y, window, sum_and_difference, m)
-        squares = from_moments(form, m_s, seen.beta * v_s, m_d, seen.beta * v_d, c1, c2)
+        squares = merged_squares(form, x, y, window, seen.beta, c1, c2, m)
     else:
-        squares = from_moments(form, *seen.moments(s), *seen.moments(d), c1, c2)
-    return Masked(restored(squares).to(dtype), restored(seen.weights))
+        squares = from_moments(form, *seen.moments(x + y), *seen.moments(x - y), c1, c2)
+    return Masked(restored(not_below_0(squares)).to(dtype), restored(seen.weights))
 
 
 def masked_sums(
@@ -118,5 +117,4 @@ class Seen(NamedTuple):
         z = torch.where(self.m > 0, z - torch.where(origin.isfinite(), origin, 0.0), 0.0)
         mean = self.mean(z)
         variance = self.mean(z * z) - mean * mean
-        variance = variance + torch.relu(-variance.detach())  # derivatives see no kink, as in `eager`
-        return origin + mean, self.beta * variance
+        return origin + mean, self.beta * not_below_0(variance)

@@ -50,8 +50,8 @@ _FEW_PAIRS = 2**10  # that are not worth a format of their own
 class _Limits(NamedTuple):
     """Up to where a number format holds pairs: grades of an image, a position on average, c1 and D^2.
 
-    The last grade, contrast, is of gradients alone. Below a D^2 of `nearly_equal`, terms have cancelled; and so they
-    have below the square of `rounding` times v / (2 c2) of the first image, of which D^2 has the rounding error.
+    The last grade, contrast, is of gradients alone. Below a D^2 of `nearly_equal`, terms have cancelled; and D holds
+    the rounding error of D^2 below `rounding` times what the first two grades of both images are.
     """
 
     differences: float
@@ -65,7 +65,7 @@ class _Limits(NamedTuple):
 
 _LIMITS = {
     np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 300 * _UNIT_C2, 1e25, 1e-3, 0.0),
-    np.dtype(np.float64): _Limits(1e7, 1e7, 1e100, 1e7 * _UNIT_C2, 1e100, 1e-9, 1e-6),
+    np.dtype(np.float64): _Limits(1e5, 1e5, 1e100, 1e7 * _UNIT_C2, 1e100, 1e-9, 2e-6),
 }
 
 _Beyond = tuple[Tensor, Tensor | None]  # which images of x and y (None: x itself) the number format cannot hold
@@ -122,7 +122,7 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
     work.add_values(out, advance)
     order = slice(None, None, -1) if swapped else slice(None)
     (in_x, steep_x), (in_y, steep_y) = work.verdicts()[order]
-    in_x = in_x | near_others(out, y is None, work.rounding_errors()[order][0])
+    in_x = in_x | near_others(out, y is None, *work.rounding_errors()[order])
     beyond = in_x, None if y is None else in_y
     for rows, columns in _blocks(x, beyond):
         if columns is None:
@@ -135,13 +135,21 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
     return _Values(out, beyond, (in_x | steep_x, None if y is None else in_y | steep_y))
 
 
-def near_others(square: Tensor, itself: bool, least: Tensor | None = None) -> Tensor:
-    """Which images of the first set are nearly equal to one of the second; from which D^2 of each on they are not."""
-    nearly_equal = torch.full(square.shape[:1], _LIMITS[pairs.dtype_of(square)].nearly_equal)
-    nearly_equal = nearly_equal if least is None else torch.maximum(nearly_equal, least)
+def near_others(
+    square: Tensor, itself: bool, error_of_x: Tensor | None = None, error_of_y: Tensor | None = None
+) -> Tensor:
+    """Which images of the first set are nearly equal to one of the second; with errors, from which D on, in sum, they
+    are not."""
+    least = _LIMITS[pairs.dtype_of(square)].nearly_equal
     rows = max(1, _BLOCK_PAIRS // square.shape[1])
-    parts = zip(square.split(rows), nearly_equal[:, None].split(rows), strict=True)
-    return torch.cat([(part < limit).sum(1) for part, limit in parts]) > int(itself)
+    near = []
+    for start, part in enumerate(square.split(rows)):
+        limit: Tensor | float = least
+        if error_of_x is not None and error_of_y is not None:
+            sums = error_of_x[start * rows :][: len(part), None] + error_of_y
+            limit = sums.square_().clamp_min_(least)
+        near.append((part < limit).sum(1))
+    return torch.cat(near) > int(itself)
 
 
 def _blocks(x: Tensor, beyond: _Beyond) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -350,11 +358,11 @@ class _AllPairs:
         return of(self.grades_of_first), of(self.grades_of_second)
 
     def rounding_errors(self) -> tuple[Tensor, Tensor]:
-        """Of each image of the first and the second set, below which D^2 its rounding error is seen in D."""
-        factor = _LIMITS[self.dtype].rounding / (2 * _UNIT_C2 * self.positions)
+        """Of each image of the first and the second set, what it adds to the D below which rounding errors are seen."""
+        factor = _LIMITS[self.dtype].rounding / self.positions
 
         def of(grades: _Array) -> Tensor:
-            return torch.from_numpy((factor * grades[:, 0].sum(0)) ** 2).float()
+            return torch.from_numpy(factor * grades[:, :2].sum((0, 1)))
 
         return of(self.grades_of_first), of(self.grades_of_second)
 

@@ -222,12 +222,13 @@ def preparation_kernel(lanes: int) -> Callable[..., None]:
                 grades[1, group.first + k] = beta * noises[k]
                 grades[2, group.first + k] = sizes[k]
                 grades[3, group.first + k] = contrasts[k]
+        offsets = low + shifts / (norm * scale)
+        shifts = (offsets - low) * (norm * scale)  # of the offsets as they are rounded: F(x') must be that of pixels x'
         for r in range(height):
             for k in range(LANES):
                 row = images[min(k, members - 1), r]
-                offset = low + shifts[k] / (norm * scale)
                 for c in range(width):
-                    y[r, c, k] = root * scale * (row[c] - offset)
+                    y[r, c, k] = root * scale * (row[c] - offsets[k])
         for q in range(across):
             for p in range(down):
                 for k in range(LANES):

@@ -74,12 +74,13 @@ def trust(dtype: Any) -> Trust:
     return Trust(1e12, 100.0, 1e-6) if dtype == np.float32 else Trust(1e30, 2e8, 1e-20)
 
 
-def _seen(patch: PatchDistance, dtype: Any) -> float:
+def _seen(patch: PatchDistance, dtype: Any, ndim: int) -> float:
     """What times N - 1 = (m_s^2 + m_d^2) / (2 c1) is the trusted product for the greatest trusted mean: that whose
-    rounding error cannot be seen in d^2 beside sqrt(2 c2). Uncentred, where squares of means are part of what c2 stands
-    beside, it cannot be seen at all."""
-    greatest = 60.0 if dtype == np.float32 else 6e8  # times sqrt(2 c2)
-    return 0.0 if patch.form == "uncentred" else trust(dtype).product / greatest**2 * patch.c1 / patch.c2
+    rounding error cannot be seen in d^2 beside sqrt(2 c2 / beta). Uncentred, where squares of means are part of what
+    c2 stands beside, it cannot be seen at all."""
+    greatest = 60.0 if dtype == np.float32 else 6e8  # times sqrt(2 c2 / beta)
+    c2 = patch.c2 / patch.window.factor(ndim)
+    return 0.0 if patch.form == "uncentred" else trust(dtype).product / greatest**2 * patch.c1 / c2
 
 
 def constants(patch: PatchDistance, dtype: Any, ndim: int) -> NDArray[Any]:
@@ -96,7 +97,7 @@ def constants(patch: PatchDistance, dtype: Any, ndim: int) -> NDArray[Any]:
             patch.lo,
             2 * (float(dtype.type(patch.lo)) - patch.lo),  # what rounding of lo costs s
             1,
-            _seen(patch, dtype),
+            _seen(patch, dtype, ndim),
         ],
         dtype,
     )

@@ -191,27 +191,20 @@ def _widened(planes: _Array, *images: Tensor) -> Iterator[tuple[tuple[Tensor, Te
 
 
 class _Walk(NamedTuple):
-    """What a kernel found: d^2 averaged over positions, (B, C), extremes of each plane, and what is trusted."""
+    """What a kernel found: d^2 averaged over positions, (B, C), extremes of each plane, what is trusted, and the planes
+    beyond the number format, or so nearly equal that its rounding errors are all that differs."""
 
     means: Tensor
     extremes: _Array
     trust: pair_kernels.Trust
-
-    @property
-    def beyond(self) -> _Array:
-        """Planes beyond the number format, or so nearly equal that its rounding errors are all that differs."""
-        means = self.means.numpy().ravel()
-        outside: _Array = ~(self.extremes[0] <= self.trust.product)
-        if not means.min() >= self.trust.least:
-            outside |= (means > 0) & (means < self.trust.least)
-        return outside
+    beyond: _Array
 
 
 def _values(x: Tensor, y: Tensor, patch: PatchDistance, image: _Array) -> _Walk:
     if x.ndim == 4:
         return _walk(pair_kernels.values_kernel, x, y, patch, 0, 1, image)
     taps, numbers, trust = _prepared(patch, dtype_of(x), 3)
-    return _walked(volumes.values(x, patch.window, (_flat(x), _flat(y), *taps, numbers), image), x, patch, trust)
+    return _walked(volumes.values(x, patch.window, (_flat(x), _flat(y), *taps, numbers), image), x, y, patch, trust)
 
 
 def _gradients(x: Tensor, y: Tensor, patch: PatchDistance, upstream: _Array, g_x: _Array, g_y: _Array) -> _Walk:
@@ -221,12 +214,17 @@ def _gradients(x: Tensor, y: Tensor, patch: PatchDistance, upstream: _Array, g_x
         return _walk(pair_kernels.gradients_kernel, x, y, patch, beyond_last, 4, upstream, g_x, g_y)
     taps, numbers, trust = _prepared(patch, dtype_of(x), 3)
     request = _flat(x), _flat(y), *taps, numbers
-    return _walked(volumes.gradients(x, patch.window, request, upstream, g_x, g_y), x, patch, trust)
+    return _walked(volumes.gradients(x, patch.window, request, upstream, g_x, g_y), x, y, patch, trust)
 
 
-def _walked(found: volumes.Found, x: Tensor, patch: PatchDistance, trust: pair_kernels.Trust) -> _Walk:
+def _walked(found: volumes.Found, x: Tensor, y: Tensor, patch: PatchDistance, trust: pair_kernels.Trust) -> _Walk:
     means = (found.sums / math.prod(positions(x, patch.window))).astype(dtype_of(x))
-    return _Walk(torch.from_numpy(means).view(x.shape[:2]), found.extremes, trust)
+    beyond: _Array = ~(found.extremes[0] <= trust.product)
+    if not means.min() >= trust.least:
+        beyond |= (means > 0) & (means < trust.least)
+        for plane in np.flatnonzero(means == 0):  # rounding errors can leave that of planes that are not equal
+            beyond[plane] |= not torch.equal(*(z.detach()[divmod(plane, x.shape[1])] for z in (x, y)))
+    return _Walk(torch.from_numpy(means).view(x.shape[:2]), found.extremes, trust, beyond)
 
 
 def _walk(
@@ -256,7 +254,7 @@ def _walk(
 
     workers.run(task, panels.chunks)
     sums, most = (found[0, 0], found[0, 1:]) if len(found) == 1 else (found[:, 0].sum(0), found[:, 1:].max(0))
-    return _walked(volumes.Found(sums, most), x, patch, trust)
+    return _walked(volumes.Found(sums, most), x, y, patch, trust)
 
 
 @lru_cache(maxsize=128)
