@@ -21,7 +21,7 @@ from ssimgen.kernels import SSIM, DistanceInduced, Gaussian, Laplacian, centred_
 from ssimgen.losses import EnergyLoss, MMDLoss, MSSSIMLoss, SSIMLoss, StructuralDistanceLoss
 from ssimgen.metrics import Euclidean, StructuralDistance
 
-pytestmark = pytest.mark.usefixtures("no_shape_checks")
+pytestmark = pytest.mark.usefixtures("eager_engine", "no_shape_checks")
 
 Function = Callable[..., torch.Tensor]
 
@@ -222,7 +222,6 @@ def test_remedies_of_images_work(image: Any, remedy: str) -> None:
     assert (ssim(image, image, data_range=255) == 1).all()
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_remedies_of_small_images_and_mixed_devices_work() -> None:
     x = torch.rand(2, 1, 6, 20, generator=torch.Generator().manual_seed(0))
     for function in PAIRS + ALL_PAIRS:

@@ -10,7 +10,10 @@ from ssimgen import Window
 from ssimgen.components import PARTS, Component, Part
 from ssimgen.kernels import Gaussian
 
-pytestmark = pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")  # some are out of range on purpose
+pytestmark = [
+    pytest.mark.usefixtures("eager_engine"),
+    pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning"),  # some are out of range on purpose
+]
 
 WINDOWS = {
     "gaussian": Window.gaussian(5, 1.0, stride=2),
@@ -45,7 +48,6 @@ def similarity(part: Part, x: np.ndarray, y: np.ndarray, window: Window, c1: flo
     return float(np.mean(values))
 
 
-@pytest.mark.usefixtures("eager_engine")
 @each_window
 @each_part
 def test_values_are_those_of_the_definition(part: Part, window: Window, generator: torch.Generator) -> None:
@@ -59,7 +61,6 @@ def test_values_are_those_of_the_definition(part: Part, window: Window, generato
     np.testing.assert_allclose(metric(x, y), np.sqrt(expected), rtol=1e-9)
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_their_product_is_ssim(generator: torch.Generator) -> None:
     """Of a patch: here the image is one."""
     x, y = (images(4, generator)[:, :1, :, :12] for _ in range(2))
@@ -130,7 +131,6 @@ def test_single_precision(part: Part, generator: torch.Generator) -> None:
     torch.testing.assert_close(value.double(), metric.squared(x, y), rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.usefixtures("eager_engine")
 @each_part
 def test_gradients(part: Part, generator: torch.Generator) -> None:
     x, y = images(2, generator), images(2, generator)

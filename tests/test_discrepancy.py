@@ -31,6 +31,8 @@ from ssimgen.discrepancy.two_sample import shared_points
 from ssimgen.kernels import SSIM, DistanceInduced, Gaussian, Kernel, centred_gram, median_distance
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 
+pytestmark = pytest.mark.usefixtures("eager_engine")
+
 BLOCKS = Window.uniform(7, stride=7, unbiased=True)
 STRUCTURE = StructuralDistance(1.0, window=BLOCKS)
 RBF = Gaussian(Euclidean(), (1.0,))
@@ -117,7 +119,6 @@ def test_gradients_reach_both_samples() -> None:
 # The facts of docs/kernels.md
 
 
-@pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("norm", ["rms", "frobenius"])
 @pytest.mark.parametrize("form", FORMS)
@@ -138,7 +139,6 @@ def test_mmd_with_the_kernel_of_the_paper_is_half_the_energy_distance(
     assert half > 1e-3
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_centring_does_not_cancel_in_the_conditional_discrepancy(digits: Tensor) -> None:
     """F3: there the weights of L do not sum to 0 where the conditions differ, so the base point matters."""
     x, y = digits[:6], digits[6:11]
@@ -150,7 +150,6 @@ def test_centring_does_not_cancel_in_the_conditional_discrepancy(digits: Tensor)
     assert abs(values[0] - values[1]) > 0.01 * values[0]
 
 
-@pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize(
     ("window", "side"),
     [(Window.uniform(2), 20), (Window.gaussian(11, 1.5), 20), (Window.gaussian(8, 2.0, 3), 20), (BLOCKS, 21)],
@@ -169,7 +168,6 @@ def test_ssim_as_kernel_has_a_blind_pair(form: str, window: Window, side: int) -
     assert abs(of(mmd2, SSIM(1.0, window), x, y, unbiased=False)) < 1e-13
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_equal_norms_of_whole_images_are_not_enough() -> None:
     """F4: stripes in the left half and in the right half are orthogonal and of equal norm, but not patch by patch."""
     rows = ((-1.0) ** torch.arange(8, dtype=torch.float64))[:, None].expand(8, 8)
@@ -240,7 +238,6 @@ def test_cmmd_of_labels_is_a_weighted_sum_of_the_mmd2_of_classes(lam: float, dig
         assert value == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_cmmd_of_labels_needs_a_characteristic_kernel() -> None:
     """F9 (b): with SSIM as kernel of the images it does not see a class of the blind pair; what F4 (c) allows does."""
     x, y = (torch.cat([z, z, z]) for z in blind_pair(BLOCKS, 21))
@@ -347,7 +344,6 @@ def test_cmmd_of_single_conditions_prefers_one_outcome_to_the_truth() -> None:
     assert standard_error < 0.05
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_a_class_of_one_image_is_matched_by_the_likeliest_image() -> None:
     """F9 (d): one image beats the truth if a batch holds fewer than n* of its class; on digits n* is 1.0 to 1.9."""
     data = load_images("mnist5k")[0].first(2000)

@@ -18,6 +18,8 @@ from ssimgen.discrepancy import MeanEmbedding, embedded_mmd2, mmd2
 from ssimgen.features import ExponentialSum, SSIMFeatures
 from ssimgen.kernels import SSIM
 
+pytestmark = pytest.mark.usefixtures("eager_engine")
+
 BLOCKS = Window.uniform(7, stride=7, unbiased=True)
 WINDOWS = {"blocks": BLOCKS, "gaussian": Window.gaussian(5, 1.0, stride=3), "uniform": Window.uniform(4, stride=4)}
 
@@ -75,7 +77,6 @@ def test_tolerance_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 # Inner products
 
 
-@pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
 @pytest.mark.parametrize("form", FORMS)
 def test_inner_products_are_the_kernel_within_the_bound(form: str, window: Window, images: Tensor) -> None:
@@ -96,7 +97,6 @@ def test_error_falls_with_the_tolerance(tolerance: float, images: Tensor) -> Non
     assert error <= transformer.error_bound_ <= tolerance
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_colour_offset_and_scale(generator: torch.Generator) -> None:
     images = torch.rand(8, 3, 9, 12, generator=generator, dtype=torch.float64) * 200 - 50
     window = Window.gaussian(5, 1.5, stride=2)
@@ -106,7 +106,6 @@ def test_colour_offset_and_scale(generator: torch.Generator) -> None:
     assert np.abs(features @ features.T - exact).max() <= transformer.error_bound_
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_vectors_are_single_patches(generator: torch.Generator) -> None:
     x = torch.rand(6, 16, generator=generator, dtype=torch.float64)
     transformer = SSIMFeatures(data_range=1.0)

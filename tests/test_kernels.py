@@ -24,7 +24,10 @@ from ssimgen.kernels import (
 )
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 
-pytestmark = pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")  # some are out of range on purpose
+pytestmark = [
+    pytest.mark.usefixtures("eager_engine"),
+    pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning"),  # some are out of range on purpose
+]
 
 SMALL = Window.gaussian(5, 1.0, stride=2)
 BLOCKS = Window.uniform(7, stride=7, unbiased=True)
@@ -106,7 +109,6 @@ def test_claims_follow_the_metric() -> None:
     assert not laplacian.positive_definite  # claims nothing, though this one is the Gaussian of Euclidean distances
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_values(generator: torch.Generator) -> None:
     x = torch.rand(4, 1, 9, 9, generator=generator, dtype=torch.float64)
     y = torch.rand(3, 1, 9, 9, generator=generator, dtype=torch.float64)
@@ -144,7 +146,6 @@ def test_the_published_mixture_has_sigma_not_squared() -> None:
     assert Gaussian(Euclidean(), GMMN_BANDWIDTHS)(x)[0, 1].item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize("kernel", [INSTANCES[1], *INSTANCES[4:8], INSTANCES[-4]], ids=name)
 def test_gradients(kernel: Kernel, generator: torch.Generator) -> None:
     x = torch.rand(2, 1, 28, 28, generator=generator, dtype=torch.float64)
@@ -250,7 +251,6 @@ def test_bad_distances() -> None:
         centred_gram(torch.zeros(2, 3), torch.zeros(4, 4))
 
 
-@pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize(
     ("window", "side"),
     [

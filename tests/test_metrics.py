@@ -15,6 +15,8 @@ from ssimgen.components import Component
 from ssimgen.kernels import DistanceInduced, Gaussian, Laplacian
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 
+pytestmark = pytest.mark.usefixtures("eager_engine")
+
 WINDOW = Window.gaussian(5, 1.0, stride=2)
 PAPER = Window.uniform(4, stride=4, unbiased=True)
 METRICS: dict[str, Metric] = {

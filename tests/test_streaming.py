@@ -12,6 +12,8 @@ from ssimgen import Window, discrepancy, streaming
 from ssimgen.kernels import SSIM, Gaussian, Kernel
 from ssimgen.metrics import Euclidean, StructuralDistance
 
+pytestmark = pytest.mark.usefixtures("eager_engine")
+
 WINDOW = Window.uniform(3)
 METRIC = StructuralDistance(data_range=1.0, window=WINDOW)
 KERNELS = {
@@ -29,7 +31,6 @@ def samples(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-@pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 def test_mmd2_is_that_of_the_whole_matrices(samples: tuple[Tensor, Tensor], kernel: Kernel, unbiased: bool) -> None:
@@ -40,7 +41,6 @@ def test_mmd2_is_that_of_the_whole_matrices(samples: tuple[Tensor, Tensor], kern
     assert type(value) is float
 
 
-@pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize("unbiased", [True, False])
 def test_energy_distance_is_that_of_the_whole_matrices(samples: tuple[Tensor, Tensor], unbiased: bool) -> None:
     x, y = samples
@@ -49,7 +49,6 @@ def test_energy_distance_is_that_of_the_whole_matrices(samples: tuple[Tensor, Te
     assert value == pytest.approx(expected.item(), rel=1e-12)
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_float32_sums_do_not_lose_digits(samples: tuple[Tensor, Tensor]) -> None:
     """The sum of many equal kernel values in float32 would stop growing; sums are taken in float64."""
     x, y = (z.float() for z in samples)

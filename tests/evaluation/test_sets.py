@@ -14,6 +14,8 @@ from ssimgen.evaluation.sets import KERNELS, KernelName, SetComparison, compare_
 from ssimgen.kernels import SSIM, DistanceInduced, Gaussian, Kernel
 from ssimgen.metrics import Euclidean, StructuralDistance
 
+pytestmark = pytest.mark.usefixtures("eager_engine")
+
 WINDOW = Window.gaussian(5, 1.0, stride=2)
 
 
@@ -54,7 +56,6 @@ def kernels(x: Tensor) -> dict[KernelName, Kernel]:
     }
 
 
-@pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_test_is_that_of_the_kernel(name: KernelName, parts: tuple[Tensor, Tensor]) -> None:
     x, y = parts[0][:30], parts[1][:20] * 0.9
@@ -65,7 +66,6 @@ def test_the_test_is_that_of_the_kernel(name: KernelName, parts: tuple[Tensor, T
     torch.testing.assert_close(result.witness_x, expected.witness_x, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_the_kernel_is_described(parts: tuple[Tensor, Tensor]) -> None:
     assert compared(*parts).kernel == "Gaussian on luminance, contrast and structure"
     assert compared(*parts, kernel="energy", form="centred").kernel.endswith("structural distance, form centred")
@@ -133,7 +133,6 @@ def test_blur_is_contrast_before_all(parts: tuple[Tensor, Tensor]) -> None:
     assert max(statistics, key=statistics.__getitem__) == "contrast"
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_sets_equal_in_a_respect(generator: torch.Generator) -> None:
     """Flat images have no contrast and no structure to be tested, but a luminance."""
     x, y = (torch.rand(n, 1, 1, 1, generator=generator).expand(n, 1, 12, 12) for n in (20, 15))

@@ -15,6 +15,8 @@ from ssimgen.models.networks import Network
 from ssimgen.objectives.moment_matching import PairKernel
 from ssimgen.objectives.structure import Structure
 
+pytestmark = pytest.mark.usefixtures("eager_engine")
+
 SMALL = Network("mlp", hidden=(32,))
 PIXELS = PairKernel("gaussian", "l2", (2.0, 5.0), relative=False)
 BLOCKS = PairKernel(structure=Structure(form="sum", window="uniform", size=4, stride=4, k1=1.0, k2=1.0), scales=(1.0,))
@@ -60,7 +62,6 @@ def test_with_labels_the_loss_is_the_sum_of_the_mmd2_of_each_class() -> None:
     assert value.item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.usefixtures("eager_engine")
 def test_windows_must_fit_what_is_compared_halves_or_whole_images() -> None:
     """Of windows of 4, 8 and 12 px all fit images of 16 x 12 px, and two their halves of 8 x 12 px."""
     structured = PairKernel(relative=False, scales=(0.5, 1.0, 1.5))
@@ -98,7 +99,7 @@ def test_draws_are_images(condition: str, kind: str) -> None:
     assert torch.equal(drawn, model.sample(5, torch.Generator().manual_seed(0)))
 
 
-@pytest.mark.usefixtures("eager_engine", "no_shape_checks")  # which would take most of the time
+@pytest.mark.usefixtures("no_shape_checks")  # which would take most of the time
 @pytest.mark.parametrize(
     ("condition", "kernel"),
     [("labels", PIXELS), ("upper_half", PIXELS), ("labels", STRUCTURE), ("labels", BLOCKS)],

@@ -12,6 +12,8 @@ from ssimgen.models.networks import Network
 from ssimgen.objectives.moment_matching import PairKernel
 from ssimgen.objectives.structure import Structure
 
+pytestmark = pytest.mark.usefixtures("eager_engine")
+
 SMALL = Network("mlp", hidden=(32,), dropout=0.3)
 BLOCKS = Structure(form="sum", window="uniform", size=7, stride=7, k1=0.1, k2=0.1)
 COMPARISONS = {
@@ -37,7 +39,6 @@ def gradients(module: nn.Module) -> list[bool]:
     return [p.grad is not None and bool(p.grad.any()) for p in module.parameters()]
 
 
-@pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_first_the_autoencoder_moves_and_then_the_generator(name: str, digits: Tensor) -> None:
     model, batch = make(name), Batch(digits[:8].float())
@@ -56,7 +57,6 @@ def test_first_the_autoencoder_moves_and_then_the_generator(name: str, digits: T
     assert not any(gradients(model.encoder) + gradients(model.decoder))
 
 
-@pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_codes_of_real_images_are_without_dropout(name: str, digits: Tensor) -> None:
     """The generator is matched with the codes, or their images, that the autoencoder has outside of training."""
@@ -94,7 +94,7 @@ def test_reconstructions_are_decoded_codes(digits: Tensor) -> None:
     assert torch.equal(model.reconstruct(images), model.decoder(model.encoder(images)))
 
 
-@pytest.mark.usefixtures("eager_engine", "no_shape_checks")  # which would take most of the time
+@pytest.mark.usefixtures("no_shape_checks")  # which would take most of the time
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_every_comparison_learns(name: str, digits: Tensor) -> None:
     """Fifty steps of each part bring the samples nearer to the digits, judged by the energy distance of pixels."""

@@ -10,6 +10,8 @@ from ssimgen.models.networks import Network
 from ssimgen.objectives.moment_matching import LI_2015, PairKernel
 from ssimgen.objectives.structure import Structure
 
+pytestmark = pytest.mark.usefixtures("eager_engine")
+
 SMALL = Network("mlp", hidden=(32,))
 BLOCKS = Structure(form="sum", window="uniform", size=7, stride=7, k1=0.1, k2=0.1)
 
@@ -58,7 +60,7 @@ def test_the_generator_fixes_samples_whatever_the_global_state() -> None:
     assert not torch.equal(first, model.sample(5, torch.Generator().manual_seed(8)))
 
 
-@pytest.mark.usefixtures("eager_engine", "no_shape_checks")  # which would take most of the time
+@pytest.mark.usefixtures("no_shape_checks")  # which would take most of the time
 @pytest.mark.parametrize(
     ("kernel", "unbiased"),
     [
