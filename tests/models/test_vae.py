@@ -1,6 +1,8 @@
 """The variational autoencoder: its KL, its loss, its samples, and that it learns."""
 
+import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,12 +10,15 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from ssimgen.batches import Batch
-from ssimgen.models import MODELS, VAE, VAEConfig
+from ssimgen.data import Images
+from ssimgen.models import MODELS, VAE, VAEConfig, make_model
 from ssimgen.models.networks import Network
 from ssimgen.models.vae import SUGGESTED_TAU, kl_to_standard_normal
 from ssimgen.objectives.reconstruction import OBJECTIVES
+from ssimgen.training import Training, train
 
 SMALL = Network("mlp", hidden=(16,))
+SHAPE = (1, 6, 6)
 
 
 def make(objective: str = "l2", network: Network = SMALL, shape: tuple[int, int, int] = (1, 28, 28)) -> VAE:
@@ -118,3 +123,66 @@ def test_suggested_temperatures_are_in_the_help() -> None:
     documented = re.findall(r"\b(\w+) (\d[\d.]*e-\d)", VAEConfig.__doc__ or "")
     assert {name: float(tau) for name, tau in documented} == dict(SUGGESTED_TAU)
     assert SUGGESTED_TAU.keys() == OBJECTIVES.keys()
+
+
+@pytest.mark.parametrize("tau", [1e-3, 0.5])
+def test_the_kl_is_brought_to_its_target(tau: float) -> None:
+    """From above and from below."""
+    images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)).round()
+    config = VAEConfig(tau, latent=4, objective="l2", network=Network("mlp", hidden=(32,)), kl_target=3.0)
+    vae = make_model(VAE, config, (1, 8, 8), seed=0)
+    (step,) = vae.steps()
+    optimiser = torch.optim.Adam(vae.parameters(), 1e-2)
+    rates = []
+    for _ in range(300):
+        terms = step.terms(Batch(images))
+        optimiser.zero_grad()
+        terms["loss"].backward()
+        optimiser.step()
+        rates.append(terms["kl"].item())
+    assert sum(rates[-50:]) / 50 == pytest.approx(3.0, rel=0.1)
+    assert {name for name, weight in step.weights.items() if weight == 0} == terms.keys() - {"loss"}
+
+
+def test_tau_is_steered_in_training_alone() -> None:
+    vae = VAE(VAEConfig(0.1, latent=2, objective="l2", network=SMALL, kl_target=3.0), SHAPE)
+    images = Batch(torch.rand(4, *SHAPE))
+    vae.eval().terms(images)
+    assert vae.log_tau.exp().item() == pytest.approx(0.1)
+    terms = vae.train().terms(images)
+    assert terms["tau"].item() == pytest.approx(0.1)  # that of this loss
+    assert terms["loss"].item() == pytest.approx((terms["kl"] + terms["reconstruction"] / 0.1).item(), rel=1e-5)
+    change = 0.05 * max(-1.0, min(1.0, terms["kl"].item() / 3.0 - 1))
+    assert vae.log_tau.item() == pytest.approx(math.log(0.1) + change)
+    assert "log_tau" not in VAE(VAEConfig(0.1, network=SMALL, objective="l2"), SHAPE).state_dict()
+
+
+def test_a_steered_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    images = Images(torch.rand(40, *SHAPE, generator=torch.Generator().manual_seed(0)), None, "noise")
+    config = VAEConfig(0.1, latent=2, objective="l2", network=SMALL, kl_target=3.0)
+    ends = []
+    for lengths in ((6,), (3, 6)):
+        for iterations in lengths:
+            vae = make_model(VAE, config, SHAPE, seed=0)
+            training, resume = Training(iterations=iterations, batch=8), iterations != lengths[0]
+            train(vae, images, tmp_path / str(len(lengths)), training=training, resume=resume)
+        ends.append(vae.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(ends[0].values(), ends[1].values(), strict=True))
+    assert ends[0]["log_tau"].item() != math.log(0.1)
+
+
+def test_codes_are_drawn_for_reconstructions_at_a_rate() -> None:
+    vae = VAE(VAEConfig(0.1, latent=2, objective="l2", network=SMALL), SHAPE)
+    images = torch.rand(4, *SHAPE)
+    drawn = [vae.reconstruct_from_samples(images, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    mean, log_variance = vae.encode(images)
+    noise = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(drawn[0], vae.draw(mean + (log_variance / 2).exp() * noise))
+
+
+@pytest.mark.parametrize("target", [0.0, -1.0, float("nan")])
+def test_a_kl_target_is_positive(target: float) -> None:
+    with pytest.raises(ValueError, match="kl_target must be a positive number of nats"):
+        VAEConfig(0.1, kl_target=target)

@@ -6,11 +6,13 @@ equation as printed is the evidence lower bound, which is to be maximised; what 
     KL(q(z|x) || N(0, I)) + D^2(x, x^) / tau,     q(z|x) = N(mean(x), diag exp(log_variance(x))),
 
 with the temperature tau (for l2: proportional to the variance of the decoder's Gaussian) explicit: it sets the
-rate, and with it how much detail survives. Models are comparable at equal KL, not at equal tau.
+rate, and with it how much detail survives. Models are comparable at equal KL, not at equal tau. With a KL target tau is
+steered: each iteration multiplies it by exp(_GAIN e), where e = KL / target - 1, of the batch and clipped to [-1, 1].
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssimgen._arguments import is_positive
-from ssimgen.batches import Batch, Shape
+from ssimgen.batches import Batch, Shape, mean_over_processes
 from ssimgen.models import networks
 from ssimgen.models.networks import Network
 from ssimgen.models.steps import LatentAutoencoder, Step
@@ -36,6 +38,8 @@ SUGGESTED_TAU: Mapping[Objective, float] = {
 }
 """Temperatures at which every objective comes to a KL of about 22 nats on the digits of `mnist5k`."""
 
+_GAIN = 0.05  # of the steering of tau, an iteration
+
 
 @dataclass(frozen=True)
 class VAEConfig:
@@ -51,6 +55,8 @@ class VAEConfig:
         structure: window, form and constants of the structural objectives; the others ignore it.
         alpha: weight of 1 - MS-SSIM in "mix", the rest being l1's.
         network: encoder and decoder.
+        kl_target: nats to which the KL is brought by steering tau, which is then where training begins. Models of
+            equal KL compare as they are.
 
     Raises:
         ValueError: an option that is unknown or out of range, by its name.
@@ -67,12 +73,15 @@ class VAEConfig:
     structure: Structure = field(default_factory=Structure)
     alpha: float = 0.84
     network: Network = field(default_factory=Network)
+    kl_target: float | None = None
 
     def __post_init__(self) -> None:
         if not is_positive(self.tau):
             raise ValueError(f"tau must be a positive number, got {self.tau!r}: the loss is KL + reconstruction / tau")
         if self.latent < 1:
             raise ValueError(f"latent must be at least 1 dimension, got {self.latent}")
+        if self.kl_target is not None and not is_positive(self.kl_target):
+            raise ValueError(f"kl_target must be a positive number of nats, got {self.kl_target!r}")
         self.reconstruction()
 
     def reconstruction(self) -> Reconstruction:
@@ -97,12 +106,15 @@ class VAE(LatentAutoencoder):
     name = "vae"
     averaged = ("encoder", "decoder")
     config: VAEConfig
+    log_tau: Tensor  # with a KL target
 
     def __init__(self, config: VAEConfig, shape: Shape) -> None:
         super().__init__(config, shape, config.latent)
         self.reconstruction = config.reconstruction()
         self.encoder = networks.encoder(config.network, shape, 2 * config.latent)
         self.decoder = networks.decoder(config.network, config.latent, shape)
+        if config.kl_target is not None:
+            self.register_buffer("log_tau", torch.tensor(math.log(config.tau), dtype=torch.float64))
 
     def encode(self, images: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]]:
         """Mean and log-variance of q(z|x) = N(mean, diag exp(log_variance)), for each image x."""
@@ -119,11 +131,24 @@ class VAE(LatentAutoencoder):
         noise = self.noise(len(mean), self.config.latent)
         z = mean + (0.5 * log_variance).exp() * noise  # q(z|x), reparametrised (Kingma and Welling, section 2.4)
         reconstruction = self.reconstruction(self.decoder(z), batch.images)
-        return {"kl": kl_to_standard_normal(mean, log_variance).mean(), "reconstruction": reconstruction.mean()}
+        terms = {"kl": kl_to_standard_normal(mean, log_variance).mean(), "reconstruction": reconstruction.mean()}
+        return terms if self.config.kl_target is None else self._steered(terms, self.config.kl_target)
+
+    def _steered(self, terms: dict[str, Tensor], target: float) -> dict[str, Tensor]:
+        """The loss with tau as it is now, which then moves towards where the KL is the target."""
+        tau = self.log_tau.exp().float()
+        loss = terms["kl"] + terms["reconstruction"] / tau
+        if self.training:
+            error = mean_over_processes(terms["kl"].detach()) / target - 1
+            self.log_tau += _GAIN * error.clamp(-1, 1)
+        return {**terms, "loss": loss, "tau": tau}
 
     def steps(self) -> list[Step]:
         """The one step of an iteration, which moves encoder and decoder."""
-        weights = {"reconstruction": 1 / self.config.tau}
+        if self.config.kl_target is None:
+            weights = {"reconstruction": 1 / self.config.tau}
+        else:
+            weights = {"kl": 0.0, "reconstruction": 0.0, "tau": 0.0}  # all of it is in the loss
         return [Step("vae", (self.encoder, self.decoder), self.terms, weights)]
 
     def draw(self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
@@ -140,6 +165,14 @@ class VAE(LatentAutoencoder):
     def reconstruct(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """The images that the decoder makes of the means of q(z|x)."""
         return self.draw(self.code(images))
+
+    @torch.no_grad()
+    def reconstruct_from_samples(
+        self, images: Float[Tensor, "B C H W"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "B C H W"]:
+        """The images that the decoder makes of codes drawn from q(z|x), which hold no more nats than the KL says."""
+        mean, log_variance = self.encode(images)
+        return self.draw(mean + (0.5 * log_variance).exp() * self.noise(len(mean), self.config.latent, generator))
 
 
 def kl_to_standard_normal(mean: Float[Tensor, "B d"], log_variance: Float[Tensor, "B d"]) -> Float[Tensor, " B"]:

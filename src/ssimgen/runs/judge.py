@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from ssimgen.scores import RATE, Kind, Score
 from ssimgen.similarity import ssim
 from ssimgen.windows import Window
 
+_SAMPLED = "of codes drawn from q(z|x)"
 _BATCH = 50  # images passed through the model at a time
 _SHOWN = 16  # worst reconstructions, and samples with their nearest images
 _BLACK = 1 / 255  # mean of pixels
@@ -124,7 +126,7 @@ class Judge:
                 window=self.window,
                 bootstrap=self.options.bootstrap(),
             ):
-                yield "reconstruction", row
+                yield "reconstruction", dataclasses.replace(row, note=_SAMPLED) if _is_steered(self.model) else row
         for row in evaluate_samples(
             self.samples,
             self.train.images,
@@ -176,7 +178,14 @@ class Judge:
 
     def _reconstructed(self) -> Tensor:
         assert isinstance(self.model, Autoencoder)
-        return torch.cat([self.model.reconstruct(part) for part in self.images.split(_BATCH)]).float().clamp(0, 1)
+        generator = torch.Generator().manual_seed(self.options.seed)
+        parts = []
+        for part in self.images.split(_BATCH):
+            if _is_steered(self.model):
+                parts.append(self.model.reconstruct_from_samples(part, generator))
+            else:
+                parts.append(self.model.reconstruct(part))
+        return torch.cat(parts).float().clamp(0, 1)
 
     def _class_labels(self) -> ClassLabels | None:
         if self.labels is None or self.train.labels is None or self.held_out.labels is None:
@@ -194,6 +203,11 @@ def collapsed(images: Tensor, real: Tensor) -> str:
     if images.mean() < _BLACK <= real.mean():
         return "black"
     return "one image" if images.var(0).mean() < _ONE_IMAGE * real.var(0).mean() else ""
+
+
+def _is_steered(model: Model) -> TypeGuard[VAE]:
+    """Whether a model came to a KL target: its reconstructions are then those of codes that hold no more."""
+    return isinstance(model, VAE) and model.config.kl_target is not None
 
 
 def rate_row(model: Model, images: Images, options: EvaluationOptions) -> Row | None:
