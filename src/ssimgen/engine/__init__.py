@@ -4,11 +4,17 @@ An engine computes one primitive, the squared distance d^2 of every patch, in th
 map, averaged over the positions of a channel, or averaged over channels and positions for all pairs of two
 batches. Everything public (SSIM, distances, kernels, losses) is made of these.
 
-`eager` is plain PyTorch: any device, any derivative order. `fused` is compiled for CPUs with numba. Neither knows of
-borders or of axes that a window does not join: `axes` prepares images first.
+`eager` is plain PyTorch: any device, any derivative order. `fused` is compiled for CPUs with numba, `triton` for GPUs.
+None knows of borders or of axes that a window does not join: `axes` prepares images first.
+
+The environment variable SSIMGEN_ENGINE, read when the library is imported, chooses among them, to find errors and to
+try kernels: "eager" is PyTorch for everything; "fused", as without it, takes `fused` where it can run; "triton" takes
+that too, on a GPU. No GPU has measured it yet, so nobody gets it unasked.
 """
 
 from __future__ import annotations
+
+import os
 
 from torch import Tensor
 
@@ -17,7 +23,7 @@ from ssimgen.engine import eager, eager_all_pairs
 from ssimgen.engine.axes import prepared
 from ssimgen.engine.masked import masked_map, masked_sums
 from ssimgen.engine.spec import Advance, Form, PatchDistance, positions
-from ssimgen.engine.visibility import is_plain, seen_by_others
+from ssimgen.engine.visibility import is_plain, may_be_launched, seen_by_others
 from ssimgen.windows import Window
 
 __all__ = [
@@ -32,6 +38,11 @@ __all__ = [
     "squared_mean",
     "widened",
 ]
+
+_ENGINES = ("eager", "fused", "triton")
+_chosen = os.environ.get("SSIMGEN_ENGINE", "fused")
+if _chosen not in _ENGINES:
+    raise ValueError(f"SSIMGEN_ENGINE must be one of {', '.join(_ENGINES)}, got {_chosen!r}")
 
 
 def squared_map(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
@@ -48,12 +59,16 @@ def squared_mean(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
     """d^2 averaged over window positions, (B, C, *spatial) x 2 -> (B, C)."""
     channels = x.shape[1]
     (x, y), patch, _ = prepared(patch, x, y)
-    if not _fused_pairs_can(x, y):
-        mean = eager.squared_mean(x, y, patch)
-    else:
+    if _triton_can(x, y, patch.window):
+        from ssimgen.engine.triton import pairs as on_device
+
+        mean = on_device.squared_mean(x, y, patch)
+    elif _fused_pairs_can(x, y):
         from ssimgen.engine.fused import pairs
 
         mean = pairs.squared_mean(x, y, patch)
+    else:
+        mean = eager.squared_mean(x, y, patch)
     return mean if mean.shape[1] == channels else mean.unflatten(1, (channels, -1)).mean(2)
 
 
@@ -94,13 +109,22 @@ def _matrix_products_win(height: int, width: int, window: Window) -> bool:
     return eager_ < fused
 
 
+def _triton_can(x: Tensor, y: Tensor, window: Window) -> bool:
+    """Whether kernels for GPUs take the means of these pairs, in Triton's interpreter on a CPU too."""
+    if _chosen != "triton" or not (x.device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"):
+        return False
+    from ssimgen.engine.triton import pairs
+
+    return may_be_launched(x, y) and pairs.can(x, window)
+
+
 def _fused_pairs_can(x: Tensor, y: Tensor) -> bool:
-    return x.ndim in (4, 5) and fused_can(x, y)
+    return _chosen != "eager" and x.ndim in (4, 5) and fused_can(x, y)
 
 
 def _fused_all_pairs_can(patch: PatchDistance, x: Tensor, *others: Tensor) -> bool:
     """Kernels for all pairs are of planes, and of windows that are the same along both axes."""
-    return x.ndim == 4 and len(set(patch.window.axes(2))) == 1 and fused_can(x, *others)
+    return _chosen != "eager" and x.ndim == 4 and len(set(patch.window.axes(2))) == 1 and fused_can(x, *others)
 
 
 def fused_can(*images: Tensor) -> bool:

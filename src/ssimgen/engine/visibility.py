@@ -22,12 +22,21 @@ def seen_by_others() -> bool:
     )
 
 
+def may_be_launched(*images: Tensor) -> bool:
+    """Whether operations of our own may take the images: compilers know their shapes, transforms not their rules."""
+    if torch.compiler.is_compiling():
+        return True
+    return not seen_by_others() and all(_is_of_numbers(image) for image in images)
+
+
 def is_plain(image: Tensor) -> bool:
     """Whether a tensor is floating-point numbers on the CPU and nothing else."""
+    return image.device.type == "cpu" and image.dtype in (torch.float32, torch.float64) and _is_of_numbers(image)
+
+
+def _is_of_numbers(image: Tensor) -> bool:
     return (
         type(image) in (Tensor, Parameter)
-        and image.device.type == "cpu"
         and image.layout == torch.strided
-        and image.dtype in (torch.float32, torch.float64)
         and forward_ad.unpack_dual(image).tangent is None
     )
