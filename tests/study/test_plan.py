@@ -154,6 +154,12 @@ def test_what_is_wrong_is_named(study: dict[str, Any], message: str) -> None:
         make_plan(study, "study")
 
 
+def test_the_example_of_equal_search() -> None:
+    plan = read_plan(Path(__file__).parents[2] / "studies" / "equal.toml")
+    assert (len(plan.runs), len(plan.trials)) == (2 * 5, 2 * 4)
+    assert {run.training.seconds for run in (*plan.runs, *plan.trials)} == {30.0}
+
+
 def test_a_file_that_is_not_toml(file: Path) -> None:
     file.write_text("name = ")
     with pytest.raises(ValueError, match=r"study\.toml is not valid TOML"):

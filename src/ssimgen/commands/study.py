@@ -85,8 +85,9 @@ def list_runs(plan: Plan, output: Path) -> None:
     """Print every run and whether it is finished."""
     from ssimgen.study.execution import is_finished
 
-    done = [is_finished(run, output, plan.evaluation) for run in plan.runs]
-    for run, finished in zip(plan.runs, done, strict=True):
+    runs = (*plan.trials, *plan.runs)
+    done = [is_finished(run, output, plan.evaluation) for run in runs]
+    for run, finished in zip(runs, done, strict=True):
         print(f"{'finished' if finished else 'to do':<9} {run.folder}")
     print(f"{sum(done)} of {len(done)} runs are finished")
 
@@ -145,12 +146,25 @@ def write_reports(plan: Plan, output: Path, records: Sequence[Result]) -> list[P
         verdict = _unfinished([run for run in plan.runs if run.data == data], output, folders)
         if verdict is None:
             of_data = [record for record in records if record.data == data]
-            verdict = conclusion(here, [*unnamed(of_data, plan.rates), *faults(of_data)])
+            verdict = conclusion(here, [*unnamed(of_data, plan.rates), *faults(of_data), *_searched(plan, data)])
         if here:
             print(f"{data}: {verdict.heading}", *verdict.sentences, sep="\n")
         title, path = f"{plan.name}: {data}", output / "report" / data
         paths.append(write_report(folders, path, title=title, rates=plan.rates, verdict=verdict, primary=here))
     return paths
+
+
+def _searched(plan: Plan, data: str) -> list[str]:
+    """How options were chosen, where they were searched."""
+    numbers: dict[str, int] = {}
+    for run in plan.trials:
+        if run.data == data:
+            numbers[run.group] = max(numbers.get(run.group, 0), 1 + (run.trial or 0))
+    return [
+        f"{data}, {group}: the options of each model are the best of {trials} random trials, judged by the primary "
+        "endpoint on a part of the training images (search.csv)."
+        for group, trials in numbers.items()
+    ]
 
 
 def _unfinished(runs: list[PlannedRun], output: Path, finished: list[Path]) -> Verdict | None:

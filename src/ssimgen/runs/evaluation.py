@@ -48,6 +48,7 @@ def evaluate_run(
     splits: Splits | None = None,
     network: FeatureNetwork | None = None,
     report: Callable[[Kind, Row], object] | None = None,
+    check_judges: bool = True,
 ) -> Evaluation:
     """Score the latest checkpoint of the run in `path`; write evaluation.json and pictures, and return the former.
 
@@ -58,6 +59,7 @@ def evaluate_run(
             the run's configuration names.
         network: of the features; EfficientNet-Lite0 at the resolution of `options` where None.
         report: called with each row as soon as it is there.
+        check_judges: find out which metrics may judge models of these images.
 
     Raises:
         ValueError: no run in the folder, one without a checkpoint, images that are not those of the run, too few
@@ -107,7 +109,7 @@ def evaluate_run(
         network=network.name,
         data={"train": splits.train.digest, "held_out": splits.held_out.digest},
         rows=tuple(rows),
-        judges=_judges(rows, splits, network, options),
+        judges=_judges(rows, splits, network, options) if check_judges else (),
         worst=tuple(worst),
         collapsed=judge.collapse(),
         seconds=round(time.monotonic() - began, 1),

@@ -1,6 +1,8 @@
 """Studies: many runs from one file, resumable, within a time budget, ending in tables and a report.
 
     plan.py        the study file, read and checked
+    ranges.py      options drawn at random from what a file states
+    search.py      as many trials of them for every model, judged on a part of the training images
     execution.py   what is checked before, budget, resuming
     workers.py     the processes that carry out runs
     run.py         one run, trained and evaluated

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ssimgen.runs import EvaluationOptions
 from ssimgen.runs.folder import differences, must_agree
 from ssimgen.study.plan import Plan, PlannedRun
 from ssimgen.study.run import Outcome
+from ssimgen.study.search import chosen
 from ssimgen.study.workers import carried_out
 from ssimgen.training import RunFolder
 
@@ -66,27 +67,35 @@ def run_study(
         raise ValueError(f"parallel must be at least 1 process, got {parallel}")
     deadline = None if budget is None else time.monotonic() + 60 * budget
     hashes = _checked_data(plan)
-    for run in plan.runs:
-        _check_before(run, output, hashes[run.data])
+    for run in (*chosen(plan, output).runs, *plan.trials):
+        _check_before(run, output, None if run.trial is not None else hashes[run.data])
     writable_folder(output)
-    outcomes = []
-    waiting = []
-    for run in plan.runs:
-        if is_finished(run, output, plan.evaluation):
-            outcomes.append(Outcome(run, "skipped"))
-            report(outcomes[-1])
-        else:
-            waiting.append(run)
-    with noted() as received:
-        parallel = min(parallel, len(waiting))
-        for outcome in carried_out(waiting, output, plan.evaluation, parallel, deadline, received):
+    outcomes: list[Outcome] = []
+
+    def carry_out_all(runs: Sequence[PlannedRun], received: list[int]) -> None:
+        waiting = []
+        for run in runs:
+            if is_finished(run, output, plan.evaluation):
+                outcomes.append(Outcome(run, "skipped"))
+                report(outcomes[-1])
+            else:
+                waiting.append(run)
+        for outcome in carried_out(waiting, output, plan.evaluation, min(parallel, len(waiting)), deadline, received):
             outcomes.append(outcome)
             report(outcome)
+
+    with noted() as received:
+        carry_out_all(plan.trials, received)
+        found = chosen(plan, output)
+        if not received:
+            carry_out_all(found.runs, received)
     if received:
         raise Stopped(received[0])
-    if len(outcomes) < len(plan.runs) or any(outcome.status == "stopped" for outcome in outcomes):
+    lost = any(outcome.status == "failed" and outcome.run.trial is not None for outcome in outcomes)
+    all_of_them = len(plan.trials) + (len(found.runs) if lost else len(plan.runs))
+    if len(outcomes) < all_of_them or any(outcome.status == "stopped" for outcome in outcomes):
         print("budget used up", file=sys.stderr)
-    return outcomes
+    return [outcome for outcome in outcomes if outcome.run.trial is None or outcome.status in ("stopped", "failed")]
 
 
 def is_finished(run: PlannedRun, output: Path, evaluation: EvaluationOptions) -> bool:
@@ -124,7 +133,8 @@ def _checked_data(plan: Plan) -> dict[str, str]:
             hashes[run.data], shapes[run.data] = images.digest, images.shape
             for batch in {other.training.batch for other in plan.runs if other.data == run.data}:
                 images.batches(batch, 0, 0)  # refuses if there are too few
-    for run in {(run.data, run.model, run.arm): run for run in plan.runs}.values():
+    all_runs = (*plan.runs, *plan.trials)
+    for run in {(run.data, run.model, run.arm, run.trial): run for run in all_runs}.values():
         try:
             check_model(run.model, run.config, shapes[run.data])
         except SidesError as error:
@@ -135,8 +145,11 @@ def _checked_data(plan: Plan) -> dict[str, str]:
     return hashes
 
 
-def _check_before(run: PlannedRun, output: Path, digest: str) -> None:
-    """Refuse a run folder of other options or images; fewer iterations than wanted are no hindrance."""
+def _check_before(run: PlannedRun, output: Path, digest: str | None) -> None:
+    """Refuse a run folder of other options or images; fewer iterations than wanted are no hindrance.
+
+    Without a digest the images are what they are: those of a trial are a part of the others.
+    """
     folder = RunFolder(output / run.folder)
     if not folder.config.exists():
         return
@@ -147,7 +160,7 @@ def _check_before(run: PlannedRun, output: Path, digest: str) -> None:
         "config": dataclasses.asdict(run.config),
         "optimiser": dataclasses.asdict(run.optimiser),
         "training": dataclasses.asdict(run.training),
-        "data": {"hash": digest},
+        "data": {"hash": digest or before["data"]["hash"]},
     }
     for name, old, new in differences(before, must_agree(wanted)):
         if name == "data.hash":

@@ -15,6 +15,7 @@ from ssimgen.report.results import RESULTS, Entry, Result, records_of
 from ssimgen.report.summary import MATCHED, SUMMARY, matched, summary
 from ssimgen.study.execution import finished_folders
 from ssimgen.study.plan import Plan
+from ssimgen.study.search import TRIALS, results_of_trials
 
 
 def results(plan: Plan, output: Path) -> list[Result]:
@@ -56,6 +57,9 @@ def write_tables(plan: Plan, output: Path) -> list[Result]:
     _write(output / "results", records, RESULTS)
     _write(output / "summary", summary(records), SUMMARY)
     _write(output / "matched", matched(records, plan.rates), MATCHED)
+    if plan.trials:
+        trials = [vars(trial) for trial in results_of_trials(plan, output)]
+        _write_rows(output / "search", trials, TRIALS)
     if found := primaries(plan, output, records):
         _write_rows(output / "primaries", table(found), PRIMARIES)
     return records

@@ -19,6 +19,7 @@ from ssimgen.data import Source
 from ssimgen.evaluation.reconstruction import OF_RECONSTRUCTIONS
 from ssimgen.models import MODELS, Autoencoder, usual_training
 from ssimgen.runs import EvaluationOptions
+from ssimgen.study.ranges import drawn
 from ssimgen.training import Optimiser, Training
 
 _MOST_POINTS = 10_000
@@ -39,6 +40,9 @@ class PlannedRun:
         training, optimiser: those of the run, its seed included.
         baseline: the variant that others of the group are compared with; "" for none.
         primary: key of the metric in which they are, named before anything runs; "" for none.
+        drawn: options that were drawn at random, by name; those of the first trial stand for those of the best one
+            until :func:`ssimgen.study.search.chosen` knows it.
+        trial: number of the trial, if it is one.
 
     Example:
         >>> from ssimgen.study import make_plan
@@ -60,6 +64,8 @@ class PlannedRun:
     optimiser: Optimiser
     baseline: str
     primary: str = ""
+    drawn: Mapping[str, Any] = field(default_factory=dict)
+    trial: int | None = None
 
     @property
     def seed(self) -> int:
@@ -74,7 +80,8 @@ class PlannedRun:
     @property
     def folder(self) -> Path:
         """The folder of the run, below that of the study."""
-        return Path("runs", self.data, self.group, self.arm.replace(" ", "_").replace("/", "-"), f"seed-{self.seed}")
+        place = Path(self.data, self.group, self.arm.replace(" ", "_").replace("/", "-"))
+        return "runs" / place / f"seed-{self.seed}" if self.trial is None else "search" / place / f"trial-{self.trial}"
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ class Plan:
         runs: all of them, the first seed of everything first.
         evaluation: how they are judged.
         rates: nats at which variational models are compared; empty: chosen where their curves overlap.
+        trials: of options that are searched, before the runs.
 
     Example:
         >>> from ssimgen.study import make_plan
@@ -99,6 +107,7 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     evaluation: EvaluationOptions
     rates: tuple[float, ...] = ()
+    trials: tuple[PlannedRun, ...] = ()
 
 
 _Table = Mapping[str, Any]
@@ -126,6 +135,15 @@ class _Variant:
     sweep: _Table = field(default_factory=dict)
     training: _Table = field(default_factory=dict)
     optimiser: _Table = field(default_factory=dict)
+    search: _Table = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """The keys of a table `search`."""
+
+    trials: int = 0
+    options: _Table = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,14 +202,16 @@ def make_plan(content: Mapping[str, Any], name: str) -> Plan:
     file = _table(_File, content, "")
     sources = {key: from_mapping(Source, table, f"data.{key}.") for key, table in file.data.items()}
     groups = {key: _table(_Group, table, f"models.{key}.") for key, table in file.models.items()}
-    runs = [run for key, group in groups.items() for run in _runs_of_group(file, key, group, sources)]
-    _check_folders(runs)
+    planned = [run for key, group in groups.items() for run in _runs_of_group(file, key, group, sources)]
+    _check_folders(planned)
+    runs = [run for run in planned if run.trial is None]
+    trials = tuple(run for run in planned if run.trial is not None)
     seeds = list(dict.fromkeys(run.seed for run in runs))
     runs.sort(key=lambda run: seeds.index(run.seed))  # stable: an early stop leaves whole comparisons
     evaluation = from_mapping(EvaluationOptions, file.evaluation, "evaluation.")
     if not all(0 < rate < math.inf for rate in file.rates):
         raise ValueError(f"rates must be positive numbers of nats, got {list(file.rates)}")
-    return Plan(file.name or name, tuple(runs), evaluation, file.rates)
+    return Plan(file.name or name, tuple(runs), evaluation, file.rates, trials)
 
 
 def _runs_of_group(file: _File, name: str, group: _Group, sources: Mapping[str, Source]) -> Iterator[PlannedRun]:
@@ -205,17 +225,19 @@ def _runs_of_group(file: _File, name: str, group: _Group, sources: Mapping[str, 
     primary = _primary(where, group, model)
     variants = {key: _table(_Variant, table, f"{where}.variants.{key}.") for key, table in group.variants.items()}
     usual = usual_training(model)
-    for seed, data, (key, variant) in itertools.product(
-        group.seeds or file.seeds, group.data or sources, variants.items()
-    ):
+    seeds = group.seeds or file.seeds
+    trials = _trials(where, group, primary)
+    for seed, data, (key, variant) in itertools.product(seeds, group.data or sources, variants.items()):
         place = f"{where}.variants.{key}"
         training = {**dataclasses.asdict(usual[0]), **file.training, **group.training, **variant.training, "seed": seed}
         optimiser = {**dataclasses.asdict(usual[1]), **file.optimiser, **group.optimiser, **variant.optimiser}
         for point in _points({**group.sweep, **variant.sweep}, place):
             try:
                 options = merged(merged(group.options, variant.options), _nested(point))
-                config: Any = from_mapping(MODELS[model][1], options)
-                yield PlannedRun(
+                searched = _drawn(group, variant, trials, f"{data} {name} {key} {point}")
+                found = [_with_drawn(MODELS[model][1], options, optimiser, each) for each in searched or [{}]]
+                config, moved = found[0]
+                run = PlannedRun(
                     data,
                     sources[data],
                     name,
@@ -224,12 +246,52 @@ def _runs_of_group(file: _File, name: str, group: _Group, sources: Mapping[str, 
                     point,
                     config,
                     from_mapping(Training, training, "training."),
-                    from_mapping(Optimiser, optimiser, "optimiser."),
+                    moved,
                     group.baseline,
                     primary,
+                    searched[0] if searched else {},
                 )
+                yield run
+                if seed == seeds[0]:
+                    for number, (each, (config, moved)) in enumerate(zip(searched, found, strict=False)):
+                        yield dataclasses.replace(run, config=config, optimiser=moved, drawn=each, trial=number)
             except ValueError as error:
                 raise ValueError(f"{place}: {error}") from error
+
+
+def _trials(where: str, group: _Group, primary: str) -> int:
+    """How many trials each variant of a group has; 0 without a search."""
+    if not group.search:
+        return 0
+    search = from_mapping(_Search, group.search, f"{where}.search.")
+    if search.trials < 1:
+        raise ValueError(f"{where}.search.trials must be at least 1, as many for each variant, got {search.trials}")
+    if not primary:
+        raise ValueError(f"{where}.search needs a primary endpoint, by which trials are judged: primary = NAME")
+    return search.trials
+
+
+def _drawn(group: _Group, variant: _Variant, trials: int, place: str) -> list[dict[str, Any]]:
+    """The options of the trials of a variant; none without a search."""
+    own = from_mapping(_Search, variant.search, "search.")
+    if own.trials or (variant.search and not trials):
+        raise ValueError("search.trials belongs to the group: every variant has as many")
+    if not trials:
+        return []
+    return drawn({**group.search.get("options", {}), **own.options}, trials, place)
+
+
+def _with_drawn(
+    record: type, options: Mapping[str, Any], optimiser: Mapping[str, Any], chosen: Mapping[str, Any]
+) -> tuple[Any, Optimiser]:
+    """Options of a model and of its optimiser with what was drawn; "optimiser.lr" is one of the latter."""
+    prefix = "optimiser."
+    moved = {key.removeprefix(prefix): value for key, value in chosen.items() if key.startswith(prefix)}
+    own = _nested({key: value for key, value in chosen.items() if not key.startswith(prefix)})
+    config: Any = from_mapping(record, merged(options, own))
+    if chosen and "kl_target" in vars(config) and config.kl_target is None:
+        raise ValueError("a search needs models of one rate: set kl_target, or more nats win every trial")
+    return config, from_mapping(Optimiser, {**optimiser, **moved}, prefix)
 
 
 def _primary(where: str, group: _Group, model: str) -> str:

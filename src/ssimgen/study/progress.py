@@ -27,7 +27,7 @@ def carry_on(
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(plan.name, total=len(plan.runs))
+        task = progress.add_task(plan.name, total=len(plan.trials) + len(plan.runs))
 
         def shown(outcome: Outcome) -> None:
             if outcome.status != "skipped":

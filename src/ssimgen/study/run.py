@@ -15,6 +15,7 @@ from ssimgen.data import Splits
 from ssimgen.models import MODELS
 from ssimgen.runs import EvaluationOptions, evaluate_run
 from ssimgen.study.plan import PlannedRun
+from ssimgen.study.search import validation
 from ssimgen.training import RunFolder, make_model, train
 
 Status = Literal["finished", "skipped", "stopped", "failed"]
@@ -43,6 +44,8 @@ def carry_out(run: PlannedRun, output: Path, evaluation: EvaluationOptions, spli
     """Train a run to its end, going on if it was begun, and evaluate it."""
     folder = output / run.folder
     _wait_for_leftovers(folder)
+    if run.trial is not None:
+        splits = validation(splits)
     make, _ = MODELS[run.model]
     train(
         make_model(make, run.config, splits.train.shape, run.seed),
@@ -54,7 +57,7 @@ def carry_out(run: PlannedRun, output: Path, evaluation: EvaluationOptions, spli
         resume=RunFolder(folder).config.exists(),
         notes={"source": dataclasses.asdict(run.source), "study": about(run)},
     )
-    evaluate_run(folder, evaluation, splits=splits)
+    evaluate_run(folder, evaluation, splits=splits, check_judges=run.trial is None)
 
 
 def _wait_for_leftovers(folder: Path) -> None:
