@@ -114,7 +114,7 @@ def test_every_comparison_learns(name: str, digits: Tensor) -> None:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    assert distance() < before
+    assert distance() < 0.995 * before  # away from the images it is 0.9964 at best
     assert distance() < 0.5 * start
 
 
