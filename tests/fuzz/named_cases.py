@@ -153,6 +153,15 @@ def cases() -> dict[str, Case]:
         "two pixels a window, and a large beta": Case(
             "map", 0 * x + 0.7, (0.7 + 0.02 * other).float(), Window((0.5, 0.5), beta=9.7), 1.0
         ),
+        # rounding errors of means beside a tiny c1, of contrasts that c2 hides
+        "contrasts of both signs, k1 far below k2": Case(
+            "map",
+            (1e3 * noise(2, 1, 32, 32, seed=8)).float(),
+            (1e3 * noise(2, 1, 32, 32)).float(),
+            GAUSSIAN,
+            1.0,
+            k2=1e5,
+        ),
         # d^2 of a plane was 0, but for its rounding error
         "equal but for a constant, in two of eight planes to the last bit": Case(
             "loss",

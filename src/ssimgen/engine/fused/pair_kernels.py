@@ -62,16 +62,18 @@ class Trust(NamedTuple):
     product: N E, so that nothing overflows; greater means count as more than that.
     cancelled: how many times a gradient its cancelling terms may be, so that 1e-4 of it is right.
     least: d^2 above which rounding errors of means of d cannot be seen in the slope of d, nor in d itself.
+    unlike: c2 / c1 up to which contrasts that c2 lets be leave no rounding error in means that is seen beside c1.
     """
 
     product: float
     cancelled: float
     least: float
+    unlike: float
 
 
 def trust(dtype: Any) -> Trust:
     """Of a number format."""
-    return Trust(1e12, 100.0, 1e-6) if dtype == np.float32 else Trust(1e30, 2e8, 1e-20)
+    return Trust(1e12, 100.0, 1e-6, 1e3) if dtype == np.float32 else Trust(1e30, 2e8, 1e-20, 1e12)
 
 
 def _seen(patch: PatchDistance, dtype: Any, ndim: int) -> float:

@@ -220,6 +220,8 @@ def _gradients(x: Tensor, y: Tensor, patch: PatchDistance, upstream: _Array, g_x
 def _walked(found: volumes.Found, x: Tensor, y: Tensor, patch: PatchDistance, trust: pair_kernels.Trust) -> _Walk:
     means = (found.sums / math.prod(positions(x, patch.window))).astype(dtype_of(x))
     beyond: _Array = ~(found.extremes[0] <= trust.product)
+    if patch.form in ("product", "sum") and patch.c1 * trust.unlike < patch.c2:
+        beyond[:] = True
     if not means.min() >= trust.least:
         beyond |= (means > 0) & (means < trust.least)
         for plane in np.flatnonzero(means == 0):  # rounding errors can leave that of planes that are not equal
