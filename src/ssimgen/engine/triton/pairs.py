@@ -92,7 +92,7 @@ def _pair_means(
     """Means (B, C), and maps (maps, B C, h, pitch) for the gradient."""
     request = _Request.of(vertical, horizontal, form, c1, c2, lo, beta)
     kept = x.new_empty(request.maps_of(x, maps), dtype=torch.float32)
-    mean: Tensor = _launched(lambda kernels: _forward(kernels, _plain(x), _plain(y), request, kept), x)
+    mean: Tensor = _launched(lambda kernels: _forward(kernels, x.contiguous(), y.contiguous(), request, kept), x)
     return mean, kept
 
 
@@ -113,9 +113,9 @@ def _pair_gradients(
     """Gradients to x, and to y if four maps were kept; else the latter is empty."""
     request = _Request.of(vertical, horizontal, form, c1, c2, lo, beta)
     both = len(kept) == _MAPS[2]
-    pair = _plain(x), _plain(y)
+    pair = x.contiguous(), y.contiguous()
     gradients: tuple[Tensor, Tensor]
-    gradients = _launched(lambda kernels: _backward(kernels, *pair, request, kept, _plain(upstream), both), x)
+    gradients = _launched(lambda kernels: _backward(kernels, *pair, request, kept, upstream.contiguous(), both), x)
     return gradients
 
 
@@ -257,11 +257,6 @@ def _backward(
         num_warps=tile.warps,
     )
     return g_x, g_y
-
-
-def _plain(x: Tensor) -> Tensor:
-    """x as its numbers are in memory, one after the other."""
-    return x.resolve_neg().contiguous()
 
 
 def _launched(launch: Callable[[Any], Any], x: Tensor) -> Any:
