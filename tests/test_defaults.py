@@ -53,7 +53,14 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "MMDMetric": {"unbiased": True},
         "EnergyDistanceMetric": {"unbiased": True},
     },
-    "report.statistics": {"mean": {"level": 0.95}, "paired": {"level": 0.95}},
+    "report.statistics": {
+        "mean": {"level": 0.95},
+        "paired": {"level": 0.95},
+        "effect": {"level": 0.95},
+        "power": {"level": 0.05},
+        "detectable": {"level": 0.05, "wanted": 0.8},
+        "pairs_needed": {"level": 0.05, "wanted": 0.8},
+    },
     "streaming": {
         "mmd2": {"unbiased": True},
         "energy_distance": {"unbiased": True},
