@@ -91,6 +91,27 @@ def squared_mean(
     return squared_map(x, y, patch).flatten(2).mean(2)
 
 
+def gradients(
+    function: Callable[[Tensor, Tensor, PatchDistance], Tensor],
+    x: Tensor,
+    y: Tensor,
+    patch: PatchDistance,
+    upstream: Tensor,
+    needs: tuple[bool, bool],
+    *,
+    create_graph: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of sum(upstream * function) to x and y, None where not needed; with a graph, as functions of x, y and
+    upstream that can be differentiated again."""
+    with torch.enable_grad():
+        pair = x.view_as(x), y.view_as(y)  # two nodes of the graph, even where x and y are one tensor
+        value = function(*pair, patch)
+    wanted = [z for z, need in zip(pair, needs, strict=True) if need]
+    found = iter(torch.autograd.grad(value, wanted, upstream, create_graph=create_graph))
+    g_x, g_y = (next(found) if need else None for need in needs)
+    return g_x, g_y
+
+
 def covered(z: Float[Tensor, "B C *spatial"], window: Window) -> Float[Tensor, "B C *covered"]:
     """The pixels that some window covers, side by side: what the others hold, NaN too, touches no gradient.
 

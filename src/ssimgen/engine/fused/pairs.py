@@ -76,7 +76,7 @@ class _SquaredMean(torch.autograd.Function):
         x, y = ctx.saved_tensors
         needs = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
-            return *_differentiable(eager.squared_mean, x, y, ctx.patch, upstream, needs), None
+            return *eager.gradients(eager.squared_mean, x, y, ctx.patch, upstream, needs, create_graph=True), None
         try:
             gradients = ctx.gradients.pop()  # given away, so that no copy is made; a graph that is kept computes anew
         except IndexError:
@@ -98,25 +98,9 @@ class _SquaredMap(torch.autograd.Function):
         x, y = ctx.saved_tensors
         needs = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
-            return *_differentiable(eager.squared_map, x, y, ctx.patch, upstream, needs), None
+            return *eager.gradients(eager.squared_map, x, y, ctx.patch, upstream, needs, create_graph=True), None
         _, g_x, g_y = _mean_and_gradients(x, y, ctx.patch, needs, upstream)
         return g_x, g_y, None
-
-
-def _differentiable(
-    engine: Callable[[Tensor, Tensor, PatchDistance], Tensor],
-    x: Tensor,
-    y: Tensor,
-    patch: PatchDistance,
-    upstream: Tensor,
-    needs: _Needs,
-) -> tuple[Tensor | None, Tensor | None]:
-    """The same gradients as functions of x, y and upstream that can be differentiated again."""
-    pair = x.view_as(x), y.view_as(y)  # two nodes of the graph, even where x and y are one tensor
-    wanted = [z for z, need in zip(pair, needs, strict=True) if need]
-    found = iter(torch.autograd.grad(engine(*pair, patch), wanted, upstream, create_graph=True))
-    g_x, g_y = (next(found) if need else None for need in needs)
-    return g_x, g_y
 
 
 def _mean(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:

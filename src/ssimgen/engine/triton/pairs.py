@@ -120,20 +120,9 @@ def _pair_gradients(
 
 
 @_pair_means.register_fake
-def _(
-    x: Tensor,
-    y: Tensor,
-    vertical: Sequence[float],
-    horizontal: Sequence[float],
-    form: str,
-    c1: float,
-    c2: float,
-    lo: float,
-    beta: float,
-    maps: int,
-) -> tuple[Tensor, Tensor]:
-    request = _Request.of(vertical, horizontal, form, c1, c2, lo, beta)
-    kept = x.new_empty(request.maps_of(x, maps), dtype=torch.float32)
+def _(x: Tensor, y: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    *request, maps = arguments
+    kept = x.new_empty(_Request.of(*request).maps_of(x, maps), dtype=torch.float32)
     return x.new_empty(x.shape[:2], dtype=dtype_of_result(x)), kept
 
 
@@ -159,12 +148,8 @@ def _gradients(ctx: Any, upstream: Tensor, _: Tensor | None) -> tuple[Tensor | N
         except _LaunchError as error:
             _say(str(error))
     again = torch.is_grad_enabled()  # then the gradient must itself be differentiable
-    with torch.enable_grad():
-        pair = x.view_as(x), y.view_as(y)  # two nodes of the graph, even where x and y are one tensor
-        mean = eager.squared_mean(*pair, _Request.of(*ctx.request).patch)
-    wanted = [z for z, need in zip(pair, needs, strict=True) if need]
-    found = iter(torch.autograd.grad(mean, wanted, upstream, create_graph=again))
-    g_x, g_y = (next(found) if need else None for need in needs)
+    patch = _Request.of(*ctx.request).patch
+    g_x, g_y = eager.gradients(eager.squared_mean, x, y, patch, upstream, needs, create_graph=again)
     return g_x, g_y, *[None] * (len(ctx.request) + 1)
 
 
