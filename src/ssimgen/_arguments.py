@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ssimgen._numbers import as_number as as_number  # for callers: `arguments.as_number`
@@ -13,9 +12,10 @@ from ssimgen._numbers import is_positive as is_positive
 from ssimgen._numbers import plain as plain
 from ssimgen._numbers import positive_numbers as positive_numbers
 from ssimgen._options import suggestion
+from ssimgen._precision import FLOATS
+from ssimgen._precision import cast as cast
+from ssimgen._precision import in_common as in_common
 
-_WIDE = (torch.float32, torch.float64)
-_FLOATS = (torch.float16, torch.bfloat16, *_WIDE)
 CHANNELS = (1, 3, 4)  # lengths that remedies take for an axis of channels
 
 
@@ -36,7 +36,7 @@ def check_batch(name: str, x: Tensor, spatial: Sequence[int]) -> None:
         raise ValueError(
             f"{name} must have shape (batch, channels, {axes}), got {tuple(x.shape)}: {_batch_remedy(name, x, spatial)}"
         )
-    if x.dtype not in _FLOATS:
+    if x.dtype not in FLOATS:
         raise TypeError(
             f"{name} must be a floating-point tensor, got {x.dtype}: convert with {name}.float() "
             "and keep data_range in the same units (255 for bytes), or pass arrays of bytes to ssimgen.arrays"
@@ -94,7 +94,7 @@ def sample(name: str, x: Tensor) -> Tensor:
     if x.ndim < 2:
         remedy = f"pass {name}[:, None] for a sample of numbers" if x.ndim else "pass a sample (n, ...)"
         raise ValueError(f"{name} must have a sample axis and at least one more, got shape {tuple(x.shape)}: {remedy}")
-    if x.dtype not in _FLOATS:
+    if x.dtype not in FLOATS:
         raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}: convert with {name}.float()")
     if 0 in x.shape:
         raise ValueError(f"{name} is empty, shape {tuple(x.shape)}: pass at least one point")
@@ -116,26 +116,12 @@ def samples(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[
     return a, b
 
 
-def in_common(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Floating-point tensors in the widest of their dtypes, float32 at least."""
-    dtypes = {x.dtype for x in tensors}
-    if len(dtypes) == 1 and not dtypes.isdisjoint(_WIDE):
-        return tensors
-    dtype = torch.float64 if torch.float64 in dtypes else torch.float32
-    return tuple(cast(x, dtype) for x in tensors)
-
-
 def for_engine(*images: Tensor) -> tuple[Tensor, ...]:
     """Images in their common dtype, as engines take them: on devices in half precision too, which they read as it is,
     while a copy in float32 would be one more to write and read."""
     if len({x.dtype for x in images}) == 1 and images[0].device.type != "cpu":
         return images
     return in_common(*images)
-
-
-def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """x.to(dtype), without a call where there is nothing to do: of small images, those are what costs."""
-    return x if x.dtype == dtype else x.to(dtype)
 
 
 def of_one_dtype(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

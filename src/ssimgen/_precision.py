@@ -1,4 +1,4 @@
-"""Arithmetic of our own in full precision, whatever the caller's settings ask of matrix products."""
+"""Formats of numbers, and arithmetic of our own in full precision, whatever the caller's settings ask of products."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+
+WIDE = (torch.float32, torch.float64)
+FLOATS = (torch.float16, torch.bfloat16, *WIDE)
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager[object]:
@@ -19,9 +22,20 @@ def widened(z: Tensor) -> Tensor:
     return z.float() if z.device.type == "mps" else z.double()
 
 
-def dtype_of_result(x: Tensor) -> torch.dtype:
-    """That of x, float32 at least."""
-    return torch.promote_types(x.dtype, torch.float32)
+def dtype_of_result(*images: Tensor) -> torch.dtype:
+    """The widest of the dtypes of floating-point tensors, float32 at least."""
+    return torch.float64 if any(x.dtype == torch.float64 for x in images) else torch.float32
+
+
+def in_common(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Floating-point tensors in the widest of their dtypes, float32 at least."""
+    dtype = dtype_of_result(*tensors)
+    return tuple(cast(x, dtype) for x in tensors)
+
+
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x.to(dtype), without a call where there is nothing to do: of small images, those are what costs."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def where_float64_is(z: Tensor) -> Tensor:

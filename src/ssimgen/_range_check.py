@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssimgen import engine
+from ssimgen._precision import in_common
 from ssimgen._request import DataRange, lo_and_length, of_first_image
 
 _EVERY = 64  # calls that are looked at; of later ones, only every power of two: a loop shows what it does at once
@@ -52,6 +53,7 @@ def notice_range(data_range: DataRange, x: Tensor, y: Tensor | None) -> None:
         lo, length = lo_and_length(of_first_image(data_range))
         pixels = images.detach()[0].flatten()
         pixels = pixels[:: 1 + (len(pixels) - 1) // _PIXELS]
+        (pixels,) = in_common(pixels)
         outside = (pixels < lo - _MARGIN * length) | (pixels > lo + (1 + _MARGIN) * length)
         if outside.count_nonzero() > _SHARE * len(pixels):
             _warned = True

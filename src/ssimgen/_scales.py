@@ -35,7 +35,7 @@ def scale_complements(
     Images are halved in float64, and less lo: rounded averages of nearly equal images would differ by their rounding
     errors.
     """
-    dtype, structure = dtype_of_result(x), replace(patch, form="centred")
+    dtype, structure = dtype_of_result(x, y), replace(patch, form="centred")
     complements = []
     for _ in range(scales - 1):
         complements.append(engine.squared_mean(x, y, structure))

@@ -265,7 +265,10 @@ def root(square: Tensor) -> Tensor:
 
 
 class Pairs(NamedTuple):
-    """What an engine is to compute, under which mask if any, and the dtype of its result for the caller."""
+    """What an engine is to compute, under which mask if any, and the dtype of its result for the caller.
+
+    Half precision is as it came: engines read it.
+    """
 
     x: Tensor
     y: Tensor
@@ -304,10 +307,12 @@ def prepare(
     mask: Tensor | None,
 ) -> Pairs:
     arguments.check_pairs(x, y, spatial_axes(window))
-    x, y = arguments.for_engine(x, y)
+    dtype = dtype_of_result(x, y)
+    if dtype == torch.float64 or x.device.type != "cpu":
+        x, y = arguments.for_engine(x, y)
     unit_x, unit_y, unit = with_one_range(x, y, data_range)
     patch = patch_distance(x, unit, window, k1, k2, form)
     seen = weights_of(mask, x)
     if seen is None:
         notice_range(data_range, x, y)
-    return Pairs(unit_x, unit_y, patch, seen, dtype_of_result(x))
+    return Pairs(unit_x, unit_y, patch, seen, dtype)

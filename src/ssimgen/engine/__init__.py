@@ -2,7 +2,8 @@
 
 An engine computes one primitive, the squared distance d^2 of every patch, in three reductions: kept as a
 map, averaged over the positions of a channel, or averaged over channels and positions for all pairs of two
-batches. Everything public (SSIM, distances, kernels, losses) is made of these.
+batches. Everything public (SSIM, distances, kernels, losses) is made of these. Images of pairs may be
+float16 or bfloat16, one or both, if none is float64; results are float32 then.
 
 `eager` is plain PyTorch: any device, any derivative order. `fused` is compiled for CPUs with numba, `triton` for GPUs.
 None knows of borders or of axes that a window does not join: `axes` prepares images first.

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
+from ssimgen._precision import FLOATS
+
 
 def seen_by_others() -> bool:
     """Whether operations are traced, transformed or intercepted at this moment."""
@@ -31,7 +33,7 @@ def may_be_launched(*images: Tensor) -> bool:
 
 def is_plain(image: Tensor) -> bool:
     """Whether a tensor is floating-point numbers on the CPU and nothing else."""
-    return image.device.type == "cpu" and image.dtype in (torch.float32, torch.float64) and _is_of_numbers(image)
+    return image.device.type == "cpu" and image.dtype in FLOATS and _is_of_numbers(image)
 
 
 def _is_of_numbers(image: Tensor) -> bool:

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimgen.engine.fused.compilation import compiled, inlined, part
+from ssimgen.engine.fused.formats import read, read_some, write, write_some
 from ssimgen.engine.fused.vectors import (
     absolute,
     absolute_some,
@@ -42,18 +43,16 @@ from ssimgen.engine.fused.vectors import (
     greater,
     lanes,
     load,
-    load_some,
     non_negative,
     prefetch,
     spread,
     spread_at,
     store,
-    store_some,
     where_positive,
 )
 from ssimgen.engine.spec import PatchDistance
 
-RHO, SIGMA, LUMINANCE, CROSS, UNCENTRED, LO, GAP, ONE, SEEN = range(9)
+RHO, SIGMA, LUMINANCE, CROSS, UNCENTRED, LO, GAP, ONE, SEEN, UNIT = range(10)
 
 
 class Trust(NamedTuple):
@@ -85,8 +84,8 @@ def _seen(patch: PatchDistance, dtype: Any, ndim: int) -> float:
     return 0.0 if patch.form == "uncentred" else trust(dtype).product / greatest**2 * patch.c1 / c2
 
 
-def constants(patch: PatchDistance, dtype: Any, ndim: int) -> NDArray[Any]:
-    """What the kernels need of a request besides its window, at the places RHO ... SEEN."""
+def constants(patch: PatchDistance, dtype: Any, ndim: int, unit: float) -> NDArray[Any]:
+    """What the kernels need of a request besides its window, at the places RHO ... UNIT."""
     uncentred = patch.form == "uncentred"
     varies = any(axis.size > 1 for axis in patch.window.axes(ndim)) or uncentred  # a single pixel has no variance
     return np.array(
@@ -100,6 +99,7 @@ def constants(patch: PatchDistance, dtype: Any, ndim: int) -> NDArray[Any]:
             2 * (float(dtype.type(patch.lo)) - patch.lo),  # what rounding of lo costs s
             1,
             _seen(patch, dtype, ndim),
+            unit,
         ],
         dtype,
     )
@@ -122,8 +122,8 @@ def _read_row(x, y, start, numbers, width, plane_size, planes, pixels, pitch, li
     lo, gap = spread_at(numbers, LO), spread_at(numbers, GAP)
     for plane in range(planes):
         row, to = start + plane * plane_size, plane * pitch
-        for i in range(0, pixels, lanes(x)):
-            u, v = load_some(x, row + i, pixels - i), load_some(y, row + i, pixels - i)
+        for i in range(0, pixels, lanes(numbers)):
+            u, v = read_some(x, row + i, pixels - i, numbers), read_some(y, row + i, pixels - i, numbers)
             prefetch(x, row + i + width)
             prefetch(y, row + i + width)
             store(lines, to + i, (u - lo) + (v - lo) + gap)  # what is written too far, the next plane overwrites
@@ -138,7 +138,7 @@ def _read_row_in_phases(x, y, start, numbers, plane_size, planes, pixels, pitch,
     for plane in range(planes):
         row = start + plane * plane_size
         for i in range(pixels):
-            u, v = x[row + i], y[row + i]
+            u, v = read(x, row + i, numbers), read(y, row + i, numbers)
             to = i % stride * phase_length + plane * pitch + i // stride
             lines[to] = (u - lo) + (v - lo) + gap
             lines[to + line] = u - v
@@ -324,26 +324,28 @@ def _write_row(x, y, row, numbers, first, count, rows, apart, taps, size, gx, gy
     """
     lo, gap = spread_at(numbers, LO), spread_at(numbers, GAP)
     greatest_x, greatest_y = load(slopes_x, top), load(slopes_y, top)
-    whole = count >= lanes(x)
-    for begin in range(0, count, lanes(x)):
-        i = min(begin, count - lanes(x)) if whole else 0  # the last vector goes back, so that no part of one is stored
+    whole = count >= lanes(numbers)
+    for begin in range(0, count, lanes(numbers)):
+        i = (
+            min(begin, count - lanes(numbers)) if whole else 0
+        )  # the last vector goes back, so that no part of one is stored
         here = first + i
-        u, v = load_some(x, row + i, count - i), load_some(y, row + i, count - i)
+        u, v = read_some(x, row + i, count - i, numbers), read_some(y, row + i, count - i, numbers)
         by_s, by_d, to_x = _transpose_three_along(rows, here, apart, taps, size)
         by_s, by_d = by_s * ((u - lo) + (v - lo) + gap), by_d * (u - v)
         to_x = to_x - by_s + by_d
         greatest_x = greater(greatest_x, absolute_some(to_x, count - i))
         if whole:
-            store(gx, row + i, to_x)
+            write(gx, row + i, to_x)
         else:
-            store_some(gx, row + i, to_x, count)
+            write_some(gx, row + i, to_x, count)
         if gy.size:
             to_y = _transpose_along(rows, here + 3 * apart, taps, size) - by_s - by_d
             greatest_y = greater(greatest_y, absolute_some(to_y, count - i))
             if whole:
-                store(gy, row + i, to_y)
+                write(gy, row + i, to_y)
             else:
-                store_some(gy, row + i, to_y, count)
+                write_some(gy, row + i, to_y, count)
     store(slopes_x, top, greatest_x)
     store(slopes_y, top, greatest_y)
 
@@ -369,14 +371,16 @@ def _write_row_in_phases(
     for i in range(count):
         if (skip + i) % stride >= len(taps):
             continue  # no window covers it: whatever it holds, NaN too, has no gradient
-        u, v = x[row + i], y[row + i]
+        u, v = read(x, row + i, numbers), read(y, row + i, numbers)
         by_s = _transpose_at(rows, first, taps, stride, skip + i) * ((u - lo) + (v - lo) + gap)
         by_d = _transpose_at(rows, first + apart, taps, stride, skip + i) * (u - v)
-        gx[row + i] = _transpose_at(rows, first + 2 * apart, taps, stride, skip + i) - by_s + by_d
-        greatest_x = max(greatest_x, abs(gx[row + i]))
+        to_x = _transpose_at(rows, first + 2 * apart, taps, stride, skip + i) - by_s + by_d
+        write(gx, row + i, to_x)
+        greatest_x = max(greatest_x, abs(to_x))
         if gy.size:
-            gy[row + i] = _transpose_at(rows, first + 3 * apart, taps, stride, skip + i) - by_s - by_d
-            greatest_y = max(greatest_y, abs(gy[row + i]))
+            to_y = _transpose_at(rows, first + 3 * apart, taps, stride, skip + i) - by_s - by_d
+            write(gy, row + i, to_y)
+            greatest_y = max(greatest_y, abs(to_y))
     slopes_x[top], slopes_y[top] = greatest_x, greatest_y
 
 
@@ -456,16 +460,16 @@ def values_kernel(high: int, wide: int, step_down: int, step_across: int) -> Cal
         plane_size = height * width
         pitch = columns + reach
         pixels = min(pitch * ACROSS, width - begin * ACROSS)
-        length = _columns(together * pitch, lanes(x))
-        phase_length = length + _columns(max(reach, 1), lanes(x))  # vectors are written past the end
+        length = _columns(together * pitch, lanes(numbers))
+        phase_length = length + _columns(max(reach, 1), lanes(numbers))  # vectors are written past the end
         line, held = ACROSS * phase_length, HIGH + ROWS - 1
-        lines = _zeros(2 * line, x)
+        lines = _zeros(2 * line, numbers)
         ring = held * length
-        moments = _zeros(4 * ring, x)
+        moments = _zeros(4 * ring, numbers)
         slots = np.empty(held, np.intp)
-        squares = _zeros(2 * length, x)
+        squares = _zeros(2 * length, numbers)
         totals = np.empty(length, np.float64)
-        tops = _zeros(length + lanes(x), x)
+        tops = _zeros(length + lanes(numbers), numbers)
 
         for start in range(first, last, together):
             planes = min(together, last - start)
@@ -488,8 +492,8 @@ def values_kernel(high: int, wide: int, step_down: int, step_across: int) -> Cal
                     ready += 1
                 for k in range(held):  # a second row that does not exist repeats the last row, and is not used
                     slots[k] = min(i * DOWN + k, ready - 1) % held * length
-                second = spread(x, x.dtype.type(rows - 1))
-                for at in range(0, length, lanes(x)):
+                second = spread(numbers, numbers.dtype.type(rows - 1))
+                for at in range(0, length, lanes(numbers)):
                     s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps_down, HIGH, ROWS)
                     d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps_down, HIGH, ROWS)
                     parts = _squared(s_0, v_0, d_0, w_0, numbers)
@@ -520,7 +524,8 @@ def gradients_kernel(high: int, wide: int, step_down: int, step_across: int) -> 
 
     Of the columns `begin` to `end`, of which the last reach (wide - 1) // step_across beyond the last position, it
     gives the gradient of the pixels and the sums over positions. upstream: factors of d^2, (planes, h, w), flattened,
-    or empty for 1. With steps, pixels that no window covers are not written. cancelled, slopes_x, slopes_y: (planes).
+    or empty for UNIT. With steps, pixels that no window covers are not written. cancelled, slopes_x and slopes_y have
+    one number a plane.
     """
     HIGH, WIDE, DOWN, ACROSS = high, wide, step_down, step_across
     PAIRED, DENSE = _in_pairs(high, step_down), step_across == 1
@@ -538,34 +543,34 @@ def gradients_kernel(high: int, wide: int, step_down: int, step_across: int) -> 
         pitch = columns + reach
         pixels = min(pitch * ACROSS, width - left * ACROSS)
         own = min(end * ACROSS, (across - 1) * ACROSS + WIDE) - begin * ACROSS
-        length = _columns(together * pitch, 2 * lanes(x))
-        phase_length = length + _columns(max(reach, 1), lanes(x))  # vectors are written past the end
+        length = _columns(together * pitch, 2 * lanes(numbers))
+        phase_length = length + _columns(max(reach, 1), lanes(numbers))  # vectors are written past the end
         line, held = ACROSS * phase_length, HIGH + ROWS - 1
-        lines = _zeros(2 * line, x)
+        lines = _zeros(2 * line, numbers)
         ring = held * length
-        moments = _zeros(4 * ring, x)
+        moments = _zeros(4 * ring, numbers)
         slots = np.empty(held, np.intp)
         totals = np.empty(length, np.float64)
-        tops, wide = _zeros(length + lanes(x), x), _zeros(length, x)
-        steepest_x, steepest_y = _zeros(together * lanes(x), x), _zeros(together * lanes(x), x)
-        begins = _zeros(length, x)  # 1 where a window begins, else 0
+        tops, wide = _zeros(length + lanes(numbers), numbers), _zeros(length, numbers)
+        steepest_x, steepest_y = _zeros(together * lanes(numbers), numbers), _zeros(together * lanes(numbers), numbers)
+        begins = _zeros(length, numbers)  # the unit of gradients where a window begins, else 0
         for plane in range(together):
             for i in range(plane * pitch, plane * pitch + columns):
-                begins[i] = 1
-        weights = _zeros(2 * length, x)
+                begins[i] = numbers[UNIT]
+        weights = _zeros(2 * length, numbers)
         kept = (HIGH - 1) // DOWN + 2
         back = (kept + 1) * length
-        derivatives = _zeros(4 * back, x)
+        derivatives = _zeros(4 * back, numbers)
         back_slots = np.empty(kept, np.intp)
-        pad = _columns(reach, lanes(x))
-        apart = pad + length + lanes(x)
-        filtered = _zeros(8 * apart, x)
+        pad = _columns(reach, lanes(numbers))
+        apart = pad + length + lanes(numbers)
+        filtered = _zeros(8 * apart, numbers)
         quantities = 4 if gy.size else 3
 
         for start in range(first, last, together):
             planes = min(together, last - start)
-            clear(steepest_x, 0, together * lanes(x))
-            clear(steepest_y, 0, together * lanes(x))
+            clear(steepest_x, 0, together * lanes(numbers))
+            clear(steepest_y, 0, together * lanes(numbers))
             clear(totals, 0, length)
             clear(tops, 0, length)
             clear(wide, 0, length)
@@ -594,8 +599,8 @@ def gradients_kernel(high: int, wide: int, step_down: int, step_across: int) -> 
                             row = ((start + plane) * down + i + k) * across + left
                             copy(upstream, row, weights, k * length + plane * pitch, columns)
                 slot, below = i % kept * length, (i + 1) % kept * length
-                second = spread(x, x.dtype.type(rows - 1))
-                for at in range(0, length, lanes(x)):
+                second = spread(numbers, numbers.dtype.type(rows - 1))
+                for at in range(0, length, lanes(numbers)):
                     s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps_down, HIGH, ROWS)
                     d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps_down, HIGH, ROWS)
                     inside, weight = load(begins, at), load(weights, at)
@@ -633,27 +638,27 @@ def gradients_kernel(high: int, wide: int, step_down: int, step_across: int) -> 
                     for k in range(min(ROWS, complete - done)):
                         for plane in range(planes):
                             row = (start + plane) * plane_size + (done + k) * width + begin * ACROSS
-                            at = k * apart + pad + plane * pitch
+                            at, top = k * apart + pad + plane * pitch, plane * lanes(numbers)
                             if done % DOWN >= HIGH:
                                 continue  # no window covers the row: whatever it holds, NaN too, has no gradient
                             if DENSE:
                                 _write_row(
                                     x, y, row, numbers, at + begin - left, own,
-                                    filtered, 2 * apart, taps, WIDE, gx, gy, steepest_x, steepest_y, plane * lanes(x),
+                                    filtered, 2 * apart, taps, WIDE, gx, gy, steepest_x, steepest_y, top,
                                 )  # fmt: skip
                             else:
                                 _write_row_in_phases(
                                     x, y, row, numbers, at, (begin - left) * ACROSS, own,
-                                    filtered, 2 * apart, taps, ACROSS, gx, gy, steepest_x, steepest_y, plane * lanes(x),
+                                    filtered, 2 * apart, taps, ACROSS, gx, gy, steepest_x, steepest_y, top,
                                 )  # fmt: skip
                     done += ROWS
             for plane in range(planes):
                 at = plane * pitch
                 sums[start + plane] = _sum(totals, at + begin - left, at + columns)
                 cancelled[start + plane] = _greatest(wide, at, at + columns)
-                top = plane * lanes(x)
-                slopes_x[start + plane] = _greatest(steepest_x, top, top + lanes(x))
-                slopes_y[start + plane] = _greatest(steepest_y, top, top + lanes(x))
+                top = plane * lanes(numbers)
+                slopes_x[start + plane] = _greatest(steepest_x, top, top + lanes(numbers))
+                slopes_y[start + plane] = _greatest(steepest_y, top, top + lanes(numbers))
             _set_peaks(tops, length, start, planes, pitch, columns, trusted, peaks)
 
     return compiled(gradients)

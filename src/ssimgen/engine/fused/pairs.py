@@ -1,7 +1,8 @@
 """Squared patch distances of image pairs on the CPU, by compiled kernels; first derivatives by kernels as well.
 
-Only plain float32 and float64 tensors come here (see `ssimgen.engine`). Second derivatives are those of the
-eager engine: a backward pass that must itself be differentiable differentiates it.
+Only plain tensors come here (see `ssimgen.engine`), both in float64 or none; kernels read half precision as it is and
+compute in float32, and gradients come in the dtypes of the images. Second derivatives are those of the eager engine: a
+backward pass that must itself be differentiable differentiates it.
 
 Kernels tell which planes were too much for their number format: pixels far outside of the range, constants far below
 it, gradients that are what is left of much larger terms. Those planes are computed anew, in float64, and what is too
@@ -21,8 +22,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssimgen._precision import WIDE, dtype_of_result, in_common
 from ssimgen.engine import eager
-from ssimgen.engine.fused import pair_kernels, volumes, workers
+from ssimgen.engine.fused import formats, pair_kernels, volumes, workers
 from ssimgen.engine.spec import PatchDistance, positions
 from ssimgen.windows import AxisWindow
 
@@ -81,8 +83,8 @@ class _SquaredMean(torch.autograd.Function):
             gradients = ctx.gradients.pop()  # given away, so that no copy is made; a graph that is kept computes anew
         except IndexError:
             gradients = _mean_and_gradients(x, y, ctx.patch, needs)[1:]
-        scale = upstream.view(*upstream.shape, *[1] * (x.ndim - 2)) / math.prod(positions(x, ctx.patch.window))
-        g_x, g_y = (None if g is None else g.mul_(scale) for g in gradients)
+        scale = upstream / (math.prod(positions(x, ctx.patch.window)) * _unit(x, y, ctx.patch))
+        g_x, g_y = (None if g is None else _scaled(g, scale) for g in gradients)
         return g_x, g_y, None
 
 
@@ -103,33 +105,51 @@ class _SquaredMap(torch.autograd.Function):
         return g_x, g_y, None
 
 
+def _unit(x: Tensor, y: Tensor, patch: PatchDistance) -> float:
+    """In which gradients of sums of d^2 are kept: of half precision, those of usual images about 1, as float16 has no
+    digits for small numbers; a power of two, so that nothing is rounded."""
+    return 1.0 if x.dtype in WIDE and y.dtype in WIDE else 2.0 ** round(math.log2(patch.c2) / 2)
+
+
+def _scaled(gradient: Tensor, scale: Float[Tensor, "B C"]) -> Tensor:
+    """The gradient times a factor a plane, in place."""
+    if gradient.dtype in WIDE:
+        return gradient.mul_(scale.view(*scale.shape, *[1] * (gradient.ndim - 2)))
+    factors = scale.flatten().tolist()
+    if min(factors) == max(factors):
+        return gradient.mul_(factors[0])
+    for plane, factor in zip(gradient.flatten(0, 1), factors, strict=True):
+        plane.mul_(factor)  # which, unlike factors in a float32 tensor, makes no float32 copy of the gradient
+    return gradient
+
+
 def _mean(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
-    walk = _values(x, y, patch, _none(x))
+    walk = _values(x, y, patch, _none(x, y))
     for planes, wide_x, wide_y in _widened(walk.beyond, x, y):
-        walk.means[planes] = _wider(_mean, eager.squared_mean, x)(wide_x, wide_y, patch)[:, 0].to(x.dtype)
+        walk.means[planes] = _wider(_mean, eager.squared_mean, x)(wide_x, wide_y, patch)[:, 0].to(walk.means.dtype)
     return walk.means
 
 
 def _map(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
-    squares = torch.empty((*x.shape[:2], *positions(x, patch.window)), dtype=x.dtype, device=x.device)
+    squares = torch.empty((*x.shape[:2], *positions(x, patch.window)), dtype=dtype_of_result(x, y))
     walk = _values(x, y, patch, _flat(squares))
     for planes, wide_x, wide_y in _widened(walk.beyond, x, y):
-        squares[planes] = _wider(_map, eager.squared_map, x)(wide_x, wide_y, patch)[:, 0].to(x.dtype)
+        squares[planes] = _wider(_map, eager.squared_map, x)(wide_x, wide_y, patch)[:, 0].to(squares.dtype)
     return squares
 
 
 def _mean_and_gradients(
     x: Tensor, y: Tensor, patch: PatchDistance, needs: _Needs, upstream: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """d^2 averaged over positions, and the gradients of its sum, or of its sum weighted by `upstream`."""
+    """d^2 averaged over positions, and the gradients of its sum times `_unit`, or of its sum weighted by `upstream`."""
     if needs == (False, True):  # d^2 is symmetric
         mean, g_y, _ = _mean_and_gradients(y, x, patch, (True, False), upstream)
         return mean, None, g_y
     covering = all(axis.stride == 1 for axis in patch.window.axes(x.ndim - 2))
     new = torch.empty if covering else torch.zeros  # windows apart can leave pixels uncovered
-    g_x = new(x.shape, dtype=x.dtype, device=x.device)
-    g_y = new(x.shape, dtype=x.dtype, device=x.device) if needs[1] else None
-    walk = _gradients(x, y, patch, *(_none(x) if z is None else _flat(z) for z in (upstream, g_x, g_y)))
+    g_x, g_y = new(x.shape, dtype=x.dtype), new(x.shape if needs[1] else 0, dtype=y.dtype)
+    weights = _none(x, y) if upstream is None else _flat(upstream)
+    walk = _gradients(x, y, patch, weights, _flat(g_x), _flat(g_y))
     cancelled, slopes_x, slopes_y = walk.extremes[1:]
     slopes = np.minimum(slopes_x, slopes_y) if needs[1] else slopes_x
     outside = walk.beyond
@@ -139,11 +159,12 @@ def _mean_and_gradients(
         wider = _wider(_mean_and_gradients, _by_eager_engine, x)
         means, *gradients = wider(wide_x, wide_y, patch, needs, factors)
         beyond = torch.from_numpy(outside).view(x.shape[:2])[planes]
-        walk.means[planes] = torch.where(beyond, means[:, 0].to(x.dtype), walk.means[planes])
+        walk.means[planes] = torch.where(beyond, means[:, 0].to(walk.means.dtype), walk.means[planes])
+        unit = _unit(x, y, patch) if upstream is None else 1.0
         for gradient, wide in zip((g_x, g_y), gradients, strict=True):
-            if gradient is not None and wide is not None:
-                gradient[planes] = wide[:, 0].to(x.dtype)
-    return walk.means, g_x, g_y
+            if wide is not None:
+                gradient[planes] = (unit * wide[:, 0]).to(gradient.dtype)
+    return walk.means, g_x, g_y if needs[1] else None
 
 
 def _by_eager_engine(
@@ -160,7 +181,7 @@ def _by_eager_engine(
 
 def _wider(fused: _Function, by_eager_engine: _Function, x: Tensor) -> _Function:
     """What computes the planes that the number format of x cannot hold, from their float64 copies."""
-    return fused if x.dtype == torch.float32 else by_eager_engine
+    return by_eager_engine if x.dtype == torch.float64 else fused
 
 
 def _widened(planes: _Array, *images: Tensor) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor, Tensor]]:
@@ -187,7 +208,7 @@ class _Walk(NamedTuple):
 def _values(x: Tensor, y: Tensor, patch: PatchDistance, image: _Array) -> _Walk:
     if x.ndim == 4:
         return _walk(pair_kernels.values_kernel, x, y, patch, 0, 1, image)
-    taps, numbers, trust = _prepared(patch, dtype_of(x), 3)
+    taps, numbers, trust = _prepared(patch, dtype_of(x, y), 3, _unit(x, y, patch))
     return _walked(volumes.values(x, patch.window, (_flat(x), _flat(y), *taps, numbers), image), x, y, patch, trust)
 
 
@@ -196,20 +217,20 @@ def _gradients(x: Tensor, y: Tensor, patch: PatchDistance, upstream: _Array, g_x
         axis = patch.window.axes(2)[1]
         beyond_last = (axis.size - 1) // axis.stride
         return _walk(pair_kernels.gradients_kernel, x, y, patch, beyond_last, 4, upstream, g_x, g_y)
-    taps, numbers, trust = _prepared(patch, dtype_of(x), 3)
+    taps, numbers, trust = _prepared(patch, dtype_of(x, y), 3, _unit(x, y, patch))
     request = _flat(x), _flat(y), *taps, numbers
     return _walked(volumes.gradients(x, patch.window, request, upstream, g_x, g_y), x, y, patch, trust)
 
 
 def _walked(found: volumes.Found, x: Tensor, y: Tensor, patch: PatchDistance, trust: pair_kernels.Trust) -> _Walk:
-    means = (found.sums / math.prod(positions(x, patch.window))).astype(dtype_of(x))
+    means = (found.sums / math.prod(positions(x, patch.window))).astype(dtype_of(x, y))
     beyond: _Array = ~(found.extremes[0] <= trust.product)
     if patch.form in ("product", "sum") and patch.c1 * trust.unlike < patch.c2:
         beyond[:] = True
     if not means.min() >= trust.least:
         beyond |= (means > 0) & (means < trust.least)
         for plane in np.flatnonzero(means == 0):  # rounding errors can leave that of planes that are not equal
-            beyond[plane] |= not torch.equal(*(z.detach()[divmod(plane, x.shape[1])] for z in (x, y)))
+            beyond[plane] |= not torch.equal(*in_common(*(z.detach()[divmod(plane, x.shape[1])] for z in (x, y))))
     return _Walk(torch.from_numpy(means).view(x.shape[:2]), found.extremes, trust, beyond)
 
 
@@ -225,10 +246,11 @@ def _walk(
     """Run a kernel with its arrays over all planes, and all columns of positions and so many beyond the last."""
     (vertical, horizontal), (height, width) = patch.window.axes(2), x.shape[2:]
     _, across = positions(x, patch.window)
-    panels = _panels(x, horizontal, across)
+    dtype = dtype_of(x, y)
+    panels = _panels(x, dtype.itemsize, horizontal, across)
     found = np.zeros((len(panels.columns), 1 + extremes, panels.planes))
     kernel = kernel_for(vertical.size, horizontal.size, vertical.stride, horizontal.stride)
-    taps, numbers, trust = _prepared(patch, dtype_of(x), 2)
+    taps, numbers, trust = _prepared(patch, dtype, 2, _unit(x, y, patch))
     common = _flat(x), _flat(y), *taps, numbers, trust.product, height, width
 
     def task(chunk: int) -> None:
@@ -244,10 +266,12 @@ def _walk(
 
 
 @lru_cache(maxsize=128)
-def _prepared(patch: PatchDistance, dtype: np.dtype[Any], ndim: int) -> tuple[list[_Array], _Array, pair_kernels.Trust]:
+def _prepared(
+    patch: PatchDistance, dtype: np.dtype[Any], ndim: int, unit: float
+) -> tuple[list[_Array], _Array, pair_kernels.Trust]:
     """Taps along each axis, constants and trust of a request."""
     taps = [np.array(axis.taps, dtype) for axis in patch.window.axes(ndim)]
-    return taps, pair_kernels.constants(patch, dtype, ndim), pair_kernels.trust(dtype)
+    return taps, pair_kernels.constants(patch, dtype, ndim, unit), pair_kernels.trust(dtype)
 
 
 class _Panels(NamedTuple):
@@ -269,9 +293,9 @@ class _Panels(NamedTuple):
         return tile, first, min(first + self.per_chunk, self.planes)
 
 
-def _panels(x: Tensor, axis: AxisWindow, columns: int) -> _Panels:
+def _panels(x: Tensor, size: int, axis: AxisWindow, columns: int) -> _Panels:
     batch, channels, height, width = x.shape
-    return _cut(batch * channels, height, width, x.element_size(), axis, columns, torch.get_num_threads())
+    return _cut(batch * channels, height, width, size, axis, columns, torch.get_num_threads())
 
 
 @lru_cache(maxsize=128)
@@ -288,12 +312,13 @@ def _cut(planes: int, height: int, width: int, size: int, axis: AxisWindow, colu
 
 
 def _flat(x: Tensor) -> _Array:
-    return x.detach().resolve_neg().contiguous().view(-1).numpy()
+    return formats.as_array(x.detach().resolve_neg().contiguous())
 
 
-def _none(x: Tensor) -> _Array:
-    return np.empty(0, dtype_of(x))
+def _none(*images: Tensor) -> _Array:
+    return np.empty(0, dtype_of(*images))
 
 
-def dtype_of(x: Tensor) -> np.dtype[Any]:
-    return _FLOAT32 if x.dtype == torch.float32 else _FLOAT64
+def dtype_of(*images: Tensor) -> np.dtype[Any]:
+    """In which they are computed."""
+    return _FLOAT64 if dtype_of_result(*images) == torch.float64 else _FLOAT32

@@ -42,7 +42,7 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, vector, ir.VectorType(scalar, vector.lanes))
 
 
-def _instruction(generator: Callable[..., Any]) -> Any:
+def instruction(generator: Callable[..., Any]) -> Any:
     """numba's intrinsic, to the type checker a function of whatever kernels call it with."""
     return intrinsic(generator)
 
@@ -69,7 +69,7 @@ for _operation, _name in (
     _arithmetic(_operation, _name)
 
 
-@_instruction
+@instruction
 def lanes(typingctx: Any, array: Any) -> Any:
     """How many elements of `array` one vector holds."""
     count = Vector(array.dtype).lanes
@@ -80,7 +80,7 @@ def lanes(typingctx: Any, array: Any) -> Any:
     return types.intp(array), generate
 
 
-@_instruction
+@instruction
 def load(typingctx: Any, array: Any, index: Any) -> Any:
     """array[index : index + lanes], of a contiguous array, as a vector; bounds are not checked."""
 
@@ -90,7 +90,7 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
     return Vector(array.dtype)(array, types.intp), generate
 
 
-@_instruction
+@instruction
 def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     """array[index : index + lanes] = vector; bounds are not checked."""
 
@@ -101,45 +101,12 @@ def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, types.intp, Vector(array.dtype)), generate
 
 
-@_instruction
-def load_some(typingctx: Any, array: Any, index: Any, count: Any) -> Any:
-    """The first `count` of `load`, at most all of them, and zeros; nothing beyond is touched."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = _address(context, builder, sig, args)
-        vector = address.type.pointee
-        mask = _first(builder, vector.count, args[2])
-        kind = ir.FunctionType(vector, [address.type, ir.IntType(32), mask.type, vector])
-        name = f"llvm.masked.load.{_suffix(vector)}.p0"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        return builder.call(function, [address, _alignment(sig), mask, ir.Constant(vector, None)])
-
-    return Vector(array.dtype)(array, types.intp, types.intp), generate
-
-
-@_instruction
-def store_some(typingctx: Any, array: Any, index: Any, vector: Any, count: Any) -> Any:
-    """Store the first `count` lanes, at most all of them; nothing beyond is touched."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        address = _address(context, builder, sig, args)
-        vector = address.type.pointee
-        mask = _first(builder, vector.count, args[3])
-        kind = ir.FunctionType(ir.VoidType(), [vector, address.type, ir.IntType(32), mask.type])
-        name = f"llvm.masked.store.{_suffix(vector)}.p0"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        builder.call(function, [args[2], address, _alignment(sig), mask])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, Vector(array.dtype), types.intp), generate
-
-
-@_instruction
+@instruction
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask for array[index] to be brought into the first cache; any index is allowed."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = builder.bitcast(_element(context, builder, sig, args), ir.IntType(8).as_pointer())
+        pointer = builder.bitcast(element(context, builder, sig, args), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, *[ir.IntType(32)] * 3])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         to_read, to_all_caches, data = (ir.Constant(ir.IntType(32), number) for number in (0, 3, 1))
@@ -149,19 +116,19 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     return types.void(array, types.intp), generate
 
 
-@_instruction
+@instruction
 def clear(typingctx: Any, array: Any, index: Any, count: Any) -> Any:
     """array[index : index + count] = 0, of a contiguous array; bounds are not checked."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         size = builder.mul(args[2], ir.Constant(args[2].type, sig.args[0].dtype.bitwidth // 8))
-        cgutils.memset(builder, _element(context, builder, sig, args), size, 0)
+        cgutils.memset(builder, element(context, builder, sig, args), size, 0)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp), generate
 
 
-@_instruction
+@instruction
 def copy(typingctx: Any, source: Any, at: Any, target: Any, to: Any, count: Any) -> Any:
     """target[to : to + count] = source[at : at + count], of contiguous arrays of a dtype; bounds are not checked."""
 
@@ -175,13 +142,13 @@ def copy(typingctx: Any, source: Any, at: Any, target: Any, to: Any, count: Any)
     return types.void(source, types.intp, target, types.intp, types.intp), generate
 
 
-@_instruction
+@instruction
 def accumulate(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     """array[index : index + lanes] += vector, in the precision of the float64 array."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         wide = ir.VectorType(ir.DoubleType(), sig.args[2].lanes)
-        pointer = builder.bitcast(_element(context, builder, sig, args), wide.as_pointer())
+        pointer = builder.bitcast(element(context, builder, sig, args), wide.as_pointer())
         addend = args[2] if args[2].type == wide else builder.fpext(args[2], wide)
         builder.store(builder.fadd(builder.load(pointer, align=8), addend), pointer, align=8)
         return context.get_dummy_value()
@@ -189,7 +156,7 @@ def accumulate(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, types.intp, vector), generate
 
 
-@_instruction
+@instruction
 def spread(typingctx: Any, array: Any, value: Any) -> Any:
     """The number in all lanes of a vector of the dtype of `array`."""
 
@@ -199,18 +166,18 @@ def spread(typingctx: Any, array: Any, value: Any) -> Any:
     return Vector(array.dtype)(array, array.dtype), generate
 
 
-@_instruction
+@instruction
 def spread_at(typingctx: Any, array: Any, index: Any) -> Any:
     """array[index] in all lanes of a vector; bounds are not checked."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        number = builder.load(_element(context, builder, sig, args))
+        number = builder.load(element(context, builder, sig, args))
         return _in_all_lanes(builder, context.get_value_type(sig.return_type), number)
 
     return Vector(array.dtype)(array, types.intp), generate
 
 
-@_instruction
+@instruction
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, in one instruction where the CPU has it."""
 
@@ -223,7 +190,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     return a(a, a, a), generate
 
 
-@_instruction
+@instruction
 def non_negative(typingctx: Any, a: Any) -> Any:
     """0 where a < 0, else a; NaN stays NaN."""
 
@@ -234,7 +201,7 @@ def non_negative(typingctx: Any, a: Any) -> Any:
     return a(a), generate
 
 
-@_instruction
+@instruction
 def where_positive(typingctx: Any, condition: Any, a: Any) -> Any:
     """a where condition > 0, else 0 whatever a is."""
 
@@ -245,7 +212,7 @@ def where_positive(typingctx: Any, condition: Any, a: Any) -> Any:
     return a(a, a), generate
 
 
-@_instruction
+@instruction
 def absolute(typingctx: Any, a: Any) -> Any:
     """|a|."""
 
@@ -255,7 +222,7 @@ def absolute(typingctx: Any, a: Any) -> Any:
     return a(a), generate
 
 
-@_instruction
+@instruction
 def absolute_some(typingctx: Any, a: Any, count: Any) -> Any:
     """|a| in the first `count` lanes, at most all of them, and zeros."""
 
@@ -267,7 +234,7 @@ def absolute_some(typingctx: Any, a: Any, count: Any) -> Any:
     return a(a, types.intp), generate
 
 
-@_instruction
+@instruction
 def greater(typingctx: Any, a: Any, b: Any) -> Any:
     """The greater of two vectors of numbers >= 0, lane by lane; NaN counts as greatest.
 
@@ -283,7 +250,7 @@ def greater(typingctx: Any, a: Any, b: Any) -> Any:
     return a(a, a), generate
 
 
-@_instruction
+@instruction
 def where_above(typingctx: Any, a: Any, b: Any, value: Any, otherwise: Any) -> Any:
     """value where a > b, else `otherwise`."""
 
@@ -293,7 +260,7 @@ def where_above(typingctx: Any, a: Any, b: Any, value: Any, otherwise: Any) -> A
     return a(a, a, a, a), generate
 
 
-@_instruction
+@instruction
 def negative(typingctx: Any, a: Any) -> Any:
     """-a, which costs nothing as an argument of `fma`."""
 
@@ -303,7 +270,7 @@ def negative(typingctx: Any, a: Any) -> Any:
     return a(a), generate
 
 
-@_instruction
+@instruction
 def reciprocal(typingctx: Any, a: Any) -> Any:
     """1 / a for finite a; in float32 from the CPU's estimate and a Newton step where it has one, within 2 ulp."""
 
@@ -314,6 +281,26 @@ def reciprocal(typingctx: Any, a: Any) -> Any:
     return a(a), generate
 
 
+def load_first(builder: Any, pointer: Any, vector: Any, count: Any) -> Any:
+    """The first `count` lanes of a vector from there, and zeros; nothing beyond is touched."""
+    address = builder.bitcast(pointer, vector.as_pointer())
+    mask = _first(builder, vector.count, count)
+    kind = ir.FunctionType(vector, [address.type, ir.IntType(32), mask.type, vector])
+    name = f"llvm.masked.load.{_suffix(vector)}.p0"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, [address, _alignment(vector), mask, ir.Constant(vector, None)])
+
+
+def store_first(builder: Any, pointer: Any, vector: Any, count: Any) -> None:
+    """Store the first `count` lanes there; nothing beyond is touched."""
+    address = builder.bitcast(pointer, vector.type.as_pointer())
+    mask = _first(builder, vector.type.count, count)
+    kind = ir.FunctionType(ir.VoidType(), [vector.type, address.type, ir.IntType(32), mask.type])
+    name = f"llvm.masked.store.{_suffix(vector.type)}.p0"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    builder.call(function, [vector, address, _alignment(vector.type), mask])
+
+
 def _in_all_lanes(builder: Any, vector: Any, number: Any) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
@@ -321,7 +308,7 @@ def _in_all_lanes(builder: Any, vector: Any, number: Any) -> Any:
     return builder.shuffle_vector(first, undefined, zeros)
 
 
-def _element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+def element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     """Pointer to array[index], for args that begin with a contiguous array and an index."""
     data = context.make_array(sig.args[0])(context, builder, args[0]).data
     return builder.gep(data, [args[1]])
@@ -330,7 +317,7 @@ def _element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 def _address(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     """The same as pointer to a vector."""
     vector = context.get_value_type(Vector(sig.args[0].dtype))
-    return builder.bitcast(_element(context, builder, sig, args), vector.as_pointer())
+    return builder.bitcast(element(context, builder, sig, args), vector.as_pointer())
 
 
 def _absolute(builder: Any, vector: Any) -> Any:
@@ -341,11 +328,15 @@ def _absolute(builder: Any, vector: Any) -> Any:
 
 def _suffix(vector: Any) -> str:
     """LLVM's name of the vector type in names of intrinsics."""
-    return f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+    return f"v{vector.count}f{_element_bits(vector)}"
 
 
-def _alignment(sig: Any) -> Any:
-    return ir.Constant(ir.IntType(32), sig.args[0].dtype.bitwidth // 8)
+def _alignment(vector: Any) -> Any:
+    return ir.Constant(ir.IntType(32), _element_bits(vector) // 8)
+
+
+def _element_bits(vector: Any) -> int:
+    return 32 if isinstance(vector.element, ir.FloatType) else 64
 
 
 def _first(builder: Any, lanes: int, count: Any) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ssimgen.engine.fused.compilation import compiled, inlined, part
 from ssimgen.engine.fused.pair_kernels import (
+    UNIT,
     _columns,
     _derivatives,
     _filter_row,
@@ -72,7 +73,7 @@ def _slice_moments(
             ready += 1
         for k in range(held):  # a second row that does not exist repeats the last row, and is not used
             row_slots[k] = min(i * step_down + k, ready - 1) % held * length
-        for at in range(0, span, lanes(x)):
+        for at in range(0, span, lanes(numbers)):
             s_0, v_0, s_1, v_1 = _window_moments(rows, at, row_ring, row_slots, taps_down, high, at_once)
             d_0, w_0, d_1, w_1 = _window_moments(rows, at + 2 * row_ring, row_ring, row_slots, taps_down, high, at_once)
             here = to + i * length + at
@@ -127,19 +128,19 @@ def values_kernel(
     ):  # fmt: skip
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach = (WIDE - 1) // ACROSS
-        length, span = _columns(across + reach, lanes(x)), _columns(across, lanes(x))
+        length, span = _columns(across + reach, lanes(numbers)), _columns(across, lanes(numbers))
         pixels = min((across + reach) * ACROSS, width)
-        phase_length = length + _columns(max(reach, 1), lanes(x))  # vectors are written past the end
+        phase_length = length + _columns(max(reach, 1), lanes(numbers))  # vectors are written past the end
         line = ACROSS * phase_length
-        lines, rows = _zeros(2 * line, x), _zeros(4 * (HIGH + ROWS - 1) * length, x)
+        lines, rows = _zeros(2 * line, numbers), _zeros(4 * (HIGH + ROWS - 1) * length, numbers)
         row_slots = np.empty(HIGH + ROWS - 1, np.intp)
-        held, area = DEEP + SLICES - 1, _area(down, length, lanes(x))
+        held, area = DEEP + SLICES - 1, _area(down, length, lanes(numbers))
         ring = held * area
-        moments = _zeros(4 * ring, x)
+        moments = _zeros(4 * ring, numbers)
         slots = np.empty(held, np.intp)
-        squares = _zeros(2 * length, x)
+        squares = _zeros(2 * length, numbers)
         totals = np.empty(2 * length, np.float64)
-        tops = _zeros(length, x)
+        tops = _zeros(length, numbers)
 
         ready = 0
         for i in range(first, last, SLICES):
@@ -156,7 +157,7 @@ def values_kernel(
                 slots[k] = min(i * STEP + k, ready - 1) % held * area
             clear(totals, 0, 2 * length)
             for row in range(down):
-                for at in range(0, span, lanes(x)):
+                for at in range(0, span, lanes(numbers)):
                     here = row * length + at
                     s_0, v_0, s_1, v_1 = _window_moments(moments, here, ring, slots, taps_deep, DEEP, SLICES)
                     d_0, w_0, d_1, w_1 = _window_moments(moments, here + 2 * ring, ring, slots, taps_deep, DEEP, SLICES)
@@ -188,7 +189,7 @@ def gradients_kernel(
 
     count: windows along the depth. The pixels are those from window `first` on to window `last`, or to the end of the
     last; where windows stand apart, what none covers is not written. upstream: factors of d^2, flattened, or empty for
-    1; those of the volume begin at `to`. cancelled[0], slopes_x[0], slopes_y[0] are the extremes.
+    UNIT; those of the volume begin at `to`. cancelled[0], slopes_x[0], slopes_y[0] are the extremes.
     """
     DEEP, HIGH, WIDE, STEP, DOWN, ACROSS = deep, high, wide, step_deep, step_down, step_across
     ROWS, SLICES = 1 + _in_pairs(high, step_down), 1 + _in_pairs(deep, step_deep)
@@ -200,31 +201,31 @@ def gradients_kernel(
     ):  # fmt: skip
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach, plane_size = (WIDE - 1) // ACROSS, height * width
-        length, span = _columns(across + reach, 2 * lanes(x)), _columns(across, lanes(x))
+        length, span = _columns(across + reach, 2 * lanes(numbers)), _columns(across, lanes(numbers))
         pixels, own = min((across + reach) * ACROSS, width), (across - 1) * ACROSS + WIDE
-        phase_length = length + _columns(max(reach, 1), lanes(x))
+        phase_length = length + _columns(max(reach, 1), lanes(numbers))
         line = ACROSS * phase_length
-        lines, rows = _zeros(2 * line, x), _zeros(4 * (HIGH + ROWS - 1) * length, x)
+        lines, rows = _zeros(2 * line, numbers), _zeros(4 * (HIGH + ROWS - 1) * length, numbers)
         row_slots = np.empty(HIGH + ROWS - 1, np.intp)
-        held, area = DEEP + SLICES - 1, _area(down, length, lanes(x))
+        held, area = DEEP + SLICES - 1, _area(down, length, lanes(numbers))
         ring = held * area
-        moments = _zeros(4 * ring, x)
+        moments = _zeros(4 * ring, numbers)
         slots = np.empty(held, np.intp)
         totals = np.empty(2 * length, np.float64)
-        tops, most = _zeros(length, x), _zeros(length, x)
-        begins, weights = _zeros(length, x), _zeros(2 * length, x)
+        tops, most = _zeros(length, numbers), _zeros(length, numbers)
+        begins, weights = _zeros(length, numbers), _zeros(2 * length, numbers)
         for i in range(across):
-            begins[i] = weights[i] = weights[length + i] = 1
+            begins[i] = weights[i] = weights[length + i] = numbers[UNIT]
         kept = (DEEP - 1) // STEP + SLICES
         back = kept * area
-        derivatives = _zeros(4 * back, x)
-        blend = _area(down + 1, length, lanes(x))
-        blended = _zeros(4 * blend, x)  # the last row is zeros, for positions outside
+        derivatives = _zeros(4 * back, numbers)
+        blend = _area(down + 1, length, lanes(numbers))
+        blended = _zeros(4 * blend, numbers)  # the last row is zeros, for positions outside
         back_slots = np.empty((HIGH - 1) // DOWN + 2, np.intp)
-        pad = _columns(reach, lanes(x))
-        apart = pad + length + lanes(x)
-        filtered = _zeros(8 * apart, x)
-        steepest_x, steepest_y = _zeros(lanes(x), x), _zeros(lanes(x), x)
+        pad = _columns(reach, lanes(numbers))
+        apart = pad + length + lanes(numbers)
+        filtered = _zeros(8 * apart, numbers)
+        steepest_x, steepest_y = _zeros(lanes(numbers), numbers), _zeros(lanes(numbers), numbers)
 
         # Windows before the first reach its pixels too. An even number of them, so that pairs are those of all parts.
         left = max(0, first - ((DEEP - 1) // STEP + 1) // 2 * 2)
@@ -248,7 +249,7 @@ def gradients_kernel(
                 if upstream.size:
                     for k in range(slices):
                         copy(upstream, to + ((i + k) * down + row) * across, weights, k * length, across)
-                for at in range(0, span, lanes(x)):
+                for at in range(0, span, lanes(numbers)):
                     here = row * length + at
                     s_0, v_0, s_1, v_1 = _window_moments(moments, here, ring, slots, taps_deep, DEEP, SLICES)
                     d_0, w_0, d_1, w_1 = _window_moments(moments, here + 2 * ring, ring, slots, taps_deep, DEEP, SLICES)
@@ -313,7 +314,7 @@ def gradients_kernel(
                             )  # fmt: skip
                 done += 1
         peaks[0], cancelled[0] = _greatest(tops, 0, across), _greatest(most, 0, across)
-        slopes_x[0] = _greatest(steepest_x, 0, lanes(x))
-        slopes_y[0] = _greatest(steepest_y, 0, lanes(x))
+        slopes_x[0] = _greatest(steepest_x, 0, lanes(numbers))
+        slopes_y[0] = _greatest(steepest_y, 0, lanes(numbers))
 
     return compiled(gradients)
