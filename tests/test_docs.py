@@ -27,11 +27,16 @@ def blocks(page: Path, language: str) -> list[str]:
 
 @pytest.mark.usefixtures("eager_engine")
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
-def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_examples_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And print what the comments beside `print` say."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "example"}
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec"), names)
+        printed, said = capsys.readouterr().out.splitlines(), re.findall(r"^print\(.*\) +# (.*)$", block, re.MULTILINE)
+        assert not said or printed == said, block
 
 
 SHORTER = {
