@@ -33,7 +33,7 @@ from torch import Tensor
 from ssimgen.engine import eager_all_pairs
 from ssimgen.engine.fused import all_pairs_kernels as kernels
 from ssimgen.engine.fused import pairs, workers
-from ssimgen.engine.spec import Advance, PatchDistance
+from ssimgen.engine.spec import Advance, Form, PatchDistance
 
 _Array = NDArray[Any]
 _T = TypeVar("_T")
@@ -327,7 +327,8 @@ class _AllPairs:
         self.panels = self._cut(channels, down)
         self.rows = _even_part(min(panel.down for panel in self.panels), _ROWS)
         self.prepare = kernels.preparation_kernel(self.lanes)
-        self.tile = (self.window.size, self.window.stride, patch.form, self.columns, self.rows, self.lanes)
+        self.form: Form = patch.form
+        self.geometry = self.window.size, self.window.stride, self.columns, self.rows
 
         self.beta, self.scale = patch.window.factor(2), math.sqrt(_UNIT_C2 / patch.c2)
         self.c1 = 0.0 if patch.form == "uncentred" else patch.c1 * self.scale**2  # which has no luminance
@@ -339,6 +340,7 @@ class _AllPairs:
         self.request = kernels.Request(taps, constants, 1 / (channels * down * self.across), itself, *steps)
         self.lock = threading.Lock()
 
+        self.pixels = len(first) * second.numel()  # of all pairs
         self.positions = channels * down * self.across
         self.grades_of_first = np.zeros((len(self.panels), kernels.GRADES, len(first)))
         self.grades_of_second = self.grades_of_first
@@ -381,7 +383,7 @@ class _AllPairs:
 
     def add_values(self, out: Tensor, advance: Advance | None) -> None:
         """Add d^2 of all pairs to the matrix `out`."""
-        kernel = kernels.values_kernel(*self.tile)
+        kernel = kernels.VALUES.fit(self.geometry, self.pixels, self.form, self.lanes)
         matrix = out.view(-1).numpy()
 
         def task(singles: _Singles, groups: _Spares[_Group], begin: int, end: int, column: int) -> None:
@@ -397,7 +399,7 @@ class _AllPairs:
     def add_gradients(self, upstream: Tensor, to_first: Tensor | None, to_second: Tensor) -> None:
         """Add the gradients of sum(upstream * d^2) to `to_second`, and to `to_first` if there is one."""
         both = to_first is not None
-        kernel = kernels.gradients_kernel(*self.tile, both)
+        kernel = kernels.GRADIENTS.fit(self.geometry, self.pixels, self.form, self.lanes, both)
         matrix = upstream.view(-1).numpy()
 
         def task(
@@ -546,8 +548,9 @@ class _GroupWithGradient(_Group):
         pairs, panel, group = self._pairs, self._panel, self.arrays
         own = np.empty((group.members, panel.height, pairs.width), pairs.dtype)
         scale = math.sqrt(2 * pairs.beta) * pairs.scale
-        close = kernels.closing_kernel(pairs.window.size, pairs.window.stride, pairs.lanes)
-        close(group, self.sums, pairs.request.taps, scale, self._spread_rows, self._spread_pixels, own)
+        taps, stride = pairs.request.taps, pairs.window.stride
+        close = kernels.closing_kernel(pairs.lanes)
+        close(group, self.sums, taps, stride, scale, self._spread_rows, self._spread_pixels, own)
         with pairs.lock:  # several blocks of the first set may meet the same group
             panel.of(gradient, group.first, group.first + group.members)[:] += own
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, no_type_check
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimgen.engine.fused.compilation import compiled, inlined
+from ssimgen.engine.fused.compilation import Kernels, compiled, inlined
 from ssimgen.engine.fused.filters import (
     add_sums_over_lanes,
     filter_column,
@@ -240,12 +240,12 @@ def preparation_kernel(lanes: int) -> Callable[..., None]:
 
 
 @cache
-def closing_kernel(size: int, stride: int, lanes: int) -> Callable[..., None]:
-    """The gradient of the images of one group from the sums over pairs."""
-    SIZE, STRIDE, LANES = size, stride, lanes
+def closing_kernel(lanes: int) -> Callable[..., None]:
+    """The gradient of the images of one group from the sums over pairs, for any window as in `preparation_kernel`."""
+    LANES = lanes
 
     @no_type_check
-    def finish(group, sums, taps, scale, spread_rows, spread_pixels, out):
+    def finish(group, sums, taps, stride, scale, spread_rows, spread_pixels, out):
         """out[k] = scale ( y' F^T(sum B) + F^T(A - F(y') sum B) - sums ); the sums are used up."""
         y, gradient_y, slopes_y = group.pixels, sums.pixels, sums.slopes
         height, width = y.shape[0], y.shape[1]
@@ -257,8 +257,8 @@ def closing_kernel(size: int, stride: int, lanes: int) -> Callable[..., None]:
                 at = q * down + p
                 b = load(slopes_y, (at * SLOPES + 1) * LANES)
                 a = load(slopes_y, at * SLOPES * LANES) - load(group.statistics, at * GROUP_STATISTICS * LANES) * b
-                for t in range(SIZE):
-                    to = ((p * STRIDE + t) * across + q) * SLOPES * LANES
+                for t in range(len(taps)):
+                    to = ((p * stride + t) * across + q) * SLOPES * LANES
                     tap = spread(y, taps[t])
                     store(spread_rows, to, fma(tap, a, load(spread_rows, to)))
                     store(spread_rows, to + LANES, fma(tap, b, load(spread_rows, to + LANES)))
@@ -267,8 +267,8 @@ def closing_kernel(size: int, stride: int, lanes: int) -> Callable[..., None]:
             for q in range(across):
                 at = (r * across + q) * SLOPES * LANES
                 a, b = load(spread_rows, at), load(spread_rows, at + LANES)
-                for t in range(SIZE):
-                    to = (q * STRIDE + t) * SLOPES * LANES
+                for t in range(len(taps)):
+                    to = (q * stride + t) * SLOPES * LANES
                     tap = spread(y, taps[t])
                     store(spread_pixels, to, fma(tap, a, load(spread_pixels, to)))
                     store(spread_pixels, to + LANES, fma(tap, b, load(spread_pixels, to + LANES)))
@@ -351,15 +351,22 @@ def _statistics(singles, image, group, place, lanes):
     )
 
 
-@cache
-def values_kernel(size: int, stride: int, form: Form, columns: int, rows: int, lanes: int) -> Callable[..., None]:
-    """d^2 of one group against images of the first set, by tiles of `columns` by `rows` window positions."""
-    SIZE, STRIDE, COLUMNS, ROWS, LANES = size, stride, columns, rows, lanes
+_Geometry = tuple[int, int, int, int]  # size and stride of windows in px, and columns and rows of positions in a tile
+
+
+def _values(known: _Geometry | None, form: Form, lanes: int) -> Callable[..., None]:
+    """d^2 of one group against images of the first set, by tiles of window positions."""
+    GENERAL, LANES = known is None, lanes
+    KNOWN_SIZE, KNOWN_STRIDE, KNOWN_COLUMNS, KNOWN_ROWS = known or (0, 0, 0, 0)
     PRODUCT, CENTRED, UNCENTRED = form == "product", form == "centred", form == "uncentred"
 
     @no_type_check
-    def values(singles, begin, end, group, request, total, matrix):
+    def values(geometry, singles, begin, end, group, request, total, matrix):
         """Add d^2 to the matrix, for the images begin, ..., end - 1 of `singles` and all of the group."""
+        if GENERAL:
+            SIZE, STRIDE, COLUMNS, ROWS = geometry
+        else:
+            SIZE, STRIDE, COLUMNS, ROWS = KNOWN_SIZE, KNOWN_STRIDE, KNOWN_COLUMNS, KNOWN_ROWS
         height, width = group.pixels.shape[0], group.pixels.shape[1]
         across, down = group.statistics.shape[0], group.statistics.shape[1]
         x, y, taps, strip = singles.pixels, group.pixels, request.taps, group.strip
@@ -416,21 +423,25 @@ def values_kernel(size: int, stride: int, form: Form, columns: int, rows: int, l
     return compiled(values)
 
 
-@cache
-def gradients_kernel(
-    size: int, stride: int, form: Form, columns: int, rows: int, lanes: int, both: bool
-) -> Callable[..., None]:
+def _gradients(known: _Geometry | None, form: Form, lanes: int, both: bool) -> Callable[..., None]:
     """The gradient of the same; `both` says whether it goes to images of both sets, or to those in groups only."""
-    SIZE, STRIDE, COLUMNS, ROWS, LANES = size, stride, columns, rows, lanes
-    BOTH, COLUMN_SLOPES = int(both), SLOPES * rows
+    GENERAL, LANES, BOTH = known is None, lanes, int(both)
+    KNOWN_SIZE, KNOWN_STRIDE, KNOWN_COLUMNS, KNOWN_ROWS = known or (0, 0, 0, 0)
+    KNOWN_SLOPES = SLOPES * KNOWN_ROWS
     PRODUCT, CENTRED, UNCENTRED = form == "product", form == "centred", form == "uncentred"
 
     @no_type_check
-    def gradients(singles, begin, end, group, request, matrix, room, single_sums, group_sums):
+    def gradients(geometry, singles, begin, end, group, request, matrix, room, single_sums, group_sums):
         """Add to the sums of the images begin, ..., end - 1 and of the group, with the matrix as upstream gradient.
 
         Those of single images are flat, their slopes ordered by (image, column, row, slope).
         """
+        if GENERAL:
+            SIZE, STRIDE, COLUMNS, ROWS = geometry
+            COLUMN_SLOPES = SLOPES * ROWS
+        else:
+            SIZE, STRIDE, COLUMNS, ROWS = KNOWN_SIZE, KNOWN_STRIDE, KNOWN_COLUMNS, KNOWN_ROWS
+            COLUMN_SLOPES = KNOWN_SLOPES
         height, width = group.pixels.shape[0], group.pixels.shape[1]
         across, down = group.statistics.shape[0], group.statistics.shape[1]
         x, y, taps, strip = singles.pixels, group.pixels, request.taps, group.strip
@@ -522,3 +533,6 @@ def gradients_kernel(
                     closed = max(closed, complete)
 
     return compiled(gradients)
+
+
+VALUES, GRADIENTS = Kernels(_values), Kernels(_gradients)

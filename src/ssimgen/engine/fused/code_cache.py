@@ -17,6 +17,7 @@ A file that can be neither read nor written is no error: the code then lives as 
 
 from __future__ import annotations
 
+import glob
 import os
 import pickle
 import sys
@@ -41,15 +42,15 @@ _CHECKSUM_BYTES = sha256().digest_size
 class CodeCache(NullCache):
     """Where numba looks for the machine code of a kernel, and where it leaves what it has compiled.
 
-    Raises RuntimeError if no folder can be written, and TypeError if the kernel closes over anything but numbers
-    and strings.
+    Raises RuntimeError if no folder can be written, and TypeError if the kernel closes over anything but numbers,
+    strings and tuples of them.
     """
 
     def __init__(self, kernel: Callable[..., Any], sources: str) -> None:
         self._numba = CompileResultCacheImpl(kernel)  # chooses the folder
         self._folder = Path(self._numba.locator.get_cache_path())
         values = tuple(cell.cell_contents for cell in kernel.__closure__ or ())
-        if any(type(value) not in (bool, int, float, str) for value in values):
+        if not all(_is_plain(value) for value in values):
             raise TypeError(f"{kernel.__qualname__} closes over {values}, of which not all are plain numbers")
         self._digest = _digest(
             sources,
@@ -64,12 +65,18 @@ class CodeCache(NullCache):
         module = kernel.__module__.rpartition(".")[2]
         self._kernel = f"{module}.{kernel.__qualname__}".replace("<", "").replace(">", "")  # as numba: fit for Windows
         self._fresh = f"{self._kernel}-{sources[:16]}-"
+        self._name = f"{self._fresh}{self._digest}-"
         self._since = time.time()
         self.symbol = f"{kernel.__qualname__}.{self._digest}"
 
     @property
     def cache_path(self) -> str:
         return str(self._folder)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether code of this kernel is kept, for whatever types of arguments."""
+        return any(self._folder.glob(f"{glob.escape(self._name)}*"))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any | None:
         """The code for arguments of these types, or None if it is to be compiled."""
@@ -93,13 +100,17 @@ class CodeCache(NullCache):
                 self._remove_stale()
 
     def _file(self, types: Any, codegen: Any) -> Path:
-        return self._folder / f"{self._fresh}{_digest(self._digest, types, codegen.magic_tuple())}.nbc"
+        return self._folder / f"{self._name}{_digest(types, codegen.magic_tuple())}.nbc"
 
     def _remove_stale(self) -> None:
         """Files of other sources go, but not younger ones: an update may have overtaken this process."""
         for file in self._folder.glob(f"{self._kernel}-*"):
             if not file.name.startswith(self._fresh) and file.stat().st_mtime < self._since:
                 file.unlink(missing_ok=True)
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in (bool, int, float, str) or (type(value) is tuple and all(map(_is_plain, value)))
 
 
 def _settings() -> list[tuple[str, str]]:

@@ -3,19 +3,55 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+MUCH_WORK = 2**28  # pixels, in which a kernel for one geometry has won the seconds that it takes to compile
+
+
+class Kernels:
+    """One kernel for windows of every geometry, their sizes and strides, and faster ones for one geometry each.
+
+    They are one function, which takes the geometry as its first argument, or closes over it and ignores the argument;
+    their results are equal to the last bit. Compiling one takes seconds, so that a geometry has its own only if it is
+    usual, if it has much to do, or if its code is on disk.
+    """
+
+    def __init__(self, define: Callable[..., Callable[..., None]], *usual: tuple[int, ...]) -> None:
+        """define(known, *options) is the kernel for the geometry `known`, or for every one if that is None."""
+        self._define = cache(define)
+        self._usual = usual
+        self._work: Counter[tuple[Any, ...]] = Counter()
+
+    def fit(self, geometry: tuple[int, ...], pixels: int, *options: Any) -> Callable[..., None]:
+        """The kernel for a geometry of which so many pixels are to be computed now, with its first argument."""
+        own = geometry in self._usual or self._has_much_to_do(geometry, pixels, options)
+        return partial(self._define(geometry if own else None, *options), geometry)
+
+    def _has_much_to_do(self, geometry: tuple[int, ...], pixels: int, options: tuple[Any, ...]) -> bool:
+        request = geometry, *options
+        if request not in self._work and _is_on_disk(self._define(geometry, *options)):
+            self._work[request] = MUCH_WORK
+        self._work[request] += pixels
+        return self._work[request] >= MUCH_WORK
+
+
+def _is_on_disk(kernel: Callable[..., None]) -> bool:
+    """Whether code of a kernel is kept, for whatever types of arguments."""
+    code = getattr(kernel, "_cache", None)
+    return bool(code and code.has_files)
 
 
 def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """The kernel, compiled on its first call for the types of its arguments, run without the GIL.
 
-    A kernel is defined in this folder, and closes over plain numbers at most. Its machine code is kept in
-    `__pycache__` beside the source or in the user's cache folder (`code_cache` says how). Where it cannot be kept,
-    every process compiles anew.
+    A kernel is defined in this folder, and closes over plain numbers, and tuples of them, at most. Its machine code is
+    kept in `__pycache__` beside the source or in the user's cache folder (`code_cache` says how). Where it cannot be
+    kept, every process compiles anew.
     """
     from numba import njit
 

@@ -3,19 +3,22 @@
 A loop over taps loads every sample once per tap. Here one sample is loaded once, multiplied into all the outputs
 that it belongs to, and forgotten; size, stride and count are compile-time constants, so nothing is left of the
 loops. Indices count elements of contiguous arrays; bounds are not checked.
+
+In kernels for windows of every size, where size, stride and count are numbers of the call, the same filters are loops.
+Each result is the same sum in the same order, and so the same to the last bit.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, no_type_check
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from ssimgen.engine.fused.vectors import Vector
+from ssimgen.engine.fused.vectors import Vector, clear, fma, instruction, lanes, load, spread_at, store
 
 
 class _Code:
@@ -53,6 +56,10 @@ class _Code:
 
     def _shuffle(self, a: Any, b: Any, order: list[int]) -> Any:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
+
+    def moved(self, vector: Any, lanes: int) -> Any:
+        """The vector with its lanes so many places further down; what comes into the upper ones does not count."""
+        return self._shuffle(vector, vector, [min(i + lanes, self.lanes - 1) for i in range(self.lanes)])
 
     def multiply_add(self, a: Any, b: Any, c: Any | None) -> Any:
         """a b + c, in one instruction where the CPU has it; c = None is zero."""
@@ -146,6 +153,87 @@ def _prepared(context: Any, builder: Any, sig: Any, args: Any, taps: int, size: 
     return code, [code.spread(code.scalar(of_taps, k)) for k in range(size)]
 
 
+def _is_known(size: Any) -> bool:
+    """Whether a kernel is compiled for windows of this size alone."""
+    return isinstance(size, types.Literal)
+
+
+def _in_loops(loops: Callable[..., None], context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Compile a call of what is written with loops."""
+    return context.compile_internal(builder, loops, types.void(*map(types.unliteral, sig.args)), args)
+
+
+@instruction
+def _sum_of_lanes(typingctx: Any, vectors: Any, vector: Any) -> Any:
+    """The sum over the lanes of a vector, of as many as `vectors` has, in the order of `_Code.sums_over_lanes`."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        code, total = _Code(context, builder, sig.args[0].dtype), args[1]
+        width = code.lanes
+        while width > 1:
+            width //= 2
+            total = builder.fadd(total, code.moved(total, width))
+        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+    return vectors.dtype(vectors, vector), generate
+
+
+@no_type_check
+def _differences_in_loops(x, at_x, y, at_y, taps, out, at_out, size, stride, count):
+    for q in range(count):
+        difference = spread_at(x, at_x + q * stride) - load(y, at_y + q * stride * lanes(y))
+        total = difference * difference * spread_at(taps, 0)
+        for k in range(1, size):
+            at = q * stride + k
+            difference = spread_at(x, at_x + at) - load(y, at_y + at * lanes(y))
+            total = fma(difference * difference, spread_at(taps, k), total)
+        store(out, at_out + q * lanes(y), total)
+
+
+@no_type_check
+def _column_in_loops(strip, at_strip, taps, out, size, stride, pitch, count):
+    apart = pitch * lanes(strip)
+    for p in range(count):
+        at = at_strip + p * stride * apart
+        total = load(strip, at) * spread_at(taps, 0)
+        for k in range(1, size):
+            total = fma(load(strip, at + k * apart), spread_at(taps, k), total)
+        store(out, p * lanes(strip), total)
+
+
+@no_type_check
+def _spread_column_in_loops(values, taps, strip, at_strip, size, stride, pitch, count):
+    apart = pitch * lanes(strip)
+    for p in range(count):
+        value, at = load(values, p * lanes(strip)), at_strip + p * stride * apart
+        for k in range(size):
+            store(strip, at + k * apart, fma(value, spread_at(taps, k), load(strip, at + k * apart)))
+
+
+@no_type_check
+def _products_in_loops(
+    values, at_values, x, at_x, y, at_y, taps, gradient_x, gradient_y, size, stride, count, both
+):  # fmt: skip
+    step = lanes(y)
+    for at in range((count - 1) * stride + size):
+        first, last = max(0, (at - size) // stride + 1), min(count - 1, at // stride)
+        if first <= last:
+            z = load(values, at_values + first * step) * spread_at(taps, at - first * stride)
+            for q in range(first + 1, last + 1):
+                z = fma(load(values, at_values + q * step), spread_at(taps, at - q * stride), z)
+            here = at_y + at * step
+            store(gradient_y, here, fma(spread_at(x, at_x + at), z, load(gradient_y, here)))
+            if both:
+                gradient_x[at_x + at] += _sum_of_lanes(y, load(y, here) * z)
+    clear(values, at_values, count * step)
+
+
+@no_type_check
+def _sums_over_lanes_in_loops(vectors, out, at_out, count):
+    for i in range(count):
+        out[at_out + i] += _sum_of_lanes(vectors, load(vectors, i * lanes(vectors)))
+
+
 @intrinsic(prefer_literal=True)
 def filter_differences(
     typingctx: Any,
@@ -163,6 +251,8 @@ def filter_differences(
     """out[q] = sum_k taps[k] (x - y)[q stride + k]^2, q < count: x are numbers, y and out vectors."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not _is_known(size):
+            return _in_loops(_differences_in_loops, context, builder, sig, args)
         code, weights = _prepared(context, builder, sig, args, 4, size.literal_value)
         of_x, of_y, of_out = (code.pointer(sig.args[i], args[i], args[i + 1]) for i in (0, 2, 5))
 
@@ -184,6 +274,8 @@ def filter_column(
     """out[p] = sum_k taps[k] strip[p stride + k], p < count, of vectors; rows of the strip are `pitch` vectors."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not _is_known(size):
+            return _in_loops(_column_in_loops, context, builder, sig, args)
         code, weights = _prepared(context, builder, sig, args, 2, size.literal_value)
         of_strip = code.pointer(sig.args[0], args[0], args[1])
         of_out = code.pointer(sig.args[3], args[3], ir.Constant(ir.IntType(64), 0))
@@ -205,6 +297,8 @@ def spread_column(
     """strip[p stride + k] += taps[k] values[p], p < count: the transpose of `filter_column`."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not _is_known(size):
+            return _in_loops(_spread_column_in_loops, context, builder, sig, args)
         code, weights = _prepared(context, builder, sig, args, 1, size.literal_value)
         of_values = code.pointer(sig.args[0], args[0], ir.Constant(ir.IntType(64), 0))
         of_strip = code.pointer(sig.args[2], args[2], args[3])
@@ -246,6 +340,8 @@ def spread_products(
     """
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not _is_known(size):
+            return _in_loops(_products_in_loops, context, builder, sig, args)
         code, weights = _prepared(context, builder, sig, args, 6, size.literal_value)
         of_values, of_x, of_y = (code.pointer(sig.args[i], args[i], args[i + 1]) for i in (0, 2, 4))
         of_gradient_x = code.pointer(sig.args[7], args[7], args[3])
@@ -284,6 +380,8 @@ def add_sums_over_lanes(typingctx: Any, vectors: Any, out: Any, at_out: Any, cou
     """out[i] += sum over the lanes of vectors[i], i < count."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if not _is_known(count):
+            return _in_loops(_sums_over_lanes_in_loops, context, builder, sig, args)
         code = _Code(context, builder, sig.args[0].dtype)
         of_vectors = code.pointer(sig.args[0], args[0], ir.Constant(ir.IntType(64), 0))
         of_out = code.pointer(sig.args[1], args[1], args[2])

@@ -25,13 +25,12 @@ must cancel in a gradient, and `slopes` of x and y have the greatest gradients t
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimgen.engine.fused.compilation import compiled, inlined, part
+from ssimgen.engine.fused.compilation import Kernels, compiled, inlined, part
 from ssimgen.engine.fused.formats import read, read_some, write, write_some
 from ssimgen.engine.fused.vectors import (
     absolute,
@@ -434,27 +433,32 @@ def _set_peaks(tops, length, start, planes, pitch, columns, trusted, peaks):
         peaks[start + plane] = _greatest(tops, plane * pitch, plane * pitch + columns) if beyond else 0.0
 
 
-def _in_pairs(high: int, step_down: int) -> bool:
-    """Whether rows of positions are taken two at a time, which pays where their windows share rows of pixels."""
-    return step_down == 1 and high > 1
+@inlined
+@no_type_check
+def _rows_at_once(high, step_down):
+    """Rows of positions are taken two at a time where their windows share rows of pixels."""
+    return 2 if step_down == 1 and high > 1 else 1
 
 
-@cache
-def values_kernel(high: int, wide: int, step_down: int, step_across: int) -> Callable[..., None]:
-    """Compiled (x, y, taps..., numbers, trusted, geometry..., sums, peaks, image): d^2 and its sums.
+_Geometry = tuple[int, int, int, int]  # windows are so high and wide, and stand so far apart, down and across, in px
 
-    Windows are `high` x `wide` px, and stand `step_down` and `step_across` px apart. taps: down a column, along a row.
+
+def _values(known: _Geometry | None) -> Callable[..., None]:
+    """Compiled (geometry, x, y, taps..., numbers, trusted, ..., sums, peaks, image): d^2 and its sums.
+
+    taps: down a column, along a row.
     x, y: (planes, H, W), flattened. first, last, together: these planes, so many side by side. begin, end: these
     window positions of each row. sums[plane] = sum of d^2. peaks: (planes). image: (planes, h, w), flattened, or empty.
     """
-    HIGH, WIDE, DOWN, ACROSS = high, wide, step_down, step_across
-    PAIRED, DENSE = _in_pairs(high, step_down), step_across == 1
-    ROWS = 2 if PAIRED else 1
+    GENERAL, KNOWN = known is None, known or (0, 0, 0, 0)
 
     @no_type_check  # numba infers the types
     def values(
-        x, y, taps_down, taps, numbers, trusted, height, width, first, last, together, begin, end, sums, peaks, image
+        geometry, x, y, taps_down, taps, numbers, trusted, height, width, first, last, together, begin, end, sums,
+        peaks, image,
     ):  # fmt: skip
+        HIGH, WIDE, DOWN, ACROSS = geometry if GENERAL else KNOWN
+        DENSE, ROWS = ACROSS == 1, _rows_at_once(HIGH, DOWN)
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach, columns = (WIDE - 1) // ACROSS, end - begin
         plane_size = height * width
@@ -499,7 +503,7 @@ def values_kernel(high: int, wide: int, step_down: int, step_across: int) -> Cal
                     parts = _squared(s_0, v_0, d_0, w_0, numbers)
                     square, peak = parts[0], greater(load(tops, at), parts[1])
                     store(squares, at, square)
-                    if PAIRED:
+                    if ROWS == 2:
                         parts = _squared(s_1, v_1, d_1, w_1, numbers)
                         store(squares, at + length, parts[0])
                         square = square + where_positive(second, parts[0])
@@ -518,24 +522,23 @@ def values_kernel(high: int, wide: int, step_down: int, step_across: int) -> Cal
     return compiled(values)
 
 
-@cache
-def gradients_kernel(high: int, wide: int, step_down: int, step_across: int) -> Callable[..., None]:
-    """Compiled as `values_kernel`: the same sums, and the gradients gx and gy of their sum (or none: empty).
+def _gradients(known: _Geometry | None) -> Callable[..., None]:
+    """Compiled as `_values`: the same sums, and the gradients gx and gy of their sum (or none: empty).
 
-    Of the columns `begin` to `end`, of which the last reach (wide - 1) // step_across beyond the last position, it
+    Of the columns `begin` to `end`, of which the last reach (width - 1) // stride beyond the last position, it
     gives the gradient of the pixels and the sums over positions. upstream: factors of d^2, (planes, h, w), flattened,
     or empty for UNIT. With steps, pixels that no window covers are not written. cancelled, slopes_x and slopes_y have
     one number a plane.
     """
-    HIGH, WIDE, DOWN, ACROSS = high, wide, step_down, step_across
-    PAIRED, DENSE = _in_pairs(high, step_down), step_across == 1
-    ROWS = 2 if PAIRED else 1
+    GENERAL, KNOWN = known is None, known or (0, 0, 0, 0)
 
     @no_type_check
     def gradients(
-        x, y, taps_down, taps, numbers, trusted, height, width, first, last, together, begin, end, sums, peaks,
-        upstream, gx, gy, cancelled, slopes_x, slopes_y,
+        geometry, x, y, taps_down, taps, numbers, trusted, height, width, first, last, together, begin, end, sums,
+        peaks, upstream, gx, gy, cancelled, slopes_x, slopes_y,
     ):  # fmt: skip
+        HIGH, WIDE, DOWN, ACROSS = geometry if GENERAL else KNOWN
+        DENSE, ROWS = ACROSS == 1, _rows_at_once(HIGH, DOWN)
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach, plane_size = (WIDE - 1) // ACROSS, height * width
         left = max(0, begin - reach)
@@ -607,7 +610,7 @@ def gradients_kernel(high: int, wide: int, step_down: int, step_across: int) -> 
                     square, peak, B_s, B_d, C_x, C_y, cancels = _derivatives(s_0, v_0, d_0, w_0, numbers)
                     _store_derivatives(derivatives, slot + at, back, inside, weight, B_s, B_d, C_x, C_y)
                     cancels = absolute(weight * cancels)
-                    if PAIRED:
+                    if ROWS == 2:
                         weight = load(weights, at + length)
                         square_1, peak_1, B_s, B_d, C_x, C_y, more = _derivatives(s_1, v_1, d_1, w_1, numbers)
                         square = square + where_positive(second, square_1)
@@ -629,7 +632,7 @@ def gradients_kernel(high: int, wide: int, step_down: int, step_across: int) -> 
                         back_slots[k] = (position % kept if 0 <= position < known else kept) * length
                     for q in range(quantities):
                         at, to = q * back, 2 * q * apart + pad
-                        if PAIRED:
+                        if ROWS == 2:
                             _transpose_down(derivatives, at, back_slots, taps_down, HIGH, length, filtered, to, apart)
                         elif done % DOWN < HIGH:
                             _transpose_down_in_phases(
@@ -662,3 +665,7 @@ def gradients_kernel(high: int, wide: int, step_down: int, step_across: int) -> 
             _set_peaks(tops, length, start, planes, pitch, columns, trusted, peaks)
 
     return compiled(gradients)
+
+
+_USUAL = 11, 11, 1, 1  # that of the default window
+VALUES, GRADIENTS = Kernels(_values, _USUAL), Kernels(_gradients, _USUAL)

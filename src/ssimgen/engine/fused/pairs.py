@@ -25,6 +25,7 @@ from torch import Tensor
 from ssimgen._precision import WIDE, dtype_of_result, in_common
 from ssimgen.engine import eager
 from ssimgen.engine.fused import formats, pair_kernels, volumes, workers
+from ssimgen.engine.fused.compilation import Kernels
 from ssimgen.engine.spec import PatchDistance, positions
 from ssimgen.windows import AxisWindow
 
@@ -207,7 +208,7 @@ class _Walk(NamedTuple):
 
 def _values(x: Tensor, y: Tensor, patch: PatchDistance, image: _Array) -> _Walk:
     if x.ndim == 4:
-        return _walk(pair_kernels.values_kernel, x, y, patch, 0, 1, image)
+        return _walk(pair_kernels.VALUES, x, y, patch, 0, 1, image)
     taps, numbers, trust = _prepared(patch, dtype_of(x, y), 3, _unit(x, y, patch))
     return _walked(volumes.values(x, patch.window, (_flat(x), _flat(y), *taps, numbers), image), x, y, patch, trust)
 
@@ -216,7 +217,7 @@ def _gradients(x: Tensor, y: Tensor, patch: PatchDistance, upstream: _Array, g_x
     if x.ndim == 4:
         axis = patch.window.axes(2)[1]
         beyond_last = (axis.size - 1) // axis.stride
-        return _walk(pair_kernels.gradients_kernel, x, y, patch, beyond_last, 4, upstream, g_x, g_y)
+        return _walk(pair_kernels.GRADIENTS, x, y, patch, beyond_last, 4, upstream, g_x, g_y)
     taps, numbers, trust = _prepared(patch, dtype_of(x, y), 3, _unit(x, y, patch))
     request = _flat(x), _flat(y), *taps, numbers
     return _walked(volumes.gradients(x, patch.window, request, upstream, g_x, g_y), x, y, patch, trust)
@@ -235,7 +236,7 @@ def _walked(found: volumes.Found, x: Tensor, y: Tensor, patch: PatchDistance, tr
 
 
 def _walk(
-    kernel_for: Callable[[int, int, int, int], Callable[..., None]],
+    kernels: Kernels,
     x: Tensor,
     y: Tensor,
     patch: PatchDistance,
@@ -249,7 +250,8 @@ def _walk(
     dtype = dtype_of(x, y)
     panels = _panels(x, dtype.itemsize, horizontal, across)
     found = np.zeros((len(panels.columns), 1 + extremes, panels.planes))
-    kernel = kernel_for(vertical.size, horizontal.size, vertical.stride, horizontal.stride)
+    geometry = vertical.size, horizontal.size, vertical.stride, horizontal.stride
+    kernel = kernels.fit(geometry, x.numel())
     taps, numbers, trust = _prepared(patch, dtype, 2, _unit(x, y, patch))
     common = _flat(x), _flat(y), *taps, numbers, trust.product, height, width
 

@@ -10,21 +10,20 @@ depth. Formulas, numbers and what is written of extremes are those of `pair_kern
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import no_type_check
 
 import numpy as np
 
-from ssimgen.engine.fused.compilation import compiled, inlined, part
+from ssimgen.engine.fused.compilation import Kernels, compiled, inlined, part
 from ssimgen.engine.fused.pair_kernels import (
     UNIT,
     _columns,
     _derivatives,
     _filter_row,
     _greatest,
-    _in_pairs,
     _read_row,
     _read_row_in_phases,
+    _rows_at_once,
     _squared,
     _store_derivatives,
     _store_four,
@@ -109,23 +108,24 @@ def _area(down, length, granule):
     return (down * length // granule | 1) * granule
 
 
-@cache
-def values_kernel(
-    deep: int, high: int, wide: int, step_deep: int, step_down: int, step_across: int
-) -> Callable[..., None]:
-    """Compiled (x, y, taps..., numbers, height, width, start, first, last, sums, peaks, image, to): d^2 and its sums.
+_Geometry = tuple[int, int, int, int, int, int]  # sizes and strides of windows along the depth, down and across, in px
+
+
+def _values(known: _Geometry | None) -> Callable[..., None]:
+    """Compiled (geometry, x, y, taps..., numbers, height, ..., sums, peaks, image, to): d^2 and its sums.
 
     x, y: volumes, flattened; that of a call begins at `start`, and its windows first, ..., last - 1 along the depth are
     asked for. taps: along the depth, down a column, along a row. sums[i] = sum of d^2 at depth i. peaks[0] is raised
     to theirs. image: d^2, flattened, or empty; that of the volume begins at `to`.
     """
-    DEEP, HIGH, WIDE, STEP, DOWN, ACROSS = deep, high, wide, step_deep, step_down, step_across
-    ROWS, SLICES = 1 + _in_pairs(high, step_down), 1 + _in_pairs(deep, step_deep)
+    GENERAL, KNOWN = known is None, known or (0, 0, 0, 0, 0, 0)
 
     @no_type_check  # numba infers the types
     def values(
-        x, y, taps_deep, taps_down, taps, numbers, height, width, start, first, last, sums, peaks, image, to
+        geometry, x, y, taps_deep, taps_down, taps, numbers, height, width, start, first, last, sums, peaks, image, to,
     ):  # fmt: skip
+        DEEP, HIGH, WIDE, STEP, DOWN, ACROSS = geometry if GENERAL else KNOWN
+        ROWS, SLICES = _rows_at_once(HIGH, DOWN), _rows_at_once(DEEP, STEP)
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach = (WIDE - 1) // ACROSS
         length, span = _columns(across + reach, lanes(numbers)), _columns(across, lanes(numbers))
@@ -181,24 +181,22 @@ def values_kernel(
     return compiled(values)
 
 
-@cache
-def gradients_kernel(
-    deep: int, high: int, wide: int, step_deep: int, step_down: int, step_across: int
-) -> Callable[..., None]:
-    """Compiled as `values_kernel`: the same sums, and the gradients gx and gy of their sum (or none: empty).
+def _gradients(known: _Geometry | None) -> Callable[..., None]:
+    """Compiled as `_values`: the same sums, and the gradients gx and gy of their sum (or none: empty).
 
     count: windows along the depth. The pixels are those from window `first` on to window `last`, or to the end of the
     last; where windows stand apart, what none covers is not written. upstream: factors of d^2, flattened, or empty for
     UNIT; those of the volume begin at `to`. cancelled[0], slopes_x[0], slopes_y[0] are the extremes.
     """
-    DEEP, HIGH, WIDE, STEP, DOWN, ACROSS = deep, high, wide, step_deep, step_down, step_across
-    ROWS, SLICES = 1 + _in_pairs(high, step_down), 1 + _in_pairs(deep, step_deep)
+    GENERAL, KNOWN = known is None, known or (0, 0, 0, 0, 0, 0)
 
     @no_type_check
     def gradients(
-        x, y, taps_deep, taps_down, taps, numbers, height, width, start, first, last, sums, peaks,
+        geometry, x, y, taps_deep, taps_down, taps, numbers, height, width, start, first, last, sums, peaks,
         count, upstream, to, gx, gy, cancelled, slopes_x, slopes_y,
     ):  # fmt: skip
+        DEEP, HIGH, WIDE, STEP, DOWN, ACROSS = geometry if GENERAL else KNOWN
+        ROWS, SLICES = _rows_at_once(HIGH, DOWN), _rows_at_once(DEEP, STEP)
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach, plane_size = (WIDE - 1) // ACROSS, height * width
         length, span = _columns(across + reach, 2 * lanes(numbers)), _columns(across, lanes(numbers))
@@ -318,3 +316,6 @@ def gradients_kernel(
         slopes_y[0] = _greatest(steepest_y, 0, lanes(numbers))
 
     return compiled(gradients)
+
+
+VALUES, GRADIENTS = Kernels(_values), Kernels(_gradients)

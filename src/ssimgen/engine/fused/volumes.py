@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 def values(x: Tensor, window: Window, request: _Request, image: _Array) -> Found:
     """Sums of d^2, and d^2 itself in `image` if it has room, of volumes in the shape of x."""
-    kernel = volume_kernels.values_kernel(*_geometry(window))
+    kernel = volume_kernels.VALUES.fit(_geometry(window), x.numel())
     area = image.size // (x.shape[0] * x.shape[1])
 
     def task(volume: int, first: int, last: int, sums: _Array, extremes: _Array) -> None:
@@ -38,7 +38,7 @@ def values(x: Tensor, window: Window, request: _Request, image: _Array) -> Found
 
 def gradients(x: Tensor, window: Window, request: _Request, upstream: _Array, gx: _Array, gy: _Array) -> Found:
     """Sums of d^2, and the gradients of the sum, or of the sum weighted by `upstream`."""
-    kernel = volume_kernels.gradients_kernel(*_geometry(window))
+    kernel = volume_kernels.GRADIENTS.fit(_geometry(window), x.numel())
     area, count = upstream.size // (x.shape[0] * x.shape[1]), positions(x, window)[0]
 
     def task(volume: int, first: int, last: int, sums: _Array, extremes: _Array) -> None:

@@ -1,0 +1,91 @@
+"""Kernels that are compiled for one window only: they give what the kernels for all windows give, to the last bit."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssimgen import Window, distance, pairwise, ssim_map
+from ssimgen.engine.fused import compilation
+from ssimgen.engine.spec import Form
+
+PLANES = Window.gaussian((6, 5), (1.5, 1.0)), Window.uniform((2, 3), stride=(3, 1)), Window.uniform(4, stride=2)
+VOLUMES = Window.gaussian((4, 3, 5), (1.0, 1.0, 1.0)), Window.uniform((1, 2, 3), stride=(1, 3, 2))
+
+Function = Callable[..., Tensor]
+
+
+@pytest.fixture
+def own_from_the_start(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Says whether every window has a kernel of its own at once, or none has."""
+
+    def choose(own: bool) -> None:
+        monkeypatch.setattr(compilation, "MUCH_WORK", 0 if own else 10**18)
+        monkeypatch.setattr(compilation, "_is_on_disk", lambda kernel: False)
+
+    return choose
+
+
+def images(*shape: int, number: int = 2, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(shape, generator=generator, dtype=dtype).requires_grad_() for _ in range(number)]
+
+
+def bits(value: Tensor, *of: Tensor) -> list[Tensor]:
+    """The value and its gradients, with an upstream gradient that is not the same everywhere."""
+    upstream = torch.linspace(-1, 2, value.numel(), dtype=value.dtype).view_as(value)
+    return [value.detach(), *torch.autograd.grad(value, of, upstream)]
+
+
+def of_pairs(window: Window, shape: tuple[int, ...]) -> list[Tensor]:
+    x, y = images(*shape)
+    mean = distance(x, y, data_range=1.0, window=window, squared=True)
+    return [*bits(mean, x, y), *bits(ssim_map(x, y, data_range=1.0, window=window), x)]
+
+
+def of_all_pairs(window: Window, form: Form, dtype: torch.dtype) -> list[Tensor]:
+    x, y = images(3, 2, 19, 23, dtype=dtype), images(3, 2, 19, 23, dtype=dtype)
+    first, second = torch.cat(x), torch.cat(y[:1])
+
+    def squares(x: Tensor, y: Tensor | None = None) -> Tensor:
+        return pairwise.distance(x, y, data_range=1.0, window=window, form=form, squared=True)
+
+    return [
+        *bits(squares(first, second), *x, y[0]),
+        *bits(squares(first.detach(), second), y[0]),
+        *bits(squares(first), *x),
+    ]
+
+
+def compare(compute: Callable[[], list[Tensor]], choose: Callable[[bool], None]) -> None:
+    found = []
+    for own in (False, True):
+        choose(own)
+        found.append(compute())
+    for number, (of_all_windows, of_one) in enumerate(zip(*found, strict=True)):
+        assert torch.equal(of_all_windows, of_one), number
+        assert of_one.any(), number
+
+
+@pytest.mark.parametrize("window", PLANES, ids=str)
+def test_pairs_of_planes(window: Window, own_from_the_start: Callable[[bool], None]) -> None:
+    compare(lambda: of_pairs(window, (2, 3, 21, 37)), own_from_the_start)
+
+
+@pytest.mark.parametrize("window", VOLUMES, ids=str)
+def test_pairs_of_volumes(window: Window, own_from_the_start: Callable[[bool], None]) -> None:
+    compare(lambda: of_pairs(window, (1, 2, 9, 11, 20)), own_from_the_start)
+
+
+@pytest.mark.parametrize(
+    ("window", "form", "dtype"),
+    [
+        (SQUARES[0], "product", torch.float32),
+        (SQUARES[0], "centred", torch.float64),
+        (SQUARES[1], "sum", torch.float32),
+    ],
+    ids=str,
+)
+def test_all_pairs(window: Window, form: Form, dtype: torch.dtype, own_from_the_start: Callable[[bool], None]) -> None:
+    compare(lambda: of_all_pairs(window, form, dtype), own_from_the_start)
