@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up what they need; a second call starts at once.
-.PHONY: demo test fuzz faults mutants lint format types bench clean
+.PHONY: demo test fuzz faults mutants lint format types bench gpu clean
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -38,11 +38,19 @@ bench: $(BENCH)/.installed
 	$(BENCH)/bin/python benchmarks/pairs.py
 	$(BENCH)/bin/python benchmarks/pairwise.py
 	$(BENCH)/bin/python benchmarks/volumes.py
+	$(BENCH)/bin/python benchmarks/compilation.py
 
 $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/pip install --quiet --constraint constraints.txt --requirement benchmarks/requirements.txt --editable '.[all]'
 	touch $@
+
+# With a GPU, in an environment whose PyTorch finds it (pip install -e '.[dev]'): make gpu GPU_PYTHON=python; 10 minutes
+GPU_PYTHON ?= python
+gpu:
+	$(GPU_PYTHON) -m pytest -m gpu tests/test_on_gpu.py
+	SSIMGEN_ENGINE=triton $(GPU_PYTHON) -m pytest -m gpu tests/test_on_gpu.py
+	$(GPU_PYTHON) benchmarks/gpu.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

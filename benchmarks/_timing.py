@@ -20,6 +20,8 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+import ssimgen
+
 RESULTS = Path(__file__).parent / "results"
 RUNS = 9
 PATIENCE = 2.0  # seconds: what takes longer is timed once, by its first call
@@ -33,7 +35,8 @@ def interleaved_medians(
     Whatever slows the machine for a while so falls on all of them. The order within a round is random. A run
     repeats its call until it has lasted about `at_least` seconds. What is slower than `PATIENCE` has no rounds.
     """
-    seconds = {name: [_time(contender, 1)] for name, contender in contenders.items()}  # compiles, and fills caches
+    with ssimgen.warmup():  # compiles, and fills caches
+        seconds = {name: [_time(contender, 1)] for name, contender in contenders.items()}
     quick = [name for name, first in seconds.items() if first[0] < PATIENCE or _time(contenders[name], 1) < PATIENCE]
     seconds |= {name: [] for name in quick}
     calls = {name: _calls_per_run(contenders[name], at_least) for name in quick}

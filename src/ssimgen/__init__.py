@@ -1,7 +1,8 @@
 """Structural similarity (SSIM) as a loss, a metric and a kernel, for generative models and autoencoders.
 
 Image pairs: :func:`ssim`, :func:`ssim_map`, :func:`ms_ssim`, :func:`distance`; all pairs: :mod:`ssimgen.pairwise`;
-as `torch.nn.Module`: :mod:`ssimgen.losses`; of NumPy arrays and pictures: :mod:`ssimgen.arrays`.
+as `torch.nn.Module`: :mod:`ssimgen.losses`; of NumPy arrays and pictures: :mod:`ssimgen.arrays`. :func:`warmup`
+compiles ahead what calls need.
 """
 
 from importlib import import_module
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from ssimgen import arrays, pairwise, presets
     from ssimgen._range_check import DataRangeWarning
     from ssimgen._request import DataRange
+    from ssimgen.engine import warmup
     from ssimgen.similarity import distance, ms_ssim, ssim, ssim_map
     from ssimgen.windows import Window
 
@@ -25,13 +27,14 @@ __all__ = [
     "presets",
     "ssim",
     "ssim_map",
+    "warmup",
 ]
 __version__ = "0.1.0"
 
 if not TYPE_CHECKING:  # import what is asked for when it is asked for: help must not wait for PyTorch
     _HOMES = {"distance": "similarity", "ms_ssim": "similarity", "ssim": "similarity", "ssim_map": "similarity"}
     _HOMES |= {"Window": "windows", "pairwise": "pairwise", "presets": "presets", "arrays": "arrays"}
-    _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check"}
+    _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check", "warmup": "engine"}
 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:

@@ -1,11 +1,13 @@
 """Kernels that are compiled for one window only: they give what the kernels for all windows give, to the last bit."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import ssimgen
 from ssimgen import Window, distance, pairwise, ssim_map
 from ssimgen.engine.fused import compilation
 from ssimgen.engine.spec import Form
@@ -68,24 +70,59 @@ def compare(compute: Callable[[], list[Tensor]], choose: Callable[[bool], None])
         assert of_one.any(), number
 
 
-@pytest.mark.parametrize("window", PLANES, ids=str)
+@pytest.mark.parametrize("window", PLANES, ids=["dense", "one stride", "strides"])
 def test_pairs_of_planes(window: Window, own_from_the_start: Callable[[bool], None]) -> None:
     compare(lambda: of_pairs(window, (2, 3, 21, 37)), own_from_the_start)
 
 
-@pytest.mark.parametrize("window", VOLUMES, ids=str)
+@pytest.mark.parametrize("window", VOLUMES, ids=["dense", "strides"])
 def test_pairs_of_volumes(window: Window, own_from_the_start: Callable[[bool], None]) -> None:
     compare(lambda: of_pairs(window, (1, 2, 9, 11, 20)), own_from_the_start)
 
 
 @pytest.mark.parametrize(
     ("window", "form", "dtype"),
-    [
-        (SQUARES[0], "product", torch.float32),
-        (SQUARES[0], "centred", torch.float64),
-        (SQUARES[1], "sum", torch.float32),
-    ],
-    ids=str,
+    [(Window.gaussian(5), "product", torch.float32), (Window.uniform(3, stride=4), "centred", torch.float64)],
+    ids=["product", "centred"],
 )
 def test_all_pairs(window: Window, form: Form, dtype: torch.dtype, own_from_the_start: Callable[[bool], None]) -> None:
     compare(lambda: of_all_pairs(window, form, dtype), own_from_the_start)
+
+
+def toy(known: tuple[int, ...] | None, option: str = "") -> Callable[..., Any]:
+    """What stands for a kernel: it says what it was made for and what it is called with."""
+    return lambda geometry, *rest: (known, option, geometry, rest)
+
+
+SHARED, OWN = (None, "", (5, 1), (7,)), ((5, 1), "", (5, 1), (7,))
+
+
+def test_a_window_has_its_own_when_it_has_had_much_to_do() -> None:
+    kernels = compilation.Kernels(toy)
+    half = compilation.MUCH_WORK // 2
+    assert kernels.fit((5, 1), half - 1)(7) == SHARED
+    assert kernels.fit((5, 2), half)(7)[0] is None
+    assert kernels.fit((5, 1), half, "sum")(7)[0] is None
+    assert kernels.fit((5, 1), half)(7) == SHARED
+    assert kernels.fit((5, 1), 1)(7) == OWN
+    assert kernels.fit((5, 1), half, "sum")(7) == ((5, 1), "sum", (5, 1), (7,))
+
+
+def test_the_usual_window_has_its_own_from_the_start() -> None:
+    assert compilation.Kernels(toy, (5, 1)).fit((5, 1), 0)(7) == OWN
+
+
+def test_a_window_has_its_own_after_a_warmup_of_this_call() -> None:
+    kernels = compilation.Kernels(toy)
+    with ssimgen.warmup():
+        assert kernels.fit((5, 1), 0)(7) == OWN
+    assert kernels.fit((5, 1), 0)(7) == OWN
+    assert kernels.fit((5, 2), 0)(7)[0] is None
+    assert kernels.fit((5, 1), 0, "sum")(7)[0] is None
+
+
+def test_a_window_whose_code_is_on_disk_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilation, "_is_on_disk", lambda kernel: kernel(None)[0] == (5, 1))
+    kernels = compilation.Kernels(toy)
+    assert kernels.fit((5, 1), 0)(7) == OWN
+    assert kernels.fit((5, 2), 0)(7)[0] is None

@@ -81,6 +81,8 @@ TESTS: dict[str, list[list[str]]] = {
     "engine/eager_all_pairs": [[_ALL_PAIRS], ["test_pairwise.py", "test_masks.py"]],
     "engine/axes": [["test_axes.py", "-k", "values or gradients"], ["test_axes.py", "test_masks.py"]],
     "engine/masked": [["test_masks.py"]],
+    "engine/fused/compilation": [["engine/test_own_kernels.py", "-k", "window"], ["engine/test_compilation.py"]],
+    "engine/fused/filters": [["engine/test_own_kernels.py", "-k", "all_pairs"], [_ALL_PAIRS]],
     "engine/fused/pairs": [[_PAIRS], ["fuzz/test_fuzz.py", "-k", "random_calls"]],
     "engine/fused/volumes": [[_VOLUMES], ["test_axes.py"]],
     "engine/fused/volume_kernels": [[_VOLUMES, "-k", "cube or parts"], [_VOLUMES]],
@@ -94,9 +96,9 @@ TESTS: dict[str, list[list[str]]] = {
         [_ALL_PAIRS, "-k", "definition and fused"],
     ],
 }
-KERNELS = tuple(
-    f"engine/fused/{name}_kernels" for name in ("pair", "volume", "all_pairs")
-)  # of engine/fused, what is compiled
+KERNELS = tuple(  # of engine/fused, what is compiled
+    f"engine/fused/{name}" for name in ("filters", "pair_kernels", "volume_kernels", "all_pairs_kernels")
+)
 
 KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
 PATIENCE, LEAST_LIMIT = 5, 120  # time limits: so many times what the unchanged sources take, seconds

@@ -19,9 +19,10 @@ import os
 
 from torch import Tensor
 
-from ssimgen._precision import widened
+from ssimgen._precision import WIDE, widened
 from ssimgen.engine import eager, eager_all_pairs
 from ssimgen.engine.axes import prepared
+from ssimgen.engine.fused.compilation import warmup
 from ssimgen.engine.masked import masked_map, masked_sums
 from ssimgen.engine.spec import Advance, Form, PatchDistance, positions
 from ssimgen.engine.visibility import is_plain, may_be_launched, seen_by_others
@@ -37,6 +38,7 @@ __all__ = [
     "squared_all_pairs",
     "squared_map",
     "squared_mean",
+    "warmup",
     "widened",
 ]
 
@@ -124,8 +126,9 @@ def _fused_pairs_can(x: Tensor, y: Tensor) -> bool:
 
 
 def _fused_all_pairs_can(patch: PatchDistance, x: Tensor, *others: Tensor) -> bool:
-    """Kernels for all pairs are of planes, and of windows that are the same along both axes."""
-    return _chosen != "eager" and x.ndim == 4 and len(set(patch.window.axes(2))) == 1 and fused_can(x, *others)
+    """Kernels for all pairs are of planes in float32 or float64, and of windows that are the same along both axes."""
+    takes = x.ndim == 4 and x.dtype in WIDE and len(set(patch.window.axes(2))) == 1
+    return _chosen != "eager" and takes and fused_can(x, *others)
 
 
 def fused_can(*images: Tensor) -> bool:

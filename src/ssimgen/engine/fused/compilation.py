@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +19,7 @@ class Kernels:
 
     They are one function, which takes the geometry as its first argument, or closes over it and ignores the argument;
     their results are equal to the last bit. Compiling one takes seconds, so that a geometry has its own only if it is
-    usual, if it has much to do, or if its code is on disk.
+    usual, if it has much to do, if its code is on disk, or if somebody waits for it in `warmup`.
     """
 
     def __init__(self, define: Callable[..., Callable[..., None]], *usual: tuple[int, ...]) -> None:
@@ -29,15 +30,49 @@ class Kernels:
 
     def fit(self, geometry: tuple[int, ...], pixels: int, *options: Any) -> Callable[..., None]:
         """The kernel for a geometry of which so many pixels are to be computed now, with its first argument."""
-        own = geometry in self._usual or self._has_much_to_do(geometry, pixels, options)
-        return partial(self._define(geometry if own else None, *options), geometry)
+        if geometry in self._usual or self._has_much_to_do(geometry, pixels, options):
+            return partial(self._define(geometry, *options), geometry)
+        return self.shared(geometry, pixels, *options)
+
+    def shared(self, geometry: tuple[int, ...], pixels: int, *options: Any) -> Callable[..., None]:
+        """The kernel for all geometries, with its first argument."""
+        return partial(self._define(None, *options), geometry)
 
     def _has_much_to_do(self, geometry: tuple[int, ...], pixels: int, options: tuple[Any, ...]) -> bool:
         request = geometry, *options
-        if request not in self._work and _is_on_disk(self._define(geometry, *options)):
+        if _warmups or (request not in self._work and _is_on_disk(self._define(geometry, *options))):
             self._work[request] = MUCH_WORK
         self._work[request] += pixels
         return self._work[request] >= MUCH_WORK
+
+
+_warmups = 0  # that somebody is in
+
+
+@contextmanager
+def warmup() -> Iterator[None]:
+    """Compile what calls within it need at once, rather than when it would pay.
+
+    On a CPU, a window other than the default first shares kernels with all others, which take up to twice the time; its
+    own are compiled, for a second or two each, when as many pixels have come as make it worth that. They are kept on
+    disk, and later processes begin with them. Where the first steps must be as fast as the last, or none may wait,
+    compile ahead by one call as you will make it, of any images: kernels belong to a window, its stride, the dtype,
+    whether there are gradients, and for all pairs to the form and the size of images. Results are the same to the last
+    bit either way.
+
+    Example:
+        >>> import torch
+        >>> import ssimgen
+        >>> x, y = torch.rand(2, 1, 1, 16, 16)
+        >>> with ssimgen.warmup():
+        ...     loss = ssimgen.distance(x.requires_grad_(), y, data_range=1.0, window=ssimgen.Window.uniform(7)).sum()
+    """
+    global _warmups
+    _warmups += 1
+    try:
+        yield
+    finally:
+        _warmups -= 1
 
 
 def _is_on_disk(kernel: Callable[..., None]) -> bool:

@@ -46,6 +46,7 @@ def squared_map(
     x: Float[Tensor, "B C *spatial"], y: Float[Tensor, "B C *spatial"], patch: PatchDistance
 ) -> Float[Tensor, "B C *positions"]:
     """d^2 at every window position."""
+    x, y = _in_order(x, y)
     if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
         squares: Tensor = _SquaredMap.apply(x, y, patch)
         return squares
@@ -60,10 +61,19 @@ def squared_mean(
     If a gradient may be asked for, it is computed now, where it costs less than the value did; the backward pass
     multiplies it by what comes from above.
     """
+    x, y = _in_order(x, y)
     if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
         mean: Tensor = _SquaredMean.apply(x, y, patch)
         return mean
     return _mean(x, y, patch)
+
+
+def _in_order(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Half precision before float32, as d^2 is symmetric and kernels are compiled for each pair of formats; its two
+    formats beside each other, which nobody has, in float32."""
+    if x.dtype == y.dtype or y.dtype in WIDE:
+        return x, y
+    return (y, x) if x.dtype in WIDE else in_common(x, y)
 
 
 class _SquaredMean(torch.autograd.Function):
