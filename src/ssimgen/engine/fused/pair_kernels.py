@@ -433,9 +433,7 @@ def _set_peaks(tops, length, start, planes, pitch, columns, trusted, peaks):
         peaks[start + plane] = _greatest(tops, plane * pitch, plane * pitch + columns) if beyond else 0.0
 
 
-@inlined
-@no_type_check
-def _rows_at_once(high, step_down):
+def rows_at_once(high: int, step_down: int) -> int:
     """Rows of positions are taken two at a time where their windows share rows of pixels."""
     return 2 if step_down == 1 and high > 1 else 1
 
@@ -443,14 +441,15 @@ def _rows_at_once(high, step_down):
 _Geometry = tuple[int, int, int, int]  # windows are so high and wide, and stand so far apart, down and across, in px
 
 
-def _values(known: _Geometry | None) -> Callable[..., None]:
+def _values(known: _Geometry | None, dense: bool, rows_at_once: int) -> Callable[..., None]:
     """Compiled (geometry, x, y, taps..., numbers, trusted, ..., sums, peaks, image): d^2 and its sums.
 
-    taps: down a column, along a row.
+    dense: whether windows stand at every column. taps: down a column, along a row.
     x, y: (planes, H, W), flattened. first, last, together: these planes, so many side by side. begin, end: these
     window positions of each row. sums[plane] = sum of d^2. peaks: (planes). image: (planes, h, w), flattened, or empty.
     """
     GENERAL, KNOWN = known is None, known or (0, 0, 0, 0)
+    DENSE, ROWS = dense, rows_at_once
 
     @no_type_check  # numba infers the types
     def values(
@@ -458,7 +457,8 @@ def _values(known: _Geometry | None) -> Callable[..., None]:
         peaks, image,
     ):  # fmt: skip
         HIGH, WIDE, DOWN, ACROSS = geometry if GENERAL else KNOWN
-        DENSE, ROWS = ACROSS == 1, _rows_at_once(HIGH, DOWN)
+        if DENSE:
+            ACROSS = 1
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach, columns = (WIDE - 1) // ACROSS, end - begin
         plane_size = height * width
@@ -522,7 +522,7 @@ def _values(known: _Geometry | None) -> Callable[..., None]:
     return compiled(values)
 
 
-def _gradients(known: _Geometry | None) -> Callable[..., None]:
+def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int) -> Callable[..., None]:
     """Compiled as `_values`: the same sums, and the gradients gx and gy of their sum (or none: empty).
 
     Of the columns `begin` to `end`, of which the last reach (width - 1) // stride beyond the last position, it
@@ -531,6 +531,7 @@ def _gradients(known: _Geometry | None) -> Callable[..., None]:
     one number a plane.
     """
     GENERAL, KNOWN = known is None, known or (0, 0, 0, 0)
+    DENSE, ROWS = dense, rows_at_once
 
     @no_type_check
     def gradients(
@@ -538,7 +539,8 @@ def _gradients(known: _Geometry | None) -> Callable[..., None]:
         peaks, upstream, gx, gy, cancelled, slopes_x, slopes_y,
     ):  # fmt: skip
         HIGH, WIDE, DOWN, ACROSS = geometry if GENERAL else KNOWN
-        DENSE, ROWS = ACROSS == 1, _rows_at_once(HIGH, DOWN)
+        if DENSE:
+            ACROSS = 1
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach, plane_size = (WIDE - 1) // ACROSS, height * width
         left = max(0, begin - reach)

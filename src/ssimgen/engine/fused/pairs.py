@@ -261,7 +261,8 @@ def _walk(
     panels = _panels(x, dtype.itemsize, horizontal, across)
     found = np.zeros((len(panels.columns), 1 + extremes, panels.planes))
     geometry = vertical.size, horizontal.size, vertical.stride, horizontal.stride
-    kernel = kernels.fit(geometry, x.numel())
+    rows = pair_kernels.rows_at_once(vertical.size, vertical.stride)
+    kernel = kernels.fit(geometry, x.numel(), horizontal.stride == 1, rows)
     taps, numbers, trust = _prepared(patch, dtype, 2, _unit(x, y, patch))
     common = _flat(x), _flat(y), *taps, numbers, trust.product, height, width
 

@@ -23,7 +23,6 @@ from ssimgen.engine.fused.pair_kernels import (
     _greatest,
     _read_row,
     _read_row_in_phases,
-    _rows_at_once,
     _squared,
     _store_derivatives,
     _store_four,
@@ -111,7 +110,7 @@ def _area(down, length, granule):
 _Geometry = tuple[int, int, int, int, int, int]  # sizes and strides of windows along the depth, down and across, in px
 
 
-def _values(known: _Geometry | None) -> Callable[..., None]:
+def _values(known: _Geometry | None, dense: bool, rows_at_once: int, slices_at_once: int) -> Callable[..., None]:
     """Compiled (geometry, x, y, taps..., numbers, height, ..., sums, peaks, image, to): d^2 and its sums.
 
     x, y: volumes, flattened; that of a call begins at `start`, and its windows first, ..., last - 1 along the depth are
@@ -119,13 +118,15 @@ def _values(known: _Geometry | None) -> Callable[..., None]:
     to theirs. image: d^2, flattened, or empty; that of the volume begins at `to`.
     """
     GENERAL, KNOWN = known is None, known or (0, 0, 0, 0, 0, 0)
+    DENSE, ROWS, SLICES = dense, rows_at_once, slices_at_once
 
     @no_type_check  # numba infers the types
     def values(
         geometry, x, y, taps_deep, taps_down, taps, numbers, height, width, start, first, last, sums, peaks, image, to,
     ):  # fmt: skip
         DEEP, HIGH, WIDE, STEP, DOWN, ACROSS = geometry if GENERAL else KNOWN
-        ROWS, SLICES = _rows_at_once(HIGH, DOWN), _rows_at_once(DEEP, STEP)
+        if DENSE:
+            ACROSS = 1
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach = (WIDE - 1) // ACROSS
         length, span = _columns(across + reach, lanes(numbers)), _columns(across, lanes(numbers))
@@ -181,7 +182,7 @@ def _values(known: _Geometry | None) -> Callable[..., None]:
     return compiled(values)
 
 
-def _gradients(known: _Geometry | None) -> Callable[..., None]:
+def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int, slices_at_once: int) -> Callable[..., None]:
     """Compiled as `_values`: the same sums, and the gradients gx and gy of their sum (or none: empty).
 
     count: windows along the depth. The pixels are those from window `first` on to window `last`, or to the end of the
@@ -189,6 +190,7 @@ def _gradients(known: _Geometry | None) -> Callable[..., None]:
     UNIT; those of the volume begin at `to`. cancelled[0], slopes_x[0], slopes_y[0] are the extremes.
     """
     GENERAL, KNOWN = known is None, known or (0, 0, 0, 0, 0, 0)
+    DENSE, ROWS, SLICES = dense, rows_at_once, slices_at_once
 
     @no_type_check
     def gradients(
@@ -196,7 +198,8 @@ def _gradients(known: _Geometry | None) -> Callable[..., None]:
         count, upstream, to, gx, gy, cancelled, slopes_x, slopes_y,
     ):  # fmt: skip
         DEEP, HIGH, WIDE, STEP, DOWN, ACROSS = geometry if GENERAL else KNOWN
-        ROWS, SLICES = _rows_at_once(HIGH, DOWN), _rows_at_once(DEEP, STEP)
+        if DENSE:
+            ACROSS = 1
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach, plane_size = (WIDE - 1) // ACROSS, height * width
         length, span = _columns(across + reach, 2 * lanes(numbers)), _columns(across, lanes(numbers))
@@ -300,7 +303,7 @@ def _gradients(known: _Geometry | None) -> Callable[..., None]:
                             )
                     for k in range(min(ROWS, (down - 1) * DOWN + HIGH - r)):
                         pixel, at = start + done * plane_size + (r + k) * width, k * apart + pad
-                        if ACROSS == 1:
+                        if DENSE:
                             _write_row(
                                 x, y, pixel, numbers, at, own, filtered, 2 * apart, taps, WIDE, gx, gy,
                                 steepest_x, steepest_y, 0,

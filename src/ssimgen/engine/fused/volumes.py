@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssimgen.engine.fused import volume_kernels, workers
+from ssimgen.engine.fused.compilation import Kernels
+from ssimgen.engine.fused.pair_kernels import rows_at_once
 from ssimgen.engine.spec import positions
 from ssimgen.windows import Window
 
@@ -27,7 +29,7 @@ class Found(NamedTuple):
 
 def values(x: Tensor, window: Window, request: _Request, image: _Array) -> Found:
     """Sums of d^2, and d^2 itself in `image` if it has room, of volumes in the shape of x."""
-    kernel = volume_kernels.VALUES.fit(_geometry(window), x.numel())
+    kernel = _kernel(volume_kernels.VALUES, x, window)
     area = image.size // (x.shape[0] * x.shape[1])
 
     def task(volume: int, first: int, last: int, sums: _Array, extremes: _Array) -> None:
@@ -38,7 +40,7 @@ def values(x: Tensor, window: Window, request: _Request, image: _Array) -> Found
 
 def gradients(x: Tensor, window: Window, request: _Request, upstream: _Array, gx: _Array, gy: _Array) -> Found:
     """Sums of d^2, and the gradients of the sum, or of the sum weighted by `upstream`."""
-    kernel = volume_kernels.GRADIENTS.fit(_geometry(window), x.numel())
+    kernel = _kernel(volume_kernels.GRADIENTS, x, window)
     area, count = upstream.size // (x.shape[0] * x.shape[1]), positions(x, window)[0]
 
     def task(volume: int, first: int, last: int, sums: _Array, extremes: _Array) -> None:
@@ -48,9 +50,11 @@ def gradients(x: Tensor, window: Window, request: _Request, upstream: _Array, gx
     return _run(task, x, window, 4)
 
 
-def _geometry(window: Window) -> tuple[int, ...]:
-    axes = window.axes(3)
-    return *(axis.size for axis in axes), *(axis.stride for axis in axes)
+def _kernel(kernels: Kernels, x: Tensor, window: Window) -> Callable[..., None]:
+    deep, down, across = window.axes(3)
+    geometry = deep.size, down.size, across.size, deep.stride, down.stride, across.stride
+    at_once = (rows_at_once(axis.size, axis.stride) for axis in (down, deep))
+    return kernels.fit(geometry, x.numel(), across.stride == 1, *at_once)
 
 
 def _run(task: Callable[..., None], x: Tensor, window: Window, extremes: int) -> Found:
