@@ -88,25 +88,41 @@ train(
     model, images(), Path(sys.argv[1]), training=Training(iterations=6, batch=8, ema=0.9, log_every=2),
     optimiser=Optimiser("sgd", lr=0.1, clip=1.0), hardware=Hardware(accelerator="cpu", devices=2),
 )
+Path(sys.argv[1], "modules").write_text(" ".join(sys.modules))
 """
 
 
-def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
-    """With half the batch each; the toy's loss has a term that is no mean over images, and noise."""
-    script = tmp_path / "parallel.py"
+@pytest.fixture(scope="module")
+def parallel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two processes, with the names of what they have imported."""
+    folder = tmp_path_factory.mktemp("parallel")
+    script = folder / "parallel.py"
     script.write_text(PARALLEL)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     subprocess.run(
-        [sys.executable, script, tmp_path / "two"], check=True, env=environment, timeout=240, capture_output=True
+        [sys.executable, script, folder / "two"], check=True, env=environment, timeout=240, capture_output=True
     )
+    return folder / "two"
+
+
+def test_training_does_not_wait_for_what_it_does_not_use(parallel: Path) -> None:
+    """Lightning asks for the version of torchmetrics, which imports the others."""
+    imported = (parallel / "modules").read_text().split()
+    assert "lightning_fabric" in imported
+    assert not {"torchmetrics", "scipy", "matplotlib"} & set(imported)
+
+
+def test_two_processes_give_the_gradients_of_one(parallel: Path, tmp_path: Path) -> None:
+    """With half the batch each; the toy's loss has a term that is no mean over images, and noise."""
     training = Training(iterations=6, batch=8, ema=0.9, log_every=2)
     fit(tmp_path / "one", training=training, optimiser=Optimiser("sgd", lr=0.1, clip=1.0))
-    one, two = (safetensors.torch.load_file(latest(tmp_path / name)) for name in ("one", "two"))
+    one, two = (safetensors.torch.load_file(latest(run)) for run in (tmp_path / "one", parallel))
     start = Toy().state_dict()
     for part in ("encoder", "decoder"):
         for key in (key for key in start if key.startswith(part)):
             a, b = one[f"model.{key}"], two[f"model.{key}"]
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=key)
             assert (a - start[key]).abs().max() > 1e-3  # it did move
-    for a, b in zip(read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two"), strict=True):
+    for a, b in zip(read_metrics(tmp_path / "one"), read_metrics(parallel), strict=True):
         assert a["autoencoder/moment"] == pytest.approx(b["autoencoder/moment"], rel=1e-4)

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,7 +25,8 @@ def make_fabric(hardware: Hardware, batch: int) -> Any:
         ValueError: they cannot share it equally, or this machine does not have them.
     """
     _check(hardware, batch)
-    from lightning_fabric import Fabric  # takes seconds to import: only when training starts
+    with _version_alone("torchmetrics"):  # all that Lightning wants of it, which half of this import would be
+        from lightning_fabric import Fabric  # takes seconds to import: only when training starts
 
     try:
         return Fabric(
@@ -37,6 +40,28 @@ def make_fabric(hardware: Hardware, batch: int) -> Any:
             f"accelerator {hardware.accelerator!r} with {hardware.devices} device(s) is not available on this machine "
             f"({error}): choose accelerator 'auto' or 'cpu', or fewer devices"
         ) from error
+
+
+@contextmanager
+def _version_alone(package: str) -> Iterator[None]:
+    """What is imported here finds of a package, unless it is imported already, its version and nothing else."""
+    imported = package in sys.modules
+    sys.modules.setdefault(package, _named_and_numbered(package))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if not imported:
+            del sys.modules[package]
+
+
+def _named_and_numbered(package: str) -> ModuleType | None:
+    """A module with a version; None, by which Python says that there is none, for a package that is not installed."""
+    module = ModuleType(package)
+    try:
+        module.__version__ = version(package)  # type: ignore[attr-defined]
+    except PackageNotFoundError:
+        return None
+    return module
 
 
 def _check(hardware: Hardware, batch: int) -> None:
