@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
+from new_processes import Processes
 from ssimgen import _range_check, engine
 from ssimgen.data import load_images
 
@@ -62,6 +63,14 @@ def no_shape_checks() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Processes]:
+    """Where scripts run in new processes."""
+    processes = Processes()
+    yield processes
+    processes.end()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """Feature networks: the contract of any, and what EfficientNet-Lite0 sees."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import skimage.data
@@ -103,7 +101,7 @@ def test_unfit_networks_and_images(lite0, no_shape_checks):
         lite0(torch.rand(1, 2, 8, 8))
 
 
-def test_without_its_packages_the_remedy_is_named():
+def test_without_its_packages_the_remedy_is_named(processes):
     code = """
 import sys
 sys.modules["efficientnet_lite_pytorch"] = None
@@ -113,5 +111,4 @@ try:
 except ModuleNotFoundError as error:
     print(error)
 """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "pip install 'ssimgen[eval]', or pass a feature network of your own" in said
+    assert "pip install 'ssimgen[eval]', or pass a feature network of your own" in processes.run(code).stdout

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from new_processes import Processes
+
 HERE = Path(__file__).parent
 
 with_triton = pytest.mark.skipif(
@@ -32,7 +34,7 @@ REGISTERS = {
 
 
 def run(script: str, *arguments: str, **environment: str) -> str:
-    command = [sys.executable, *([HERE / script] if script.endswith(".py") else ["-c", script]), *arguments]
+    command = [sys.executable, HERE / script, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -80,22 +82,25 @@ print(ran[0].split(".")[2], *(f"{warning.category.__name__}: {warning.message}" 
 
 
 @pytest.mark.parametrize(("chosen", "engine"), [("eager", "eager"), ("fused", "fused"), ("triton", "fused")])
-def test_the_engine_is_chosen_by_name(chosen: str, engine: str) -> None:
+def test_the_engine_is_chosen_by_name(chosen: str, engine: str, processes: Processes) -> None:
     """Kernels for GPUs leave a CPU to its own."""
-    assert run(CHOICE, SSIMGEN_ENGINE=chosen, TRITON_INTERPRET="0").split() == [engine]
+    done = processes.run(CHOICE, SSIMGEN_ENGINE=chosen, TRITON_INTERPRET="0")
+    assert (done.stdout.split(), done.stderr) == ([engine], "")
 
 
-def test_where_triton_is_missing_one_warning_says_so() -> None:
-    said = run(CHOICE, SSIMGEN_ENGINE="triton", TRITON_INTERPRET="1").strip()
+def test_where_triton_is_missing_one_warning_says_so(processes: Processes) -> None:
+    said = processes.run(CHOICE, SSIMGEN_ENGINE="triton", TRITON_INTERPRET="1").stdout.strip()
     assert said.startswith("fused EngineWarning: the kernels for GPUs cannot run")
     assert said.count("there is no package triton") == 1
 
 
-def test_an_engine_that_does_not_exist() -> None:
-    with pytest.raises(AssertionError, match="SSIMGEN_ENGINE must be one of eager, fused, triton, got 'cuda'"):
-        run("from ssimgen import engine", SSIMGEN_ENGINE="cuda")
+def test_an_engine_that_does_not_exist(processes: Processes) -> None:
+    done = processes.run("from ssimgen import engine", SSIMGEN_ENGINE="cuda")
+    assert done.returncode == 1
+    assert "SSIMGEN_ENGINE must be one of eager, fused, triton, got 'cuda'" in done.stderr
 
 
-def test_nothing_of_triton_is_imported_unasked() -> None:
+def test_nothing_of_triton_is_imported_unasked(processes: Processes) -> None:
     imported = "import sys, torch, ssimgen; ssimgen.ssim(*torch.rand(2, 1, 1, 16, 16), data_range=1.0)"
-    assert run(f"{imported}; print([name for name in sys.modules if 'engine.triton' in name])").strip() == "[]"
+    done = processes.run(f"{imported}; print([name for name in sys.modules if 'engine.triton' in name])")
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
