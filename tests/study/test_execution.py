@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +21,9 @@ import pytest
 
 from ssimgen.cli import main
 from ssimgen.data import load_images
-from ssimgen.study import make_plan, read_plan, results, run_study, workers
+from ssimgen.study import Outcome, execution, make_plan, read_plan, results, run_study, workers
 from ssimgen.study.execution import is_finished
+from ssimgen.study.plan import PlannedRun
 from ssimgen.study.run import _wait_for_leftovers, carry_out
 from ssimgen.training import RunFolder, read_metrics
 
@@ -267,15 +269,25 @@ def test_the_command_leaves_a_report_and_lists_runs(
     assert "0 of 4 runs are finished" in capsys.readouterr().out
 
 
-def begun(images: Path, folder: Path, *words: str) -> tuple["subprocess.Popen[str]", RunFolder]:
-    """The real command, once its only run, of 30,000 iterations, writes its log."""
+def of_one_run(folder: Path, images: Path) -> Path:
+    """The file of a study of one run, of 30,000 iterations."""
     file = toml(folder / "study.toml", images, 30_000)
     file.write_text(file.read_text().replace("[0, 1]", "[0]").replace("[models.vae.variants.ssim]\n", ""))
+    return file
+
+
+def only_run(folder: Path) -> RunFolder:
+    return RunFolder(folder / "out" / "runs" / "noise" / "vae" / "l2" / "seed-0")
+
+
+def begun(images: Path, folder: Path, *words: str) -> tuple["subprocess.Popen[str]", RunFolder]:
+    """The real command, once its only run writes its log."""
+    file = of_one_run(folder, images)
     command = [sys.executable, "-m", "ssimgen.cli", "study", str(file), "-o", str(folder / "out"), *words]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
     )
-    run = RunFolder(folder / "out" / "runs" / "noise" / "vae" / "l2" / "seed-0")
+    run = only_run(folder)
     until = time.monotonic() + 60
     while not run.metrics.exists() and time.monotonic() < until:
         time.sleep(0.02)
@@ -292,30 +304,54 @@ def go_on(run: RunFolder, images: Path) -> None:
     assert [line["iteration"] for line in read_metrics(run.path)] == list(range(1, total + 1))
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_stopped_study_says_what_stopped_it_and_goes_on(
-    images: Path, tmp_path: Path, signum: signal.Signals, code: int
-) -> None:
+def said_of_a_stop(run: RunFolder, done: int, signum: int) -> list[str]:
+    """The lines of a study of one run that a signal has stopped."""
+    return [
+        f"stopped   runs/{run.path.relative_to(run.path.parents[3])}: after iteration {done}, checkpoint written",
+        "0 of 1 runs are finished; the same command goes on with the others",
+        f"ssimgen: stopped by {signal.Signals(signum).name}",
+    ]
+
+
+def test_a_stopped_study_says_what_stopped_it_and_goes_on(images: Path, tmp_path: Path) -> None:
     process, run = begun(images, tmp_path)
-    os.killpg(process.pid, signum)  # as Ctrl-C does
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
     _, error = process.communicate(timeout=60)
     done = run.latest_iteration()
     assert 0 < done < 30_000
-    assert error.splitlines() == [
-        f"stopped   runs/noise/vae/l2/seed-0: after iteration {done}, checkpoint written",
-        "0 of 1 runs are finished; the same command goes on with the others",
-        f"ssimgen: stopped by {signum.name}",
-    ]
-    assert process.returncode == code
+    assert error.splitlines() == said_of_a_stop(run, done, signal.SIGINT)
+    assert process.returncode == 130
     assert (tmp_path / "out" / "results.csv").exists()
-    if signum == signal.SIGINT:
-        go_on(run, images)
+    go_on(run, images)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_every_signal_that_stops_a_study_is_named(
+    images: Path,
+    tmp_path: Path,
+    signum: signal.Signals,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Workers know nothing of which it was, and need not run."""
+
+    def carried_out(runs: list[PlannedRun], *_: object) -> Iterator[Outcome]:
+        for run in runs:
+            os.kill(os.getpid(), signum)
+            yield Outcome(run, "stopped", "after iteration 7, checkpoint written")
+
+    monkeypatch.setattr(execution, "carried_out", carried_out)
+    file = of_one_run(tmp_path, images)
+    assert main(["study", str(file), "-o", str(tmp_path / "out")]) == code
+    assert capsys.readouterr().err.splitlines() == said_of_a_stop(only_run(tmp_path), 7, signum)
+    assert (tmp_path / "out" / "results.csv").exists()
 
 
 def test_a_budget_that_is_used_up_says_so(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = RunFolder(tmp_path / "out" / "runs" / "noise" / "vae" / "l2" / "seed-0")
+    run = only_run(tmp_path)
     later = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * run.metrics.exists())
     monkeypatch.setattr(workers, "time", later)  # an hour passes as soon as training has begun
     file = toml(tmp_path / "study.toml", images, 30_000)
