@@ -1,8 +1,9 @@
 """The catalogue of metrics: what each is called, which way it is better, what it looks at, and what it means.
 
 A new metric is an entry of :data:`METRICS` and one of the function that computes it, in `OF_SAMPLES` or
-`OF_RECONSTRUCTIONS` of :mod:`ssimgen.evaluation.samples` and :mod:`~ssimgen.evaluation.reconstruction`. Tables,
-reports, their glossary and comparisons know metrics by their keys; files hold labels, which :func:`read` turns back.
+`OF_RECONSTRUCTIONS` of :mod:`ssimgen.evaluation.samples` and :mod:`~ssimgen.evaluation.reconstruction` (those that
+look into models, the rate and the probe, are in :mod:`ssimgen.runs.judge`). Tables, reports, their glossary and
+comparisons know metrics by their keys; files hold labels, which :func:`read` turns back.
 
 A model trained with SSIM wins in SSIM; that proves little. :func:`trained_on` says for a score and the configuration of
 a run
@@ -113,6 +114,12 @@ METRICS = {
         "reference",
         meaning="variance of the Laplacian. Blur lowers it and noise raises it, so it is best as real images have it.",
     ),
+    "probe_accuracy": Metric(
+        "probe accuracy",
+        "higher",
+        meaning="share of held-out images whose class a linear classifier tells from their codes; beside it, from as "
+        "many principal components of pixels.",
+    ),
     "frechet_distance": Metric(
         "Frechet distance",
         "lower",
@@ -187,7 +194,7 @@ KERNELS = {
 }
 """Name of a kernel of two-sample tests -> what it looks at."""
 
-RATE = "kl"
+RATE, PROBE = "kl", "probe_accuracy"
 RANKED_BY = {
     "reconstruction": ("st_lpips", "feature_distance"),
     "samples": ("kernel_distance", "c2st", "frechet_distance"),

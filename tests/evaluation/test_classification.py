@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ssimgen.data import load_images
-from ssimgen.evaluation import at_chance, class_accuracy, train_classifier
+from ssimgen.evaluation import at_chance, class_accuracy, probe_accuracy, train_classifier
+from ssimgen.evaluation.classification import principal_components
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +105,52 @@ def test_a_classifier_that_returns_something_else():
     for wrong in (lambda x: x.mean((1, 2, 3)), lambda x: torch.full((len(x), 2), math.nan)):
         with pytest.raises(ValueError, match=r"the classifier must return finite scores \(batch, classes\), got shape"):
             class_accuracy(wrong, images, labels)
+
+
+def test_a_probe_tells_digits_by_their_principal_components_and_not_by_noise(labelled):
+    images, labels = labelled
+    train, held_out = principal_components(images[:1000], images[1000:], 16)
+    right = probe_accuracy(train, labels[:1000], held_out, labels[1000:])
+    assert set(right.tolist()) == {0.0, 1.0}
+    assert right.mean() > 0.8
+    noise = torch.randn(1500, 16, generator=torch.Generator().manual_seed(0))
+    assert probe_accuracy(noise[:1000], labels[:1000], noise[1000:], labels[1000:]).mean() < 0.2
+    assert probe_accuracy(train, labels[:1000], held_out, (labels[1000:] + 1) % 10).mean() < 0.2
+
+
+def test_a_probe_does_not_depend_on_units(labelled):
+    images, labels = labelled
+    train, held_out = principal_components(images[:300], images[1000:1100], 8)
+    once, again = (probe_accuracy(a * train + 5, labels[:300], a * held_out + 5, labels[1000:1100]) for a in (1, 1e4))
+    assert torch.equal(once, again)
+
+
+def test_principal_components_are_those_of_the_covariance(generator: torch.Generator):
+    images = torch.randn(60, 1, 3, 4, generator=generator) * torch.linspace(0.1, 3, 12).view(3, 4)
+    train, others = principal_components(images[:50], images[50:], 3)
+    flat = images[:50].flatten(1).double()
+    vectors = torch.linalg.eigh(flat.T.cov()).eigenvectors
+    expected = (images.flatten(1).double() - flat.mean(0)) @ vectors.flip(1)[:, :3]
+    torch.testing.assert_close(torch.cat([train, others]).abs(), expected.abs(), rtol=1e-6, atol=1e-6)
+    assert principal_components(images[:5], images, 9)[0].shape == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": torch.zeros(4, dtype=torch.long)}, "labels"),
+        ({"labels": torch.arange(3)}, "labels"),
+        ({"codes": torch.zeros(2, 2)}, "equal shapes"),
+        ({"codes": torch.full((2, 1), torch.nan)}, "codes"),
+    ],
+)
+@pytest.mark.usefixtures("no_shape_checks")
+def test_what_a_probe_cannot_take(change: dict[str, Tensor], message: str):
+    arguments = {
+        "train": torch.arange(4.0)[:, None],
+        "labels": torch.arange(4) % 2,
+        "codes": torch.zeros(2, 1),
+        "of_codes": torch.zeros(2, dtype=torch.long),
+    }
+    with pytest.raises(ValueError, match=message):
+        probe_accuracy(**(arguments | change))

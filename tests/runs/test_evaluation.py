@@ -18,10 +18,10 @@ from ssimgen._reading import read_evaluation
 from ssimgen.cli import main
 from ssimgen.commands.evaluate import print_table
 from ssimgen.data import Source, Splits, load_images
-from ssimgen.evaluation import Estimate, FeatureNetwork, evaluate_samples
+from ssimgen.evaluation import Estimate, FeatureNetwork, evaluate_samples, probe_accuracy
 from ssimgen.evaluation.reconstruction import OF_RECONSTRUCTIONS
 from ssimgen.evaluation.samples import OF_SAMPLES, of_images
-from ssimgen.models import CGMMN, GMMN, VAE, CGMMNConfig, GMMNConfig, Model, VAEConfig
+from ssimgen.models import AAE, CGMMN, GMMN, VAE, AAEConfig, CGMMNConfig, GMMNConfig, Model, VAEConfig
 from ssimgen.models.networks import Network
 from ssimgen.models.vae import kl_to_standard_normal
 from ssimgen.report import write_report
@@ -253,6 +253,29 @@ def test_the_interval_of_the_rate_is_over_images_however_few(n: int, splits: Spl
     assert row.n == n
     assert isinstance(row.model, Estimate)
     assert row.model.low < row.model.value < row.model.high
+
+
+def test_codes_are_probed_for_classes_beside_as_many_principal_components(vae_run: Path, splits: Splits) -> None:
+    row = rows_of(evaluate_run(vae_run, OPTIONS, network=PIXELS), "reconstruction")["probe accuracy"]
+    vae, (train, held_out) = load_model(vae_run), (part.select(slice(None)) for part in splits)
+    assert isinstance(vae, VAE)
+    with torch.no_grad():
+        right = probe_accuracy(vae.code(train.images), train.labels, vae.code(held_out.images), held_out.labels)
+    assert row.value == pytest.approx(right.mean().item())
+    assert row.reference == 1  # dark and bright images are easily told apart
+    assert row.n == 30
+
+
+def test_codes_of_a_model_that_is_told_classes_and_of_images_without_are_not_probed(
+    splits: Splits, folder: Path, tmp_path: Path
+) -> None:
+    told: Model = AAE(AAEConfig(2, num_classes=2, network=NETWORK), splits.train.shape)
+    untold: Model = VAE(VAEConfig(0.1, 2, network=NETWORK), splits.train.shape)
+    without = Splits(*(dataclasses.replace(part, labels=None) for part in splits))
+    for name, model, images in (("told", told, splits), ("without", untold, without)):
+        run = trained(model, images, tmp_path / name, folder)
+        result = evaluate_run(run, OPTIONS, splits=images, network=PIXELS)
+        assert "probe accuracy" not in rows_of(result, "reconstruction")
 
 
 def test_a_generator_has_no_rate_and_no_reconstructions(splits: Splits, folder: Path, tmp_path: Path) -> None:

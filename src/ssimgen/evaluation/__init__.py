@@ -10,7 +10,7 @@ an image; :class:`Bootstrap` makes an estimate with an interval of them. See doc
 """
 
 from ssimgen._judged import JudgeCheck, Ranking, Rung
-from ssimgen.evaluation.classification import at_chance, class_accuracy, train_classifier
+from ssimgen.evaluation.classification import at_chance, class_accuracy, probe_accuracy, train_classifier
 from ssimgen.evaluation.classifier_test import c2st
 from ssimgen.evaluation.colours import colour_distance, colour_error, mean_colours
 from ssimgen.evaluation.distributions import frechet_distance, kernel_distance
@@ -57,6 +57,7 @@ __all__ = [
     "parzen_bandwidth",
     "parzen_log_likelihood",
     "precision",
+    "probe_accuracy",
     "psnr",
     "recall",
     "sharpness",

@@ -1,4 +1,4 @@
-"""Do conditional samples show the class that was asked for? A small classifier, trained on real images, answers."""
+"""Do conditional samples show the class that was asked for, and what do codes tell of it? Classifiers answer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ssimgen import _arguments as arguments
 from ssimgen._numbers import positive_integer
 from ssimgen._request import DataRange
 from ssimgen.evaluation.images import in_unit_range
@@ -98,6 +99,61 @@ def class_accuracy(
             f"{len(images)} images"
         )
     return (scores.argmax(1) == labels.to(scores.device)).float()
+
+
+def probe_accuracy(
+    train: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    codes: Float[Tensor, "m d"],
+    of_codes: Int[Tensor, " m"],
+) -> Float[Tensor, " m"]:
+    """1 for each code whose class a linear classifier names that was fitted to codes of training images, else 0.
+
+    Multinomial logistic regression on standardised codes, with scikit-learn's ridge of 1 (the linear probe of Alain,
+    Bengio 2017; Snell et al. 2017 judge structural autoencoders by it). It measures what a code tells of its image and
+    not how the image looks.
+
+    Args:
+        train: codes of training images.
+        labels: their class numbers, from 0.
+        codes: of other images.
+        of_codes: the class numbers of these.
+
+    Raises:
+        TypeError, ValueError: codes that are not finite, or of unequal dtypes or widths; labels that do not fit them,
+            are negative, or, of the training images, of a single class.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.evaluation import probe_accuracy
+        >>> codes, labels = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
+        >>> probe_accuracy(codes, labels, torch.tensor([[-3.0], [3.0]]), torch.tensor([0, 0]))
+        tensor([1., 0.])
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    train, codes = arguments.feature_sets(train, codes, ("train", "codes"), 1, "a probe")
+    for name, of, points in (("labels", labels, train), ("of_codes", of_codes, codes)):
+        check_labels(name, of, points)
+    check_several_classes("labels", labels)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    probe.fit(train.double().cpu().numpy(), labels.cpu().numpy())
+    found = torch.as_tensor(probe.predict(codes.double().cpu().numpy()))
+    return (found == of_codes.cpu()).float()
+
+
+def principal_components(
+    train: Float[Tensor, "n C H W"], images: Float[Tensor, "m C H W"], count: int
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
+    """Codes that need no training: the first `count` principal components of training images, or all there are."""
+    from sklearn.decomposition import PCA
+
+    most = min(count, len(train), train[0].numel())
+    pca = PCA(most, svd_solver="randomized", random_state=0).fit(train.flatten(1).double().numpy())
+    first, second = (torch.as_tensor(pca.transform(z.flatten(1).double().numpy())) for z in (train, images))
+    return first, second
 
 
 def at_chance(right: Float[Tensor, " n"], labels: Int[Tensor, " n"], level: float = 0.01) -> str:

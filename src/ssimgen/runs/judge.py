@@ -24,17 +24,22 @@ from ssimgen.evaluation import (
     evaluate_reconstructions,
     evaluate_samples,
     nearest,
+    probe_accuracy,
 )
-from ssimgen.models import VAE, Autoencoder, Model
-from ssimgen.scores import RATE, Kind, Score
+from ssimgen.evaluation.classification import principal_components
+from ssimgen.evaluation.rows import row_of
+from ssimgen.models import VAE, Autoencoder, LatentAutoencoder, Model
+from ssimgen.scores import PROBE, RATE, Kind, Score
 from ssimgen.similarity import ssim
 from ssimgen.windows import Window
 
 _SAMPLED = "of codes drawn from q(z|x)"
+_COMPONENTS = "of real images: of as many principal components of pixels"
 _BATCH = 50  # images passed through the model at a time
 _SHOWN = 16  # worst reconstructions, and samples with their nearest images
 _BLACK = 1 / 255  # mean of pixels
 _ONE_IMAGE = 1e-4  # of the variance of real images, a hundredth of their deviation
+_PROBED = 5000  # training images whose codes a probe is fitted to
 _SEARCHED = 2**30  # bytes of training images, as float32, that are searched for the nearest
 
 
@@ -127,6 +132,8 @@ class Judge:
                 bootstrap=self.options.bootstrap(),
             ):
                 yield "reconstruction", dataclasses.replace(row, note=_SAMPLED) if _is_steered(self.model) else row
+            if isinstance(self.model, LatentAutoencoder) and (probe := self._probe_row(self.model)):
+                yield "reconstruction", probe
         for row in evaluate_samples(
             self.samples,
             self.train.images,
@@ -187,6 +194,24 @@ class Judge:
                 parts.append(self.model.reconstruct(part))
         return torch.cat(parts).float().clamp(0, 1)
 
+    def _probe_row(self, model: LatentAutoencoder) -> Row | None:
+        """What codes tell of classes, beside as many principal components; of images with classes, by a model that is
+        not told them."""
+        if self.classes or self.train.labels is None or self.held_out.labels is None:
+            return None
+        generator = torch.Generator().manual_seed(self.options.seed)
+        chosen = torch.randperm(len(self.train.images), generator=generator)[:_PROBED]
+        train, classes = self.train.images[chosen], (self.train.labels[chosen], self.held_out.labels)
+        if len(classes[0].unique()) < 2:
+            return None
+        codes = [torch.cat([_code(model, part) for part in z.split(_BATCH)]) for z in (train, self.images)]
+        components = principal_components(train, self.images, codes[0].shape[1])
+        estimates = (
+            self.options.bootstrap().mean(probe_accuracy(ours, classes[0], of_held_out, classes[1]))
+            for ours, of_held_out in (codes, components)
+        )
+        return row_of(Score(PROBE), estimates, len(self.images), _COMPONENTS)
+
     def _class_labels(self) -> ClassLabels | None:
         if self.labels is None or self.train.labels is None or self.held_out.labels is None:
             return None
@@ -203,6 +228,11 @@ def collapsed(images: Tensor, real: Tensor) -> str:
     if images.mean() < _BLACK <= real.mean():
         return "black"
     return "one image" if images.var(0).mean() < _ONE_IMAGE * real.var(0).mean() else ""
+
+
+@torch.no_grad()
+def _code(model: LatentAutoencoder, images: Tensor) -> Tensor:
+    return model.code(images.to(model.device)).float().cpu()
 
 
 def _is_steered(model: Model) -> TypeGuard[VAE]:
