@@ -20,6 +20,7 @@ from ssimgen import Window, _precision, components, distance, ms_ssim, pairwise,
 from ssimgen.components import PARTS, Component
 from ssimgen.discrepancy import cmmd2, permutation_test
 from ssimgen.engine import eager, taps
+from ssimgen.evaluation import perceptual
 from ssimgen.kernels import SSIM, DistanceInduced, Gaussian, Laplacian
 from ssimgen.losses import EnergyLoss, MMDLoss, MSSSIMLoss, SSIMLoss, StructuralDistanceLoss
 from ssimgen.metrics import Euclidean, StructuralDistance
@@ -146,6 +147,13 @@ def test_nothing_is_copied_for_gradients(function: Function) -> None:
     x, y = (z.requires_grad_() for z in images("meta", 3, 2, 24, 25))
     with Operations() as operations:
         torch.autograd.grad(function(x, y).sum(), x)
+    assert not operations.copies
+
+
+def test_layers_of_the_perceptual_distance_are_halved_without_a_copy(device: str) -> None:
+    with Operations() as operations:
+        assert perceptual._halved(images(device, 3, 2, 24, 25)[0]).shape == (3, 2, 13, 14)
+    assert operations.asked
     assert not operations.copies
 
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ssimgen.engine.taps import numbers
+
 PACKAGE = "stlpips-pytorch"
 WEIGHTS = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
 INSTALL = "an optional dependency: pip install 'ssimgen[judges]'"
@@ -103,7 +105,7 @@ class PerceptualDistance(nn.Module):
 
 def _halved(h: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
     """Every second position of both axes after a blur by 1 2 1."""
-    taps = h.new_tensor([1.0, 2.0, 1.0]) / 4
+    taps = numbers((0.25, 0.5, 0.25), h)
     stencil = torch.outer(taps, taps).expand(h.shape[1], 1, 3, 3)
     return F.conv2d(F.pad(h, (2, 2, 2, 2), mode="reflect"), stencil, stride=2, groups=h.shape[1])
 
