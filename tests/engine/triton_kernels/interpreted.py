@@ -1,4 +1,4 @@
-"""The kernels for GPUs in Triton's interpreter, on a CPU: `python interpreted.py` prints what went wrong in each check.
+"""The kernels for GPUs in Triton's interpreter, on a CPU: `python interpreted.py numbers` prints how far they are off.
 
 A process of its own: whether kernels are interpreted is decided where they are imported. Windows and images are small,
 as the interpreter is slow; tiles are smaller still, so that several programs share a plane.
@@ -25,6 +25,7 @@ from ssimgen.engine.triton import pairs
 
 FORMS: tuple[Form, ...] = ("product", "sum", "centred", "uncentred")
 WINDOW = Window.gaussian(3, 1.0)
+OFF: dict[str, float] = {}  # the largest errors of a check
 
 
 def several_programs(planes: int, height: int, width: int, together: int) -> pairs._Tile:
@@ -53,10 +54,17 @@ def compared(x: Tensor, y: Tensor, patch: PatchDistance, value: float = 1e-7, gr
     found, *of_found = _with_gradients(pairs.squared_mean, x, y, patch)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=value)
+    _note("mean", (found - expected).abs().max())
     for own, other, image in zip(of_found, of_expected, (x, y), strict=True):
         assert own.dtype == image.dtype
-        assert (own.double() - other).norm() <= gradient * other.norm() + 1e-12
+        off = (own.double() - other).norm()
+        assert off <= gradient * other.norm() + 1e-12
+        _note("gradient", off / other.norm())
     return found
+
+
+def _note(what: str, error: Tensor) -> None:
+    OFF[what] = max(OFF.get(what, 0.0), float(f"{error.item():.1e}"))
 
 
 def _with_gradients(function: object, x: Tensor, y: Tensor, patch: PatchDistance) -> tuple[Tensor, Tensor, Tensor]:
@@ -267,14 +275,15 @@ CHECKS = {
 
 def main(part: str) -> None:
     assert engine._chosen == "triton"
-    wrong = {}
     for check in CHECKS[part]:
         pairs._Tile.of = several_programs  # type: ignore[method-assign, assignment]
+        OFF.clear()
+        wrong = ""
         try:
             check()
         except Exception:
-            wrong[check.__name__] = traceback.format_exc()
-    print(json.dumps(wrong))
+            wrong = traceback.format_exc()
+        print(json.dumps({"check": check.__name__, **OFF, "wrong": wrong}), flush=True)
 
 
 if __name__ == "__main__":
