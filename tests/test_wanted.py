@@ -76,6 +76,7 @@ def test_a_batch_in_colour_has_a_loss_in_the_range_of_its_greatest_value() -> No
     torch.testing.assert_close(loss, torch.cat(alone), rtol=1e-12, atol=0)
 
 
+@pytest.mark.usefixtures("eager_engine")
 def test_an_image_smaller_than_the_window_is_no_other_index() -> None:
     """pytorch-msssim #23: of 7 x 7 px, filters that are left out in silence give 0.98 where scikit-image gives 0.4858
     (in floating-point numbers, of which it took the range for 2)."""
