@@ -142,8 +142,9 @@ def test_the_variance_of_a_random_projection_is_its_formula() -> None:
     random, n, features = np.random.default_rng(0), 20, 400
     even, few = random.normal(size=(2, features)) / 20, np.zeros((2, features))
     few[:, :4] = random.normal(size=(2, 4))
+    fits = (SparseRandomProjection(n, random_state=seed).fit(even) for seed in range(2000))
+    projections = [fit.components_ for fit in fits]  # which know only how many features there are
     for x, y in (even, few, np.eye(features)[[0, 0]]):
-        projections = (SparseRandomProjection(n, random_state=seed).fit(x[None]).components_ for seed in range(2000))
         products = [(p @ x) @ (p @ y) for p in projections]
         fourth = (np.sqrt(features) - 3) * np.sum(x**2 * y**2)
         expected = ((x @ x) * (y @ y) + (x @ y) ** 2 + fourth) / n

@@ -237,8 +237,7 @@ def read(label: str) -> Score:
     """The score that a file calls so. Only here is a label taken apart."""
     name, _, of = label.removesuffix(")").partition(" (")
     for key, metric in METRICS.items():
-        score = Score(key, of)
-        if metric.label == name and score.label == label:
+        if metric.label == name and (score := Score(key, of)).label == label:
             return score
     return Score(label)
 
