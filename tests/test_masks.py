@@ -144,6 +144,16 @@ def test_large_offsets_cost_no_digits(window: Window) -> None:
 
 
 @each_window
+def test_the_faintest_noise_is_seen_beside_a_flat_image(window: Window) -> None:
+    """x - y leaves nothing of y, which is all of D."""
+    x, y, mask = images(2, 3, 12, 13)
+    options: dict[str, Any] = {"data_range": 1.0, "form": "centred", "window": window, "mask": mask}
+    found = distance(0 * x + 0.3, 1e-40 * y, **options)
+    torch.testing.assert_close(found, distance(0 * x, 1e-40 * y, **options), rtol=1e-9, atol=0)
+    assert (found > 0).all()
+
+
+@each_window
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_are_those_of_values(window: Window, form: Any) -> None:
     x, y, mask = (z[:, :, 2:9, 2:9] for z in images(1, 1, 12, 13))

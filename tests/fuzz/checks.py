@@ -392,7 +392,8 @@ def _unsure(case, truth, near):
 
 
 def _slope_scale(case, truth, u):
-    definition = (truth.pairs[0].scales[0] if case.what.startswith("ms") else truth.pairs[0]).definition
+    pairs = truth.pairs[0].scales[-1] if case.what.startswith("ms") else truth.pairs[0]  # of the scale with luminance
+    definition = pairs.definition
     least = min(definition.c1, definition.c2) if definition.form in ("product", "sum") else definition.c2
     pixels = case.x[0].numel()
     return float(np.abs(u).max()) * truth.greatest / (pixels * np.sqrt(least))

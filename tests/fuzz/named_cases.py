@@ -40,6 +40,9 @@ def cases() -> dict[str, Case]:
     hot = with_pixels(wide, (hole, 1e18))
     flat, brighter = (torch.full((2, 1, 16, 16), level, dtype=torch.float64) for level in (0.3, 0.8))
     steps = with_pixels(torch.full_like(wide, 0.1), ((..., slice(8, None)), 0.9))
+    high = torch.full_like(wide, 5e10)
+    board = (-1.0) ** (torch.arange(16)[:, None] + torch.arange(16))
+    spread = 1e6 * noise(5, 1, 11, 11, seed=11)
     halves = with_pixels(torch.ones_like(x), ((..., slice(8, None)), 1.4))
     found = {
         # squares of huge pixels left float32: 0.0 for a diverged batch, other numbers in between, NaN without gradient
@@ -189,6 +192,33 @@ def cases() -> dict[str, Case]:
             1.0,
             k1=16.0,
             k2=2e-6,
+        ),
+        # means of flat images that rounded had a distance, whose root has a slope
+        "flat images": Case("distance", flat - 0.177, flat + 0.577, GAUSSIAN, 1.0, form="centred", squared=False),
+        # x - y left nothing of y, whose contrast is all of D
+        "flat, against the faintest noise": Case(
+            "distance", flat, 1e-40 * other, SMALL, 1.0, form="centred", squared=False
+        ),
+        # rounding errors of x - y beside sqrt(c2), in float64
+        "float64, faint noise against a flat image far out of range": Case(
+            "distance", 1e-5 * other, 1e6 * brighter + 0.1, SMALL, 1.0, k2=0.008, form="centred", squared=False
+        ),
+        # slopes by x + y and x - y cancelled, by pixels of both signs whose means said nothing of it
+        "a checkerboard of both signs against black": Case(
+            "distance", (100 * board * (1 + 0.01 * wide)).float(), 0 * y, GAUSSIAN, 1.0, form="sum", k1=1e3, k2=1.0
+        ),
+        # the slope of D by the eager engine, of D^2 = 1e-54 by the compiled one
+        "all pairs, a hot pixel, equal but for a constant, twice differentiable": Case(
+            "all distance", hot, hot + 3e-3, SMALL, 1.0, form="centred", squared=False, to="x", create_graph=True
+        ),
+        # asked back of a slope that is 1e-16 of what luminance, which a tiny c1 makes steep, has at the coarsest scale:
+        # images halved have no digits for differences in the last bit of their pixels
+        "scales of huge images that differ in their last bit, k1 far below k2": Case(
+            "ms_ssim", high, high + 8e-6 * (other > 1), SMALL, 1.0, k1=1e-6, k2=1e3, weights=(0.7, 0.3)
+        ),
+        # means of equal images, in sets of two sizes, differed by rounding errors of pixels much larger than they
+        "the same images in two samples, of both signs": Case(
+            "mmd laplacian", spread, spread[[4, 2, 0, 4]], Window.uniform(11), 1.0, form="sum", engines=("eager",)
         ),
         # 2 z - 2 m is not quite 0 in windows of one pixel, and is divided by c2
         "one pixel a window, nearly equal": Case(

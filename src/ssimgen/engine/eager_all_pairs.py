@@ -106,12 +106,12 @@ def _sums_over_positions(
     mu_x, x = weighted_patches(x - patch.lo, patch.window, weights)
     mu_y, y = weighted_patches(y - patch.lo, patch.window, weights)
     v = (x * x).sum(-1)[:, :, None] / 2 + (y * y).sum(-1)[:, None] / 2  # (P, n, m)
-    eps = torch.finfo(x.dtype).eps
-    numerator = _without_rounding(v - x @ y.mT, x.shape[-1] * eps * v)
+    rounding = x.shape[-1] * torch.finfo(x.dtype).eps
+    numerator = _without_rounding(v - x @ y.mT, rounding * v)
     denominator = v + patch.c2
     mu_x, mu_y = mu_x[:, :, None], mu_y[:, None]
     e = mu_x**2 + mu_y**2
-    m = _without_rounding((mu_x - mu_y) ** 2, (4 * eps) ** 2 * e)
+    m = _without_rounding((mu_x - mu_y) ** 2, rounding**2 * (e + v / weights.beta))  # of means of such pixels
     if patch.form == "centred":
         square = numerator / denominator
     elif patch.form == "uncentred":

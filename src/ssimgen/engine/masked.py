@@ -20,6 +20,7 @@ from torch import Tensor
 from ssimgen._precision import dtype_of_result, widened
 from ssimgen.engine.axes import prepared
 from ssimgen.engine.eager import (
+    are_near,
     covered,
     filtered,
     from_moments,
@@ -61,10 +62,11 @@ def masked_map(
     if form == "uncentred":
         q_s, q_d = (seen.beta * seen.mean(z * z) for z in (x + y, x - y))
         squares = structure(q_s, q_d, c2)
-    elif large:
-        squares = merged_squares(form, x, y, window, seen.beta, c1, c2, m)
-    else:
+    elif not large:
         squares = from_moments(form, *seen.moments(x + y), *seen.moments(x - y), c1, c2)
+        large = are_near(squares, x, y)
+    if large and form != "uncentred":
+        squares = merged_squares(form, x, y, window, seen.beta, c1, c2, m)
     return Masked(restored(not_below_0(squares)).to(dtype), restored(seen.weights))
 
 

@@ -105,8 +105,8 @@ class _SquaredAllPairs(torch.autograd.Function):
         x, y = ctx.saved_tensors
         to_x, to_y = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
-            gradients = _gradients_by(eager_all_pairs.squared_all_pairs, x, y, ctx.patch, upstream, to_x, to_y, True)
-            return *gradients, None, None
+            function = partial(_differentiable, beyond=ctx.beyond)
+            return *_gradients_by(function, x, y, ctx.patch, upstream, to_x, to_y, True), None, None
         return *_gradients(x, y, ctx.patch, upstream, to_x, to_y, ctx.beyond), None, None
 
 
@@ -150,6 +150,10 @@ def near_others(
             limit = sums.square_().clamp_min_(least)
         near.append((part < limit).sum(1))
     return torch.cat(near) > int(itself)
+
+
+def _any(beyond: _Beyond) -> bool:
+    return any(bool(images.any()) for images in beyond if images is not None)
 
 
 def _blocks(x: Tensor, beyond: _Beyond) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -199,6 +203,20 @@ def _pair_by_pair(x: Tensor, y: Tensor | None, patch: PatchDistance) -> Tensor:
     return torch.cat(rows)
 
 
+def _differentiable(x: Tensor, y: Tensor | None, patch: PatchDistance, beyond: _Beyond) -> Tensor:
+    """Mean d^2 of all pairs by the eager engine, and pair by pair where its terms cancel; differentiable twice."""
+    if _any(beyond) and _has_wider(x, y):
+        beyond = _values(x.detach().double(), None if y is None else y.detach().double(), patch).steep
+    square, second = eager_all_pairs.squared_all_pairs(x, y, patch), x if y is None else y
+    for rows, columns in _blocks(x, beyond):
+        some = rows if columns is None else columns
+        block = _pair_by_pair(x[rows], second[some], patch).to(square.dtype)
+        square = square.index_put((rows[:, None], some), block)
+        if y is None and columns is not None:
+            square = square.index_put((some[:, None], rows), block.T)
+    return square
+
+
 def _wider_gradients(
     x: Tensor, y: Tensor | None, patch: PatchDistance, upstream: Tensor, to_x: bool, to_y: bool
 ) -> tuple[Tensor | None, Tensor | None]:
@@ -236,9 +254,9 @@ def _gradients(
     x: Tensor, y: Tensor | None, patch: PatchDistance, upstream: Tensor, to_x: bool, to_y: bool, beyond: _Beyond
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of sum(upstream * d^2) to x and y, None where not asked for."""
-    in_x, in_y = beyond
-    if not in_x.any() and (in_y is None or not in_y.any()):
+    if not _any(beyond):
         return _trusted_gradients(x, y, patch, upstream, to_x, to_y)
+    in_x, in_y = beyond
     wide = in_x[:, None] | (in_x if in_y is None else in_y)
     if wide.all():
         to_first, to_second = (_zeros(z) if z is not None and needed else None for z, needed in ((x, to_x), (y, to_y)))

@@ -46,6 +46,7 @@ from ssimgen.engine.fused.vectors import (
     prefetch,
     spread,
     spread_at,
+    square_root,
     store,
     where_positive,
 )
@@ -78,7 +79,7 @@ def _seen(patch: PatchDistance, dtype: Any, ndim: int) -> float:
     """What times N - 1 = (m_s^2 + m_d^2) / (2 c1) is the trusted product for the greatest trusted mean: that whose
     rounding error cannot be seen in d^2 beside sqrt(2 c2 / beta). Uncentred, where squares of means are part of what
     c2 stands beside, it cannot be seen at all."""
-    greatest = 60.0 if dtype == np.float32 else 6e8  # times sqrt(2 c2 / beta)
+    greatest = 60.0 if dtype == np.float32 else 5e5  # times sqrt(2 c2 / beta)
     c2 = patch.c2 / patch.window.factor(ndim)
     return 0.0 if patch.form == "uncentred" else trust(dtype).product / greatest**2 * patch.c1 / c2
 
@@ -212,9 +213,9 @@ def _derivatives(m_s, v_s, m_d, v_d, numbers):
     """d^2 and its peak, and what the transposed filters take, from the moments of s and d.
 
     With B_z = 2 dd^2/dv_z these are -B_s, B_d, and dd^2/dm_x, dd^2/dm_y less B_s m_s +- B_d m_d (C_x, C_y). Last, how
-    large the terms are that nearly cancel: B_z m_z here, and F'(B_z) times pixels, before the factors 1 - a and 1 - b
-    of "product", of which little but a rounding error may be left. B_d m_d stands for the rounding error of x - y as
-    well, in all forms.
+    large the terms are that nearly cancel: B_z m_z here, and F'(B_z) times pixels, both as B_z times the root mean
+    square of z, before the factors 1 - a and 1 - b of "product", of which little but a rounding error may be left. That
+    of d stands for the rounding error of x - y as well, in all forms.
     """
     rho, sigma, uncentred = spread_at(numbers, RHO), spread_at(numbers, SIGMA), spread_at(numbers, UNCENTRED)
     one, luminance, cross = spread_at(numbers, ONE), spread_at(numbers, LUMINANCE), spread_at(numbers, CROSS)
@@ -235,7 +236,8 @@ def _derivatives(m_s, v_s, m_d, v_d, numbers):
     A_x = by_a * by_x  # dD/dm_x; as a sum of derivatives by m_s and m_d it would cancel
     minus_A_y = by_a * by_y
     W_s, W_d = minus_B_s * m_s, B_d * m_d
-    cancels = full_b * fma(V_d, absolute(m_s), (V_s + one) * absolute(m_d))
+    of_s, of_d = V_d * V_d * fma(m_s, m_s, v_s), (V_s + one) * (V_s + one) * fma(m_d, m_d, v_d)
+    cancels = full_b * square_root(of_s + of_d)
     cancels = fma(cross * absolute(full_a), absolute(by_x) + absolute(by_y), cancels)
     centred = one - uncentred
     W_s, W_d = centred * W_s, centred * W_d

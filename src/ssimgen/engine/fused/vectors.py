@@ -235,6 +235,16 @@ def absolute_some(typingctx: Any, a: Any, count: Any) -> Any:
 
 
 @instruction
+def square_root(typingctx: Any, a: Any) -> Any:
+    """sqrt(a)."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _unary(builder, "sqrt", args[0])
+
+    return a(a), generate
+
+
+@instruction
 def greater(typingctx: Any, a: Any, b: Any) -> Any:
     """The greater of two vectors of numbers >= 0, lane by lane; NaN counts as greatest.
 
@@ -321,8 +331,13 @@ def _address(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def _absolute(builder: Any, vector: Any) -> Any:
+    return _unary(builder, "fabs", vector)
+
+
+def _unary(builder: Any, name: str, vector: Any) -> Any:
+    """LLVM's function of that name, lane by lane."""
     kind = ir.FunctionType(vector.type, [vector.type])
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fabs.{_suffix(vector.type)}")
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{_suffix(vector.type)}")
     return builder.call(function, [vector])
 
 
