@@ -81,7 +81,6 @@ TESTS: dict[str, list[list[str]]] = {
     "engine/eager_all_pairs": [[_ALL_PAIRS], ["test_pairwise.py", "test_masks.py"]],
     "engine/axes": [["test_axes.py", "-k", "values or gradients"], ["test_axes.py", "test_masks.py"]],
     "engine/masked": [["test_masks.py"]],
-    "engine/fused/compilation": [["engine/test_own_kernels.py", "-k", "window"], ["engine/test_compilation.py"]],
     "engine/fused/filters": [["engine/test_own_kernels.py", "-k", "all_pairs"], [_ALL_PAIRS]],
     "engine/fused/pairs": [[_PAIRS], ["fuzz/test_fuzz.py", "-k", "random_calls"]],
     "engine/fused/volumes": [[_VOLUMES], ["test_axes.py"]],
