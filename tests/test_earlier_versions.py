@@ -47,7 +47,7 @@ def test_a_run_is_evaluated_as_it_was() -> None:
     known = {(row["kind"], row["metric"]) for row in before["rows"]}
     again = [row for row in after["rows"] if (row["kind"], row["metric"]) in known]
     new = {row["metric"] for row in after["rows"] if row not in again}
-    assert new - {"ST-LPIPS"} == {"C2ST, bits (EfficientNet-Lite0, 32 px)"}
+    assert new - {"ST-LPIPS"} == {"C2ST, bits (EfficientNet-Lite0, 32 px)", "probe accuracy"}
     for row, old in zip(again, before["rows"], strict=True):
         assert (row["kind"], row["metric"]) == (old["kind"], old["metric"])
         if row["kind"] != "samples":
