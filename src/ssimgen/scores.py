@@ -117,8 +117,8 @@ METRICS = {
     "probe_accuracy": Metric(
         "probe accuracy",
         "higher",
-        meaning="share of held-out images whose class a linear classifier tells from their codes; beside it, from as "
-        "many principal components of pixels.",
+        meaning="share of held-out images whose class a linear classifier tells from their codes; tables of a run "
+        "say what it tells from as many principal components of pixels.",
     ),
     "frechet_distance": Metric(
         "Frechet distance",

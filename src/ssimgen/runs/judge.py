@@ -34,7 +34,6 @@ from ssimgen.similarity import ssim
 from ssimgen.windows import Window
 
 _SAMPLED = "of codes drawn from q(z|x)"
-_COMPONENTS = "of real images: of as many principal components of pixels"
 _BATCH = 50  # images passed through the model at a time
 _SHOWN = 16  # worst reconstructions, and samples with their nearest images
 _BLACK = 1 / 255  # mean of pixels
@@ -206,11 +205,11 @@ class Judge:
             return None
         codes = [torch.cat([_code(model, part) for part in z.split(_BATCH)]) for z in (train, self.images)]
         components = principal_components(train, self.images, codes[0].shape[1])
-        estimates = (
-            self.options.bootstrap().mean(probe_accuracy(ours, classes[0], of_held_out, classes[1]))
-            for ours, of_held_out in (codes, components)
+        ours, theirs = (
+            probe_accuracy(fitted, classes[0], of_held_out, classes[1]) for fitted, of_held_out in (codes, components)
         )
-        return row_of(Score(PROBE), estimates, len(self.images), _COMPONENTS)
+        note = f"{float(theirs.mean()):.3f} from {components[0].shape[1]} principal components of pixels"
+        return row_of(Score(PROBE), [self.options.bootstrap().mean(ours)], len(self.images), note)
 
     def _class_labels(self) -> ClassLabels | None:
         if self.labels is None or self.train.labels is None or self.held_out.labels is None:
