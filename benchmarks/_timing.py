@@ -28,27 +28,34 @@ PATIENCE = 2.0  # seconds: what takes longer is timed once, by its first call
 
 
 def interleaved_medians(
-    contenders: Mapping[str, Callable[[], object]], runs: int = RUNS, at_least: float = 0.02
+    contenders: Mapping[str, Callable[[], object]],
+    runs: int = RUNS,
+    at_least: float = 0.02,
+    clock: Callable[[Callable[[], object], int], float] | None = None,
 ) -> dict[str, float]:
     """Seconds per call of each contender: the median over `runs` rounds, in each of which every one runs once.
 
     Whatever slows the machine for a while so falls on all of them. The order within a round is random. A run
-    repeats its call until it has lasted about `at_least` seconds. What is slower than `PATIENCE` has no rounds.
+    repeats its call until it has lasted about `at_least` seconds. What is slower than `PATIENCE` has no rounds. `clock`
+    says how long one of so many calls takes, on the processor where it is None.
     """
+    clock = clock or _time
     with ssimgen.warmup():  # compiles, and fills caches
-        seconds = {name: [_time(contender, 1)] for name, contender in contenders.items()}
-    quick = [name for name, first in seconds.items() if first[0] < PATIENCE or _time(contenders[name], 1) < PATIENCE]
+        seconds = {name: [clock(contender, 1)] for name, contender in contenders.items()}
+    quick = [name for name, first in seconds.items() if first[0] < PATIENCE or clock(contenders[name], 1) < PATIENCE]
     seconds |= {name: [] for name in quick}
-    calls = {name: _calls_per_run(contenders[name], at_least) for name in quick}
+    calls = {name: _calls_per_run(contenders[name], at_least, clock) for name in quick}
     order = random.Random(0)
     for _ in range(runs):
         for name in order.sample(quick, len(quick)):
-            seconds[name].append(_time(contenders[name], calls[name]))
+            seconds[name].append(clock(contenders[name], calls[name]))
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def _calls_per_run(contender: Callable[[], object], at_least: float) -> int:
-    once = min(_time(contender, 1) for _ in range(2))
+def _calls_per_run(
+    contender: Callable[[], object], at_least: float, clock: Callable[[Callable[[], object], int], float]
+) -> int:
+    once = min(clock(contender, 1) for _ in range(2))
     return max(1, round(at_least / once))
 
 

@@ -14,6 +14,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
+from typing import Any
+from unittest import mock
 
 import torch
 
@@ -81,12 +84,11 @@ def shared_over_own(window: str, call: str) -> float:
 
 
 def _with_shared_kernels(call: Callable[[], object]) -> None:
-    choose = compilation.Kernels.fit
-    compilation.Kernels.fit = compilation.Kernels.shared  # type: ignore[method-assign]
-    try:
+    def shared(kernels: Any, geometry: tuple[int, ...], pixels: int, *options: Any) -> Callable[..., None]:
+        return partial(kernels._define(None, *options), geometry)
+
+    with mock.patch.object(compilation.Kernels, "fit", shared):
         call()
-    finally:
-        compilation.Kernels.fit = choose  # type: ignore[method-assign]
 
 
 def main() -> int:

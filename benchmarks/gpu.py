@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
 from itertools import product
 from typing import Any
+from unittest import mock
 
 os.environ["SSIMGEN_ENGINE"] = "triton"
 
@@ -29,7 +26,7 @@ import torch
 from torch import Tensor
 
 import ssimgen
-from _timing import RUNS, milliseconds, save, show
+from _timing import RUNS, images, interleaved_medians, milliseconds, save, show
 from ssimgen import Window, engine, pairwise
 from ssimgen.engine import eager
 from ssimgen.engine.spec import PatchDistance
@@ -89,44 +86,28 @@ class Bench:
         self.results: dict[str, Any] = {"card": torch.cuda.get_device_name() if device == "cuda" else "none"}
 
     def images(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        x, noise = torch.rand(2, *shape, generator=generator)
-        return x.to(self.device), (0.7 * x + 0.3 * noise).to(self.device)
+        x, y = images(shape)
+        return x.to(self.device), y.to(self.device)
 
     def medians(self, contenders: Mapping[str, Callable[[], object]]) -> Timings:
-        """Seconds of a call, the median of rounds in each of which every one runs once, in random order."""
-        calls = {name: self._calls(contender) for name, contender in contenders.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in contenders}
-        order = random.Random(0)
-        for _ in range(self.rounds):
-            for name in order.sample(list(contenders), len(contenders)):
-                seconds[name].append(self._seconds(contenders[name], calls[name]))
-        return {name: statistics.median(values) for name, values in seconds.items()}
-
-    def _calls(self, contender: Callable[[], object]) -> int:
-        contender()  # compiles
-        if self.device != "cuda":
-            return 1
-        return max(1, min(1000, round(0.02 / self._seconds(contender, 3))))
-
-    def _seconds(self, contender: Callable[[], object], calls: int) -> float:
-        if self.device != "cuda":
-            begin = time.perf_counter()
-            contender()
-            return time.perf_counter() - begin
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        begin.record()
-        for _ in range(calls):
-            contender()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end) / 1000 / calls
+        """Seconds of a call on the device."""
+        return interleaved_medians(contenders, self.rounds, clock=_by_events if self.device == "cuda" else None)
 
     def keep(self, section: str, result: Any) -> None:
         self.results[section] = result
         if self.device == "cuda":
             save("gpu", self.results, ("ssimgen", "torch", "triton"))
+
+
+def _by_events(contender: Callable[[], object], calls: int) -> float:
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+    for _ in range(calls):
+        contender()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000 / calls
 
 
 def gradient(similarity: Similarity, x: Tensor, y: Tensor) -> Tensor:
@@ -257,18 +238,8 @@ def _with_tile(choice: tuple[int, int, int], run: Callable[[], object]) -> None:
     def of(planes: int, height: int, width: int, together: int) -> pairs._Tile:
         return pairs._Tile(rows, lanes, columns, (planes, -(-height // rows), -(-width // (lanes * columns))))
 
-    with _replaced(pairs._Tile, "of", of), _replaced(pairs, "_columns", lambda width: columns):
+    with mock.patch.object(pairs._Tile, "of", of), mock.patch.object(pairs, "_columns", return_value=columns):
         run()
-
-
-@contextmanager
-def _replaced(where: Any, name: str, value: object) -> Iterator[None]:
-    before = where.__dict__[name]
-    setattr(where, name, staticmethod(value) if isinstance(where, type) else value)
-    try:
-        yield
-    finally:
-        setattr(where, name, before)
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

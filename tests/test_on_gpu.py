@@ -16,13 +16,13 @@ from torch import Tensor
 
 import ssimgen
 from ssimgen import Window, engine, ssim
+from ssimgen._request import FORMS
 from ssimgen.engine import eager
 from ssimgen.engine.spec import Form, PatchDistance
 from test_devices import FUNCTIONS, OF_PAIRS
 
 DEVICE = os.environ.get("SSIMGEN_TEST_DEVICE", "cuda")
 BY_KERNELS = os.environ.get("SSIMGEN_ENGINE") == "triton"
-FORMS: tuple[Form, ...] = ("product", "sum", "centred", "uncentred")
 WINDOWS = {
     "gaussian 11": Window.gaussian(11),
     "uniform 7": Window.uniform(7, unbiased=True),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ssimgen import arrays, pairwise, presets
     from ssimgen._range_check import DataRangeWarning
     from ssimgen._request import DataRange
-    from ssimgen.engine import warmup
+    from ssimgen.engine.fused.compilation import warmup
     from ssimgen.similarity import distance, ms_ssim, ssim, ssim_map
     from ssimgen.windows import Window
 
@@ -34,7 +34,7 @@ __version__ = "0.1.0"
 if not TYPE_CHECKING:  # import what is asked for when it is asked for: help must not wait for PyTorch
     _HOMES = {"distance": "similarity", "ms_ssim": "similarity", "ssim": "similarity", "ssim_map": "similarity"}
     _HOMES |= {"Window": "windows", "pairwise": "pairwise", "presets": "presets", "arrays": "arrays"}
-    _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check", "warmup": "engine"}
+    _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check", "warmup": "engine.fused.compilation"}
 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:

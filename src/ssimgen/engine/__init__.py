@@ -22,7 +22,6 @@ from torch import Tensor
 from ssimgen._precision import WIDE, widened
 from ssimgen.engine import eager, eager_all_pairs
 from ssimgen.engine.axes import prepared
-from ssimgen.engine.fused.compilation import warmup
 from ssimgen.engine.masked import masked_map, masked_sums
 from ssimgen.engine.spec import Advance, Form, PatchDistance, positions
 from ssimgen.engine.visibility import is_plain, may_be_launched, seen_by_others
@@ -38,7 +37,6 @@ __all__ = [
     "squared_all_pairs",
     "squared_map",
     "squared_mean",
-    "warmup",
     "widened",
 ]
 

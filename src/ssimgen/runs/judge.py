@@ -203,7 +203,8 @@ class Judge:
         train, classes = self.train.images[chosen], (self.train.labels[chosen], self.held_out.labels)
         if len(classes[0].unique()) < 2:
             return None
-        codes = [torch.cat([_code(model, part) for part in z.split(_BATCH)]) for z in (train, self.images)]
+        with torch.no_grad():
+            codes = [torch.cat([model.code(part) for part in z.split(_BATCH)]) for z in (train, self.images)]
         components = principal_components(train, self.images, codes[0].shape[1])
         ours, theirs = (
             probe_accuracy(fitted, classes[0], of_held_out, classes[1]) for fitted, of_held_out in (codes, components)
@@ -227,11 +228,6 @@ def collapsed(images: Tensor, real: Tensor) -> str:
     if images.mean() < _BLACK <= real.mean():
         return "black"
     return "one image" if images.var(0).mean() < _ONE_IMAGE * real.var(0).mean() else ""
-
-
-@torch.no_grad()
-def _code(model: LatentAutoencoder, images: Tensor) -> Tensor:
-    return model.code(images.to(model.device)).float().cpu()
 
 
 def _is_steered(model: Model) -> TypeGuard[VAE]:

@@ -30,13 +30,8 @@ class Kernels:
 
     def fit(self, geometry: tuple[int, ...], pixels: int, *options: Any) -> Callable[..., None]:
         """The kernel for a geometry of which so many pixels are to be computed now, with its first argument."""
-        if geometry in self._usual or self._has_much_to_do(geometry, pixels, options):
-            return partial(self._define(geometry, *options), geometry)
-        return self.shared(geometry, pixels, *options)
-
-    def shared(self, geometry: tuple[int, ...], pixels: int, *options: Any) -> Callable[..., None]:
-        """The kernel for all geometries, with its first argument."""
-        return partial(self._define(None, *options), geometry)
+        own = geometry in self._usual or self._has_much_to_do(geometry, pixels, options)
+        return partial(self._define(geometry if own else None, *options), geometry)
 
     def _has_much_to_do(self, geometry: tuple[int, ...], pixels: int, options: tuple[Any, ...]) -> bool:
         request = geometry, *options
