@@ -211,6 +211,10 @@ def cases() -> dict[str, Case]:
         "all pairs, a hot pixel, equal but for a constant, twice differentiable": Case(
             "all distance", hot, hot + 3e-3, SMALL, 1.0, form="centred", squared=False, to="x", create_graph=True
         ),
+        # variances by E z^2 - m^2 of float64, beside c2 = 3e-12 that they leave of v - x.y
+        "all pairs, float64, black against contrast of bright images": Case(
+            "all distance", 0 * wide, 1 + 5e-3 * other, SMALL, 1.0, k2=1.7e-6, form="centred"
+        ),
         # asked back of a slope that is 1e-16 of what luminance, which a tiny c1 makes steep, has at the coarsest scale:
         # images halved have no digits for differences in the last bit of their pixels
         "scales of huge images that differ in their last bit, k1 far below k2": Case(

@@ -45,6 +45,7 @@ _TASKS_PER_THREAD = 4
 _UNIT_C2 = 9e-4  # images are scaled to this c2, so that no product of denominators leaves the range of float32
 _BLOCK_PAIRS, _BLOCK_PIXELS = 2**20, 2**21  # that are computed anew at once
 _FEW_PAIRS = 2**10  # that are not worth a format of their own
+_BRIGHT = 1e9 * _UNIT_C2  # beta E z^2 up to which no slope shows how float64 rounds it, in v - cov + c2 of flat patches
 
 
 class _Limits(NamedTuple):
@@ -369,11 +370,13 @@ class _AllPairs:
         """Of the first and the second set: which images the number format cannot hold, and which not in gradients."""
         limits = _LIMITS[self.dtype]
         outside = not (self.c1 == 0 or 1 / limits.constants < self.c1 < limits.constants)
-        most = np.array([limits.differences, limits.noise, limits.size, limits.contrast])[:, None] * self.positions
+        most = np.array([limits.differences, limits.noise, limits.size])[:, None] * self.positions
+        most_in_gradients = np.array([_BRIGHT / self.beta, limits.contrast])[:, None] * self.positions
 
         def of(grades: _Array) -> tuple[Tensor, Tensor]:
-            beyond = torch.from_numpy(~(grades.sum(0) <= most))
-            return beyond[:3].any(0) | outside, beyond[3]
+            sums = grades.sum(0)
+            held, held_in_gradients = (sums[:3] <= most).all(0), (sums[2:] <= most_in_gradients).all(0)
+            return torch.from_numpy(~held) | outside, torch.from_numpy(~held_in_gradients)
 
         return of(self.grades_of_first), of(self.grades_of_second)
 
