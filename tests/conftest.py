@@ -1,7 +1,8 @@
 """Fixtures shared by all tests."""
 
+import gc
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import jaxtyping
 import pytest
@@ -13,6 +14,8 @@ from new_processes import Processes
 from ssimgen import _range_check, engine
 from ssimgen.data import load_images
 
+gc.disable()  # until everything is imported: a tenth of the time would go into looking for garbage, and finding none
+
 settings.register_profile("reproducible", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("reproducible")
 
@@ -20,6 +23,16 @@ settings.load_profile("reproducible")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for ended in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(ended, signal.SIG_DFL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None]:
+    """What has been imported stays to the end, and is not looked at again."""
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
