@@ -1,7 +1,10 @@
 """The checker of annotations under pytest: beartype, with an int wherever a float is asked for (PEP 484)."""
 
+import functools
+import inspect
 from collections.abc import Callable
-from typing import Any
+from types import FunctionType, SimpleNamespace
+from typing import Any, get_type_hints
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
@@ -15,7 +18,40 @@ def _outermost(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
 
     That would take longer than all that the tests compute.
     """
-    return lambda of: of if "<locals>" in of.__qualname__ else _jaxtyped(of, typechecker=typechecker)
+
+    def checks(of: Any) -> Any:
+        if "<locals>" in of.__qualname__:
+            return of
+        hints = {} if inspect.isclass(of) else _hints(of)
+        if inspect.isclass(of) or inspect.isgeneratorfunction(of) or "jaxtyping" in repr(hints):
+            return _jaxtyped(of, typechecker=typechecker)
+        return _without_shapes(of, hints)
+
+    return checks
+
+
+def _without_shapes(of: Any, hints: dict[str, Any]) -> Any:
+    """Checks that bind no names to sizes, which takes longer than most functions."""
+    same = FunctionType(of.__code__, of.__globals__, of.__name__, of.__defaults__, of.__closure__)
+    same.__kwdefaults__, same.__qualname__, same.__annotations__ = of.__kwdefaults__, of.__qualname__, hints
+    of_user = checked(same)
+
+    @functools.wraps(of)
+    def either(*args: Any, **kwargs: Any) -> Any:
+        return (of if jaxtyping.config.jaxtyping_disable else of_user)(*args, **kwargs)
+
+    return either
+
+
+def _hints(of: Any) -> dict[str, Any]:
+    """The annotations that can be read: some are of modules that are imported for mypy only."""
+    hints = {}
+    for name, annotation in of.__annotations__.items():
+        try:
+            hints |= get_type_hints(SimpleNamespace(__annotations__={name: annotation}), of.__globals__)
+        except NameError:
+            hints[name] = Any
+    return hints
 
 
 jaxtyping.jaxtyped = _outermost
