@@ -15,7 +15,7 @@ demo: $(STAMP)
 	$(BIN)/ssimgen demo
 
 test: $(STAMP) lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 # Random calls against the definitions: make fuzz CALLS=100000 SEED=2000000
 CALLS ?= 20000

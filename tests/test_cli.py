@@ -21,6 +21,7 @@ from command_line import run
 from ssimgen import ms_ssim, ssim, training
 from ssimgen.cli import COMMANDS
 from ssimgen.commands import demo
+from ssimgen.data import Splits, load_images
 from ssimgen.models import MODELS
 from ssimgen.training import Interrupted, load_model, read_metrics
 from stored_pictures import png
@@ -600,6 +601,8 @@ def test_demo_leaves_picture_table_and_report(
 ) -> None:
     least = {"images": 20, "resolution": 32, "tested": 20, "permutations": 19}
     monkeypatch.setattr(demo, "EVALUATION", least)
+    digits = Splits(*(part.subset(torch.arange(200), part.source) for part in load_images("mnist5k")))
+    monkeypatch.setattr("ssimgen.data.load_images", {"mnist5k": digits}.get)
     for _ in range(2):  # a second demonstration replaces the first
         assert run("demo", "-o", tmp_path / "demo", "--iterations", "3") == 0
     rows = json.loads((tmp_path / "demo" / "table.json").read_text())

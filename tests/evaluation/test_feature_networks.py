@@ -21,7 +21,7 @@ def lite0() -> FeatureNetwork:
 @pytest.fixture(scope="module")
 def seen(lite0, digits) -> dict[str, Tensor]:
     """Features of digits, of other digits, and of damaged digits."""
-    real, others = digits[:200].float(), digits[200:400].float()
+    real, others = digits[:100].float(), digits[100:200].float()
     noise = torch.randn(others.shape, generator=torch.Generator().manual_seed(0))
     return {
         "real": lite0(real),

@@ -82,6 +82,7 @@ def test_the_steps_move_what_they_should() -> None:
     ]
 
 
+@pytest.mark.usefixtures("no_shape_checks")  # which would take most of the time
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_every_objective_learns(objective: str, digits: Tensor) -> None:
     model, data = make(objective, network=Network("mlp", hidden=(64,))), of(digits, 16)
@@ -90,6 +91,7 @@ def test_every_objective_learns(objective: str, digits: Tensor) -> None:
     assert model.reconstruction_terms(data)["reconstruction"].item() < 0.9 * before
 
 
+@pytest.mark.usefixtures("no_shape_checks")  # which would take most of the time
 @pytest.mark.parametrize("classes", [0, 2])
 def test_codes_become_those_of_the_prior(classes: int, digits: Tensor) -> None:
     """Codes that begin far from N(0, I) come to have its mean and variance, within every class."""

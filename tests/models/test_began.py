@@ -87,6 +87,7 @@ def test_each_player_moves_its_own_network_and_k_none() -> None:
     assert all(p.grad is not None and p.grad.any() for p in model.generator.parameters())
 
 
+@pytest.mark.usefixtures("no_shape_checks")  # which would take most of the time
 @pytest.mark.parametrize("energy", ENERGIES)
 def test_every_energy_learns(energy: str) -> None:
     """Images with one bright half: after training, so have the drawn ones, whatever the energy."""

@@ -121,6 +121,7 @@ def test_it_learns_what_belongs_to_a_condition(condition: str, kernel: PairKerne
     assert torch.equal(columns.argmax(1), new.labels)
 
 
+@pytest.mark.usefixtures("no_shape_checks")  # which would take most of the time
 def test_completions_need_a_regularisation_that_pools_conditions() -> None:
     """The numbers of docs/kernels.md, F9 (d): by default all completions of digits are alike after 80 batches."""
     train, held_out = load_images("mnist5k")

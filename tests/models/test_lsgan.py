@@ -90,6 +90,7 @@ def test_each_player_moves_its_own_network() -> None:
     assert all(p.grad is not None and p.grad.any() for p in model.generator.parameters())
 
 
+@pytest.mark.usefixtures("no_shape_checks")  # which would take most of the time
 @pytest.mark.parametrize("scores", ["image", "patches"])
 @pytest.mark.parametrize("distance", list(DISTANCES))
 @pytest.mark.parametrize("labels", ["0,1,1", "-1,1,0"])

@@ -84,6 +84,7 @@ def test_reconstruction_is_without_noise(digits: Tensor) -> None:
     assert torch.equal(model.reconstruct(images), model.reconstruct(images))
 
 
+@pytest.mark.usefixtures("no_shape_checks")  # which would take most of the time
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_every_objective_learns(objective: str, digits: Tensor) -> None:
     """Sixty steps on sixteen digits bring the reconstruction error well down."""
