@@ -66,7 +66,7 @@ def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(mutation, "PACKAGE", package)
     monkeypatch.setattr(mutation, "TESTS", {"half": [["test_half.py"]]})
     monkeypatch.setattr(mutation, "KERNELS", ("half",))
-    monkeypatch.setattr(mutation, "LEAST_LIMIT", 6)
+    monkeypatch.setattr(mutation, "LEAST_LIMIT", 3)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     (tmp_path / "worker").mkdir()
     return tmp_path

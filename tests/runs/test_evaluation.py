@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -84,9 +85,16 @@ def trained(model: Model, splits: Splits, path: Path, source: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def kept_run(splits: Splits, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "vae"
+    return trained(VAE(VAEConfig(0.1, 2, network=NETWORK), splits.train.shape), splits, path, folder)
+
+
 @pytest.fixture
-def vae_run(splits: Splits, folder: Path, tmp_path: Path) -> Path:
-    return trained(VAE(VAEConfig(0.1, 2, network=NETWORK), splits.train.shape), splits, tmp_path / "vae", folder)
+def vae_run(kept_run: Path, tmp_path: Path) -> Path:
+    """A copy of its own for each test, which may write into it."""
+    return shutil.copytree(kept_run, tmp_path / "vae")
 
 
 def rows_of(result: Evaluation, kind: str) -> dict[str, ScoreRow]:
