@@ -215,6 +215,19 @@ def cases() -> dict[str, Case]:
         "all pairs, float64, black against contrast of bright images": Case(
             "all distance", 0 * wide, 1 + 5e-3 * other, SMALL, 1.0, k2=1.7e-6, form="centred"
         ),
+        # their variances passed for rounding errors, and their covariance with others for none
+        "all pairs, a bright image but for its last bit": Case(
+            "all distance",
+            (0.5 + 1e-3 * board + 0 * x).float(),
+            (1 + 1.2e-7 * (board > 0) + 0 * y).float(),
+            SMALL,
+            1.0,
+            k2=1e-3,
+            form="sum",
+        ),
+        "all pairs, float64, the faintest texture of a bright image": Case(
+            "all ssim", 0.5 + 0.03 * (board + 0 * wide), 1 + 2e-8 * (board + 0 * wide), SMALL, 1.0
+        ),
         # asked back of a slope that is 1e-16 of what luminance, which a tiny c1 makes steep, has at the coarsest scale:
         # images halved have no digits for differences in the last bit of their pixels
         "scales of huge images that differ in their last bit, k1 far below k2": Case(

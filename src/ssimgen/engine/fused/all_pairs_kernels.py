@@ -8,8 +8,7 @@ the windowed mean,
 
 so a pair costs one filtered square, in which nothing cancels where images are nearly equal; the rest are statistics
 of single images. The shift is the value of the flattest parts of an image: pixels are small there, and so are
-rounding errors, which flat patches would show magnified by 1 / c2. A patch without any variance has no covariance,
-whatever rounding says.
+rounding errors, which flat patches would show magnified by 1 / c2.
 
 Gradients, with -G, B and M the upstream gradient times the derivatives of d^2 by 2 cov, v and mu, F^T the transpose
 of F, and sums over all images y of the second set:
@@ -46,16 +45,14 @@ from ssimgen.engine.fused.vectors import (
     reciprocal,
     spread,
     store,
-    where_above,
 )
 from ssimgen.engine.fused.vectors import lanes as lanes_in
 from ssimgen.engine.spec import Form
 
 GROUP_STATISTICS = 3  # of an image in a group, at each position: F(x'), mu, 2 v
-SINGLE_STATISTICS = 5  # of an image of the first set: F(x'), mu, 2 v, mu^2 + c1, and 0 or, if v is 0, infinity
+SINGLE_STATISTICS = 4  # of an image of the first set: F(x'), mu, 2 v, mu^2 + c1
 SLOPES = 2  # A, sum B
 GRADES = 4  # of an image, sums over positions that tell how exact its pairs will be, see `prepare`
-_FLAT = 4e-15  # times E z^2, a variance that is rounding in float64
 
 _Array = NDArray[Any]
 
@@ -171,7 +168,7 @@ def preparation_kernel(lanes: int) -> Callable[..., None]:
             norm += taps[k]
         norm *= norm  # sum of the window's weights: 1 but for rounding
         over_norm, factor, half_c2 = spread(means, 1 / norm), spread(means, beta), spread(means, units.c2 / 2)
-        one, zero, flat = spread(means, 1.0), spread(means, 0.0), spread(means, _FLAT)
+        one, zero = spread(means, 1.0), spread(means, 0.0)
         totals = np.zeros(LANES)  # of the weights 1 / (v + c2 / 2)
         shifts, squares = np.zeros(LANES), np.zeros(LANES)  # weighted sums of the means, and of their squares
         noises, sizes, contrasts = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
@@ -203,7 +200,6 @@ def preparation_kernel(lanes: int) -> Callable[..., None]:
                     mean = fma(tap, load(ring, slot), mean)
                     square = fma(tap, load(ring, slot + across * LANES), square)
                 variance = non_negative(factor * (square - mean * mean * over_norm))
-                variance = where_above(variance, flat * square, variance, variance - variance)  # NaN stays NaN
                 store(means, p * across * LANES + at, mean)
                 store(variances, p * across * LANES + at, variance)
                 weight = one / (variance + half_c2)
@@ -305,7 +301,6 @@ def separate_kernel() -> Callable[..., None]:
                     single[k, q, p, 1] = mean
                     single[k, q, p, 2] = variance
                     single[k, q, p, 3] = mean * mean + c1
-                    single[k, q, p, 4] = np.inf if variance == 0 else 0
 
     return compiled(separate)
 
@@ -335,7 +330,7 @@ def interleave_kernel() -> Callable[..., None]:
 @inlined
 @no_type_check
 def _statistics(singles, image, group, place, lanes):
-    """F, mu, 2 v, mu^2 + c1 and the mark of a flat patch of a single image; F, mu, 2 v of those in the group."""
+    """F, mu, 2 v, mu^2 + c1 of a single image; F, mu, 2 v of those in the group."""
     across, down = group.statistics.shape[0], group.statistics.shape[1]
     at_x, at_y = (image * down * across + place) * SINGLE_STATISTICS, place * GROUP_STATISTICS * lanes
     x, y, like = singles.statistics, group.statistics, group.pixels
@@ -344,7 +339,6 @@ def _statistics(singles, image, group, place, lanes):
         spread(like, x[at_x + 1]),
         spread(like, x[at_x + 2]),
         spread(like, x[at_x + 3]),
-        spread(like, x[at_x + 4]),
         load(y, at_y),
         load(y, at_y + lanes),
         load(y, at_y + 2 * lanes),
@@ -393,10 +387,10 @@ def _values(known: _Geometry | None, form: Form, lanes: int) -> Callable[..., No
                         column_sum = zero
                         for p in range(block - top, ROWS):
                             place = (left + q) * down + top + p
-                            fx, mx, vx, ex, flat, fy, my, vy = _statistics(singles, i, group, place, LANES)
+                            fx, mx, vx, ex, fy, my, vy = _statistics(singles, i, group, place, LANES)
                             v, f = vx + vy, fx - fy
                             N, D = fma(negative(f), f, load(group.differences, p * LANES)), v + two_c2
-                            N = where_above(vy, flat, non_negative(N), v)  # a flat patch has no covariance
+                            N = non_negative(N)
                             if CENTRED:
                                 column_sum = fma(N, reciprocal(D), column_sum)
                             else:
@@ -484,7 +478,7 @@ def _gradients(known: _Geometry | None, form: Form, lanes: int, both: bool) -> C
                         filter_column(strip, at, taps, group.differences, SIZE, STRIDE, COLUMNS, ROWS)
                         for p in range(block - top, ROWS):
                             place = (left + q) * down + top + p
-                            fx, mx, vx, ex, _, fy, my, vy = _statistics(singles, i, group, place, LANES)
+                            fx, mx, vx, ex, fy, my, vy = _statistics(singles, i, group, place, LANES)
                             D, f = vx + vy + two_c2, fx - fy
                             C = D - fma(negative(f), f, load(group.differences, p * LANES))  # s2 = C / D
                             if CENTRED:

@@ -261,16 +261,6 @@ def greater(typingctx: Any, a: Any, b: Any) -> Any:
 
 
 @instruction
-def where_above(typingctx: Any, a: Any, b: Any, value: Any, otherwise: Any) -> Any:
-    """value where a > b, else `otherwise`."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
-
-    return a(a, a, a, a), generate
-
-
-@instruction
 def negative(typingctx: Any, a: Any) -> Any:
     """-a, which costs nothing as an argument of `fma`."""
 
