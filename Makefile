@@ -49,7 +49,7 @@ $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
 GPU_PYTHON ?= python
 gpu:
 	$(GPU_PYTHON) -m pytest -m gpu tests/test_on_gpu.py
-	SSIMGEN_ENGINE=triton $(GPU_PYTHON) -m pytest -m gpu tests/test_on_gpu.py
+	SSIMGEN_ENGINE=eager $(GPU_PYTHON) -m pytest -m gpu tests/test_on_gpu.py
 	$(GPU_PYTHON) benchmarks/gpu.py
 
 lint: $(STAMP)

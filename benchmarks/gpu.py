@@ -4,8 +4,9 @@
     TRITON_INTERPRET=1 python benchmarks/gpu.py --try
 
 Who is not installed is left out, who computes something else is named. Each section is printed and kept in
-results/gpu.json as soon as it is measured: medians of interleaved rounds, timed by events on the device. `--try` runs
-every line on a CPU with small images, in Triton's interpreter, and keeps nothing: its times mean nothing.
+results/gpu.json as soon as it is measured: medians of interleaved rounds of whole calls, between events on the device,
+and the time of the device's kernels alone, by the profiler: a small image takes the host longer than the device.
+`--try` runs every line on a CPU with small images, in Triton's interpreter, and keeps nothing: its times mean nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
@@ -24,56 +26,78 @@ os.environ["SSIMGEN_ENGINE"] = "triton"
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
-import ssimgen
 from _timing import RUNS, images, interleaved_medians, milliseconds, save, show
-from ssimgen import Window, engine, pairwise
-from ssimgen.engine import eager
+from ssimgen import Window, engine
+from ssimgen.engine import eager, eager_all_pairs
 from ssimgen.engine.spec import PatchDistance
-from ssimgen.engine.triton import pairs
+from ssimgen.engine.triton import all_pairs as triton_all_pairs
+from ssimgen.engine.triton import launching, pairs
+from ssimgen.losses import SSIMLoss
 
 SHAPES = ((64, 1, 28, 28), (64, 3, 64, 64), (8, 3, 256, 256), (1, 3, 1080, 1920))
 SMALL = ((1, 1, 11, 12),)
-SETS = (256, 2048)  # of 28 x 28 px, all pairs
+SETS = (256, 2048)  # all pairs
 TARGETS = {"forward": 1.0, "forward + gradient": 1.5}
 PATCH = PatchDistance(Window.gaussian(11), "product", 1e-4, 9e-4, 0.0)
+LOSS = SSIMLoss(data_range=1.0)
 AGREEMENT = 1e-4
-TILES = {"rows": (16, 32, 64), "lanes": (32, 64, 128), "columns": (1, 2, 4)}
+TILES = tuple(product((4, 8, 16, 32, 64), (32, 64, 128), (1, 2)))  # rows, lanes, loads ahead
 
-Similarity = Callable[[Tensor, Tensor], Tensor]
+PAIRS_TARGETS = {"times faster": 20, "with gradient": 20, "of TF32 / 3": 0.3, "of its forward": 3.5}
+PAIRS_TILES = (
+    (64, 64, 64, 4, 3),
+    (64, 64, 64, 4, 2),
+    (64, 64, 32, 4, 4),
+    (64, 64, 128, 4, 2),
+    (128, 64, 64, 8, 2),
+    (128, 64, 32, 8, 3),
+    (64, 128, 64, 8, 2),
+    (128, 128, 32, 8, 3),
+)
+GRADIENT_TILES = ((64, 32, 4, 2), (64, 32, 4, 3), (64, 64, 4, 2), (128, 32, 8, 2), (64, 64, 8, 2), (32, 32, 4, 2))
+CHUNKS = (8, 16, 32, 48)  # MiB of patches
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 Timings = dict[str, float]
 
 
 def ours(x: Tensor, y: Tensor) -> Tensor:
-    return ssimgen.ssim(x, y, data_range=1.0)
+    value: Tensor = LOSS(x, y)
+    return value
 
 
 def by_pytorch(x: Tensor, y: Tensor) -> Tensor:
-    """The same by the eager engine, what a GPU gets by default."""
-    return 1 - eager.squared_mean(x, y, PATCH).mean(1)
+    """The same by the eager engine."""
+    return eager.squared_mean(x, y, PATCH).mean()
 
 
-def peers() -> dict[str, Similarity]:
-    """Those that are installed; each gives one value a pair, or one of all."""
-    found: dict[str, Similarity] = {}
+def peers() -> dict[str, Loss]:
+    """Those that are installed: 1 - SSIM, of the mean of the batch, which some have faster ways for."""
+    found: dict[str, Loss] = {}
     for name, module, call in (
-        ("pytorch-msssim", "pytorch_msssim", lambda m, x, y: m.ssim(x, y, data_range=1.0, size_average=False)),
-        ("frame-analytics", "frame_analytics", lambda m, x, y: m.ssim(x, y, data_range=1.0, reduction="none")),
-        ("fused-ssim", "fused_ssim", lambda m, x, y: m.fused_ssim(x, y, padding="valid")),
-        ("fussim", "fussim", lambda m, x, y: m.fused_ssim(x, y, padding="valid")),
+        ("pytorch-msssim", "pytorch_msssim", lambda m, x, y: m.ssim(x, y, data_range=1.0)),
+        ("frame-analytics", "frame_analytics", lambda m, x, y: m.ssim(x, y, data_range=1.0)),
+        ("fused-ssim", "fused_ssim", lambda m, x, y: m.fused_ssim(x, y, padding="valid", train=x.requires_grad)),
+        ("fussim", "fussim", lambda m, x, y: m.fused_ssim(x, y, padding="valid", train=x.requires_grad)),
         (
             "torchmetrics",
             "torchmetrics.functional.image",
             lambda m, x, y: m.structural_similarity_index_measure(x, y, data_range=1.0, return_full_image=True)[1][
                 ..., 5:-5, 5:-5
-            ].mean((1, 2, 3)),
+            ].mean(),
         ),
     ):
         try:
-            found[name] = partial(call, import_module(module))
+            found[name] = partial(_loss, call, import_module(module))
         except ImportError as error:
             print(f"without {name}: {error}")
     return found
+
+
+def _loss(call: Callable[[Any, Tensor, Tensor], Tensor], module: Any, x: Tensor, y: Tensor) -> Tensor:
+    return 1 - call(module, x, y)
 
 
 class Bench:
@@ -83,6 +107,7 @@ class Bench:
         self.device = device
         self.rounds = RUNS if device == "cuda" else 1
         self.shapes = SHAPES if device == "cuda" else SMALL
+        self.sets, self.side = (SETS, 28) if device == "cuda" else ((3,), 11)
         self.results: dict[str, Any] = {"card": torch.cuda.get_device_name() if device == "cuda" else "none"}
 
     def images(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -110,27 +135,39 @@ def _by_events(contender: Callable[[], object], calls: int) -> float:
     return begin.elapsed_time(end) / 1000 / calls
 
 
-def gradient(similarity: Similarity, x: Tensor, y: Tensor) -> Tensor:
+def on_device(run: Callable[[], object], calls: int = 10) -> float:
+    """Seconds of the kernels of a call."""
+    run()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for _ in range(calls):
+            run()
+        torch.cuda.synchronize()
+    kernels = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return sum(event.device_time for event in kernels) / 1e6 / calls
+
+
+def gradient(loss: Loss, x: Tensor, y: Tensor) -> Tensor:
     x = x.detach().requires_grad_()
-    return torch.autograd.grad(similarity(x, y).mean(), x)[0]
+    return torch.autograd.grad(loss(x, y), x)[0]
 
 
-def agreeing(bench: Bench) -> dict[str, Similarity]:
+def agreeing(bench: Bench) -> dict[str, Loss]:
     """Those whose value and gradient are those of float64; what the others are off by is printed."""
     x, y = bench.images((4, 3, 64, 64) if bench.device == "cuda" else SMALL[0])
-    value = by_pytorch(x.double(), y.double()).mean()
+    value = by_pytorch(x.double(), y.double())
     slope = gradient(by_pytorch, x.double(), y.double())
     rows, right = [], {}
-    for name, similarity in {"ssimgen": ours, "ssimgen, PyTorch": by_pytorch, **peers()}.items():
+    for name, loss in {"ssimgen": ours, "ssimgen, PyTorch": by_pytorch, **peers()}.items():
         try:
-            off = float((similarity(x, y).mean() - value).abs())
-            of_slope = float((gradient(similarity, x, y) - slope).norm() / slope.norm())
+            off = float((loss(x, y) - value).abs())
+            of_slope = float((gradient(loss, x, y) - slope).norm() / slope.norm())
         except Exception as error:
             print(f"without {name}: {error}")
             continue
         rows.append((name, off, of_slope))
         if max(off, of_slope) < AGREEMENT:
-            right[name] = similarity
+            right[name] = loss
     show("Difference from float64", ["library", "value", "gradient"], [(n, f"{v:.1e}", f"{g:.1e}") for n, v, g in rows])
     bench.keep("difference from float64", rows)
     return right
@@ -147,20 +184,34 @@ def ceilings(bench: Bench) -> None:
     bench.keep("ceilings", found)
 
 
-def pairs_of_images(bench: Bench, contenders: Mapping[str, Similarity]) -> None:
-    rows, kept = [], []
+def pairs_of_images(bench: Bench, contenders: Mapping[str, Loss]) -> None:
+    of_calls, of_device, kept = [], [], []
     for operation, shape in product(TARGETS, bench.shapes):
         x, y = bench.images(shape)
-        run = gradient if operation != "forward" else (lambda similarity, x, y: similarity(x, y))
-        seconds = bench.medians({name: partial(run, similarity, x, y) for name, similarity in contenders.items()})
-        others = {name: value for name, value in seconds.items() if not name.startswith("ssimgen")}
-        fastest = min(others, key=others.__getitem__) if others else "ssimgen, PyTorch"
-        ratio = seconds[fastest] / seconds["ssimgen"]
-        kept.append({"operation": operation, "shape": shape, "seconds": seconds, "fastest": fastest, "ratio": ratio})
-        times = (milliseconds(seconds[name]) for name in contenders)
-        rows.append((f"{operation}, {'x'.join(map(str, shape))}", *times, f"{ratio:.2f} ({TARGETS[operation]:g})"))
-    show("Milliseconds, and how many times faster than the fastest peer (target)", ["", *contenders, "ratio"], rows)
+        runs = {
+            name: partial(gradient if operation != "forward" else _value, of, x, y) for name, of in contenders.items()
+        }
+        seconds = bench.medians(runs)
+        alone = {name: on_device(run) for name, run in runs.items()} if bench.device == "cuda" else seconds
+        what, goal = f"{operation}, {'x'.join(map(str, shape))}", f"({TARGETS[operation]:g})"
+        for rows, times in ((of_calls, seconds), (of_device, alone)):
+            rows.append((what, *map(milliseconds, times.values()), f"{_ratio(times):.2f} {goal}"))
+        kept.append({"operation": operation, "shape": shape, "seconds": seconds, "on the device": alone})
+        kept[-1] |= {"ratio": _ratio(seconds), "ratio on the device": _ratio(alone)}
+    for title, rows in (("A call", of_calls), ("The device alone", of_device)):
+        show(
+            f"{title}: milliseconds, and times faster than the fastest peer (target)", ["", *contenders, "ratio"], rows
+        )
     bench.keep("pairs", kept)
+
+
+def _value(loss: Loss, x: Tensor, y: Tensor) -> Tensor:
+    return loss(x, y)
+
+
+def _ratio(times: Timings) -> float:
+    others = [value for name, value in times.items() if not name.startswith("ssimgen")]
+    return min(others, default=times["ssimgen, PyTorch"]) / times["ssimgen"]
 
 
 def memory(bench: Bench) -> None:
@@ -169,12 +220,12 @@ def memory(bench: Bench) -> None:
         return
     x, y = bench.images((8, 3, 256, 256))
     found = {}
-    for name, similarity in {"ssimgen": ours, "ssimgen, PyTorch": by_pytorch}.items():
-        gradient(similarity, x, y)
+    for name, loss in {"ssimgen": ours, "ssimgen, PyTorch": by_pytorch}.items():
+        gradient(loss, x, y)
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        gradient(similarity, x, y)
+        gradient(loss, x, y)
         found[name] = (torch.cuda.max_memory_allocated() - before) / x.nbytes
     show(
         "Memory with the gradient, in images", ["", "images"], [(name, f"{value:.1f}") for name, value in found.items()]
@@ -183,22 +234,85 @@ def memory(bench: Bench) -> None:
 
 
 def all_pairs(bench: Bench) -> None:
-    rows, kept = [], {}
-    for n in SETS if bench.device == "cuda" else (3,):
-        x, y = bench.images((n, 1, 28, 28))
+    """Beside PyTorch's operations, and beside products of matrices with as many multiplications."""
+    rows, kept = [], []
+    for n in bench.sets:
+        x, y = bench.images((n, 1, bench.side, bench.side))
         wanted = x.clone().requires_grad_()
+        positions = (bench.side - 10) ** 2
+        a, b = (torch.rand(n, 121 * positions, device=bench.device) for _ in range(2))
         seconds = bench.medians(
             {
-                "forward": lambda x=x, y=y: pairwise.ssim(x, y, data_range=1.0),
-                "with gradient": lambda z=wanted, y=y: torch.autograd.grad(
-                    pairwise.ssim(z, y, data_range=1.0).sum(), z
-                ),
+                "forward": partial(all_of, engine, x, y),
+                "forward, PyTorch": partial(all_of, eager_all_pairs, x, y),
+                "gradient": partial(gradient_of_all, engine, wanted, y),
+                "gradient, PyTorch": partial(gradient_of_all, eager_all_pairs, wanted, y),
+                "product": partial(matrix_product, a, b, "highest"),
+                "product, TF32": partial(matrix_product, a, b, "high"),
             }
         )
-        kept[n] = seconds
-        rows.append((f"{n} x {n} of 28 x 28", *(milliseconds(value) for value in seconds.values())))
-    show("All pairs, by PyTorch: milliseconds", ["", "forward", "with gradient"], rows)
+        ratios = {
+            "times faster": seconds["forward, PyTorch"] / seconds["forward"],
+            "with gradient": seconds["gradient, PyTorch"] / seconds["gradient"],
+            "of TF32 / 3": 3 * seconds["product, TF32"] / seconds["forward"],
+            "of its forward": seconds["gradient"] / seconds["forward"],
+        }
+        kept.append({"images": n, "seconds": seconds, "ratios": ratios})
+        times = (milliseconds(value) for value in seconds.values())
+        rows.append((f"{n} x {n}", *times, *(f"{value:.2f}" for value in ratios.values())))
+    goals = [f"{name} ({PAIRS_TARGETS[name]})" for name in ratios]
+    show("All pairs of 28 x 28 px: milliseconds, and ratios (target)", ["", *seconds, *goals], rows)
     bench.keep("all pairs", kept)
+
+
+def all_of(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    square: Tensor = module.squared_all_pairs(x, y, PATCH)
+    return square
+
+
+def gradient_of_all(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    return torch.autograd.grad(all_of(module, x, y).sum(), x)[0]
+
+
+def matrix_product(a: Tensor, b: Tensor, precision: str) -> Tensor:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    product = a @ b.mT
+    torch.set_float32_matmul_precision(before)
+    return product
+
+
+def tiles_of_all_pairs(bench: Bench) -> None:
+    """Forward with every tile and size of a chunk of patches, and the gradient with every tile of its own."""
+    kept, rows = [], []
+    for n in bench.sets:
+        x, y = bench.images((n, 1, bench.side, bench.side))
+        forward, whole = partial(all_of, engine, x, y), partial(gradient_of_all, engine, x.clone().requires_grad_(), y)
+        runs: dict[str, dict[str, Callable[[], object]]] = {
+            "forward": {"the library's": forward},
+            "gradient": {"the library's": whole},
+        }
+        for choice in PAIRS_TILES if bench.device == "cuda" else PAIRS_TILES[:1]:
+            tile = triton_all_pairs._Tile(*choice)
+            runs["forward"][" ".join(map(str, choice))] = partial(_with, triton_all_pairs._Tile, "of", tile, forward)
+        for mib in CHUNKS if bench.device == "cuda" else CHUNKS[:1]:
+            runs["forward"][f"{mib} MiB"] = partial(_with, triton_all_pairs, "_PATCHES", mib * 2**20, forward)
+        for choice in GRADIENT_TILES if bench.device == "cuda" else GRADIENT_TILES[:1]:
+            of_slopes = triton_all_pairs._GradientTile(*choice)
+            name = " ".join(map(str, choice))
+            runs["gradient"][name] = partial(_with, triton_all_pairs._GradientTile, "of", of_slopes, whole)
+        for operation, of_operation in runs.items():
+            seconds = bench.medians(_that_run(of_operation))
+            kept.append({"images": n, "operation": operation, "seconds": seconds})
+            rows.extend((f"{operation}, {n} x {n}, {name}", milliseconds(value)) for name, value in seconds.items())
+    show("Tiles of all pairs: rows, columns, (places,) warps, stages; milliseconds", ["", "ms"], rows)
+    bench.keep("tiles of all pairs", kept)
+
+
+def _with(owner: Any, name: str, value: Any, run: Callable[[], object]) -> None:
+    """Run with another number, or another choice whatever is asked."""
+    with mock.patch.object(owner, name, value if isinstance(value, int) else lambda *_: value):
+        run()
 
 
 def tiles(bench: Bench) -> None:
@@ -207,16 +321,15 @@ def tiles(bench: Bench) -> None:
     for shape in bench.shapes:
         x, y = bench.images(shape)
         runs: dict[str, Callable[[], object]] = {"the library's": partial(gradient, ours, x, y)}
-        for choice in product(*TILES.values()) if bench.device == "cuda" else [(16, 32, 1)]:
-            if shape[3] % choice[2] == 0:
-                runs[" ".join(map(str, choice))] = partial(_with_tile, choice, partial(gradient, ours, x, y))
+        for choice in TILES if bench.device == "cuda" else TILES[:1]:
+            runs[" ".join(map(str, choice))] = partial(_with_tile, choice, partial(gradient, ours, x, y))
         seconds = bench.medians(_that_run(runs))
         best = min(seconds, key=seconds.__getitem__)
         kept.append({"shape": shape, "seconds": seconds, "best": best})
         rows.append(
             ("x".join(map(str, shape)), best, *(milliseconds(seconds[name]) for name in (best, "the library's")))
         )
-    show("Tiles: rows, lanes, columns a lane; ms, forward + gradient", ["images", "best", "its ms", "ours"], rows)
+    show("Tiles: rows, lanes, loads ahead; ms, forward + gradient", ["images", "best", "its ms", "ours"], rows)
     bench.keep("tiles", kept)
 
 
@@ -224,21 +337,26 @@ def _that_run(runs: Mapping[str, Callable[[], object]]) -> dict[str, Callable[[]
     """Without the tiles that do not compile, or take too many registers."""
     right = {}
     for name, run in runs.items():
-        try:
-            run()
-            right[name] = run
-        except Exception as error:
-            print(f"tile {name}: {str(error).splitlines()[0]}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", launching.EngineWarning)
+            launching._said = False
+            try:
+                run()
+                right[name] = run
+            except Exception as error:
+                print(f"tile {name}: {str(error).splitlines()[0]}")
+        launching._trouble = ""  # that of a tile alone
     return right
 
 
-def _with_tile(choice: tuple[int, int, int], run: Callable[[], object]) -> None:
-    rows, lanes, columns = choice
+def _with_tile(tile: tuple[int, int, int], run: Callable[[], object]) -> None:
+    rows, lanes, stages = tile
 
-    def of(planes: int, height: int, width: int, together: int) -> pairs._Tile:
-        return pairs._Tile(rows, lanes, columns, (planes, -(-height // rows), -(-width // (lanes * columns))))
+    def of(device: torch.device, planes: int, height: int, width: int, columns: int, taps: int) -> pairs._Tile:
+        return pairs._Tile(rows, lanes, columns, stages, pairs._TOGETHER[0])
 
-    with mock.patch.object(pairs._Tile, "of", of), mock.patch.object(pairs, "_columns", return_value=columns):
+    pairs._plan.cache_clear()
+    with mock.patch.object(pairs._Tile, "of", of):
         run()
 
 
@@ -248,7 +366,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     device = "cpu" if vars(parser.parse_args(arguments))["try"] else "cuda"
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("PyTorch finds no GPU here; --try runs every line on a CPU")
-    if not engine._triton_can(*torch.rand(2, 1, 1, 16, 16, device=device), Window.gaussian(11)):
+    if not engine._triton_pairs_can(PATCH, *torch.rand(2, 1, 1, 16, 16, device=device)):
         parser.error(
             "the Triton kernels cannot run here: they need triton 3.6 or newer, and with --try TRITON_INTERPRET=1"
         )
@@ -259,6 +377,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     memory(bench)
     all_pairs(bench)
     tiles(bench)
+    tiles_of_all_pairs(bench)
     return 0
 
 

@@ -14,13 +14,13 @@ _jaxtyped = jaxtyping.jaxtyped
 
 
 def _outermost(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Checks of all but functions within functions, which are made anew at each call, and so would be their checks.
-
-    That would take longer than all that the tests compute.
+    """Checks of all but functions within functions, which are made anew at each call, and so would be their checks,
+    which would take longer than all that the tests compute; and but kernels for GPUs, of which Triton reads the source.
     """
 
     def checks(of: Any) -> Any:
-        if "<locals>" in of.__qualname__:
+        is_kernel = of.__module__.startswith("ssimgen.engine.triton.") and of.__module__.endswith("_kernels")
+        if is_kernel or "<locals>" in of.__qualname__:
             return of
         hints = {} if inspect.isclass(of) else _hints(of)
         if inspect.isclass(of) or inspect.isgeneratorfunction(of) or "jaxtyping" in repr(hints):

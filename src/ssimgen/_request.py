@@ -43,7 +43,7 @@ def checked_options(data_range: DataRange, window: Window, k1: float, k2: float,
     window_type(window)
     lo, length = lo_and_length(data_range)
     c1, c2 = stability_constants(length, k1, k2)
-    return PatchDistance(window, form, c1, c2, lo)
+    return PatchDistance(window, form, c1, c2, lo, length)
 
 
 def patches(x: Tensor, window: Window) -> int:

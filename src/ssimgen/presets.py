@@ -14,6 +14,7 @@ scikit-image structural_similarity                    Window.uniform(7, unbiased
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -190,7 +191,7 @@ def tensorflow_ms_ssim(
     terms = 1 - scale_complements(unit_x, unit_y, patch, len(exponents), _halved_with_the_edge)
     negative = terms <= 0  # not a clamp: the derivative of a power at 0, infinite, times 0 would be NaN
     powers = torch.where(negative, 0, torch.where(negative, 1, terms) ** exponents)
-    return powers.prod(-1).mean(1).to(x.dtype)
+    return reduce(torch.mul, powers.unbind(-1)).mean(1).to(x.dtype)  # the derivative of prod waits for the device
 
 
 def ffmpeg(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], *, data_range: DataRange) -> Float[Tensor, " B"]:

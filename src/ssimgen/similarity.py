@@ -279,8 +279,7 @@ class Pairs(NamedTuple):
     def mean(self) -> Float[Tensor, " B"]:
         """d^2 averaged over channels and positions."""
         if self.mask is None:
-            of_channels = engine.squared_mean(self.x, self.y, self.patch)
-            return of_channels.mean(1) if of_channels.shape[1] > 1 else of_channels[:, 0]
+            return engine.squared_mean_of_images(self.x, self.y, self.patch)
         squares, weights = self._sums(self.mask)
         return squares / weights
 

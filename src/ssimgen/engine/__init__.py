@@ -8,15 +8,16 @@ float16 or bfloat16, one or both, if none is float64; results are float32 then.
 `eager` is plain PyTorch: any device, any derivative order. `fused` is compiled for CPUs with numba, `triton` for GPUs.
 None knows of borders or of axes that a window does not join: `axes` prepares images first.
 
-The environment variable SSIMGEN_ENGINE, read when the library is imported, chooses among them, to find errors and to
-try kernels: "eager" is PyTorch for everything; "fused", as without it, takes `fused` where it can run; "triton" takes
-that too, on a GPU. No GPU has measured it yet, so nobody gets it unasked.
+The environment variable SSIMGEN_ENGINE, read when the library is imported, chooses among them, to find errors: "eager"
+is PyTorch for everything; "fused" takes `fused` where it can run; "triton", as without it, takes that too, on a GPU of
+NVIDIA, and where it was asked for on one of AMD, which none has measured.
 """
 
 from __future__ import annotations
 
 import os
 
+import torch
 from torch import Tensor
 
 from ssimgen._precision import WIDE, widened
@@ -37,13 +38,16 @@ __all__ = [
     "squared_all_pairs",
     "squared_map",
     "squared_mean",
+    "squared_mean_of_images",
     "widened",
 ]
 
 _ENGINES = ("eager", "fused", "triton")
-_chosen = os.environ.get("SSIMGEN_ENGINE", "fused")
+_chosen = os.environ.get("SSIMGEN_ENGINE", "triton")
 if _chosen not in _ENGINES:
     raise ValueError(f"SSIMGEN_ENGINE must be one of {', '.join(_ENGINES)}, got {_chosen!r}")
+_asked = "SSIMGEN_ENGINE" in os.environ
+_interpreted = _asked and os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def squared_map(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
@@ -59,18 +63,28 @@ def squared_map(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
 def squared_mean(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
     """d^2 averaged over window positions, (B, C, *spatial) x 2 -> (B, C)."""
     channels = x.shape[1]
-    (x, y), patch, _ = prepared(patch, x, y)
-    if _triton_can(x, y, patch.window):
+    mean = _squared_mean(*prepared(patch, x, y)[:2], of_images=False)
+    return mean if mean.shape[1] == channels else mean.unflatten(1, (channels, -1)).mean(2)
+
+
+def squared_mean_of_images(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
+    """d^2 averaged over channels and window positions, (B, C, *spatial) x 2 -> (B,)."""
+    return _squared_mean(*prepared(patch, x, y)[:2], of_images=True)
+
+
+def _squared_mean(images: list[Tensor], patch: PatchDistance, of_images: bool) -> Tensor:
+    x, y = images
+    if _triton_pairs_can(patch, x, y):
         from ssimgen.engine.triton import pairs as on_device
 
-        mean = on_device.squared_mean(x, y, patch)
-    elif _fused_pairs_can(x, y):
+        return on_device.squared_mean(x, y, patch, of_images)
+    if _fused_pairs_can(x, y):
         from ssimgen.engine.fused import pairs
 
         mean = pairs.squared_mean(x, y, patch)
     else:
         mean = eager.squared_mean(x, y, patch)
-    return mean if mean.shape[1] == channels else mean.unflatten(1, (channels, -1)).mean(2)
+    return eager.of_images(mean) if of_images else mean
 
 
 def squared_all_pairs(
@@ -86,6 +100,10 @@ def squared_all_pairs(
         return eager_all_pairs.squared_all_pairs(x, others[0] if others else None, patch, advance, mask)
     (x, *others), patch, _ = prepared(patch, *((x,) if y is None else (x, y)))
     y = others[0] if others else None
+    if _triton_all_pairs_can(patch, x, *others):
+        from ssimgen.engine.triton import all_pairs as on_device
+
+        return on_device.squared_all_pairs(x, y, patch, advance)
     if not _fused_all_pairs_can(patch, x, *others):
         return eager_all_pairs.squared_all_pairs(x, y, patch, advance)
     from ssimgen.engine.fused import all_pairs
@@ -110,13 +128,26 @@ def _matrix_products_win(height: int, width: int, window: Window) -> bool:
     return eager_ < fused
 
 
-def _triton_can(x: Tensor, y: Tensor, window: Window) -> bool:
-    """Whether kernels for GPUs take the means of these pairs, in Triton's interpreter on a CPU too."""
-    if _chosen != "triton" or not (x.device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"):
+def _triton_pairs_can(patch: PatchDistance, x: Tensor, y: Tensor) -> bool:
+    if not _for_triton(x, y):
         return False
     from ssimgen.engine.triton import pairs
 
-    return may_be_launched(x, y) and pairs.can(x, window)
+    return pairs.can(x, patch)
+
+
+def _triton_all_pairs_can(patch: PatchDistance, x: Tensor, *others: Tensor) -> bool:
+    if not _for_triton(x, *others):
+        return False
+    from ssimgen.engine.triton import all_pairs
+
+    return all_pairs.can(x, patch)
+
+
+def _for_triton(*images: Tensor) -> bool:
+    """Whether kernels for GPUs may take these images, in Triton's interpreter on a CPU if that was asked for."""
+    there = _interpreted or (images[0].device.type == "cuda" and (_asked or torch.version.hip is None))
+    return there and _chosen == "triton" and may_be_launched(*images)
 
 
 def _fused_pairs_can(x: Tensor, y: Tensor) -> bool:

@@ -92,6 +92,11 @@ def squared_mean(
     return squared_map(x, y, patch).flatten(2).mean(2)
 
 
+def of_images(mean: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
+    """The average over channels."""
+    return mean.mean(1) if mean.shape[1] > 1 else mean.squeeze(1)
+
+
 def gradients(
     function: Callable[[Tensor, Tensor, PatchDistance], Tensor],
     x: Tensor,

@@ -44,28 +44,42 @@ def squared_all_pairs(
     if mask is not None:
         mask = widened(mask)
         x, y = torch.where(mask > 0, x, patch.lo), None if y is None else torch.where(mask > 0, y, patch.lo)
-    second = x if y is None else y
     row = x.shape[1] * math.prod(positions(x, patch.window)[1:])  # positions with one place along the first axis
     side = max(1, min(IMAGES, math.isqrt(BLOCK // row)))
-    parts, others = x.split(side), second.split(side)
 
-    def block(i: int, j: int) -> Tensor:
-        if y is None and j < i:
-            return blocks[j][i].T
-        square = _mean_over_positions(parts[i], others[j], patch, mask)
-        if advance is not None:
-            share = 2 if y is None and i != j else 1
-            advance(share * square.numel() / (len(x) * len(second)))
-        if y is None and i == j:
+    def block(x: Tensor, y: Tensor | None) -> Tensor:
+        square = _mean_over_positions(x, x if y is None else y, patch, mask)
+        if y is None:
             square = symmetric(square, 0 * square.detach().diagonal())  # NaN for images with NaN
         return square.to(dtype)
 
-    blocks: list[list[Tensor]] = []
     with no_autocast(x.device):
-        for i in range(len(parts)):
-            blocks.append([])
-            blocks[i].extend(block(i, j) for j in range(len(others)))
-        return torch.cat([torch.cat(row, 1) for row in blocks])
+        return by_blocks(x, y, side, block, advance)
+
+
+def by_blocks(
+    x: Float[Tensor, "n C *spatial"],
+    y: Float[Tensor, "m C *spatial"] | None,
+    side: int,
+    block: Callable[[Tensor, Tensor | None], Tensor],
+    advance: Advance | None,
+) -> Float[Tensor, "n m"]:
+    """A symmetric function of all pairs, by blocks of at most `side` images of each set; y = None is x against itself,
+    and each block above the diagonal serves below it."""
+    second = x if y is None else y
+    parts, others = x.split(side), second.split(side)
+    rows: list[list[Tensor]] = []
+    for i, part in enumerate(parts):
+        rows.append([])
+        for j, other in enumerate(others):
+            if y is None and j < i:
+                rows[i].append(rows[j][i].T)
+                continue
+            rows[i].append(block(part, None if y is None and j == i else other))
+            if advance is not None:
+                share = 2 if y is None and i != j else 1
+                advance(share * len(part) * len(other) / (len(x) * len(second)))
+    return rows[0][0] if len(parts) == len(others) == 1 else torch.cat([torch.cat(row, 1) for row in rows])
 
 
 def symmetric(square: Float[Tensor, "n n"], diagonal: Float[Tensor, " n"]) -> Float[Tensor, "n n"]:

@@ -30,6 +30,7 @@ class PatchDistance:
     c1: float
     c2: float
     lo: float  # the least pixel value; subtracted before anything else
+    length: float = 0.0  # of the range of pixels, 0 where it is not known; an engine may choose its precision by it
 
 
 def positions(x: Tensor, window: Window) -> tuple[int, ...]:

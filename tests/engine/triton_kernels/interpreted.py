@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable, Sequence
 
 os.environ["TRITON_INTERPRET"] = "1"
 os.environ["SSIMGEN_ENGINE"] = "triton"
@@ -21,21 +22,23 @@ from torch import Tensor
 from ssimgen import Window, engine, ssim
 from ssimgen.engine import eager
 from ssimgen.engine.spec import Form, PatchDistance
-from ssimgen.engine.triton import pairs
+from ssimgen.engine.triton import launching, pairs
+from ssimgen.engine.triton.request import arguments
 
 FORMS: tuple[Form, ...] = ("product", "sum", "centred", "uncentred")
 WINDOW = Window.gaussian(3, 1.0)
+TILE_OF = pairs._Tile.of
 OFF: dict[str, float] = {}  # the largest errors of a check
 
 
-def several_programs(planes: int, height: int, width: int, together: int) -> pairs._Tile:
-    rows, lanes = 3, 4
-    grid = planes, -(-height // rows), -(-width // (lanes * together))
-    return pairs._Tile(rows, lanes, together, grid)
+def several_programs(
+    device: torch.device, planes: int, height: int, width: int, columns: int, taps: int
+) -> pairs._Tile:
+    return pairs._Tile(4, 4, columns, together=min(3, taps))  # the last rows taken at once are the next program's
 
 
-def one_program(planes: int, height: int, width: int, together: int) -> pairs._Tile:
-    return pairs._Tile(height, 16, together, (planes, 1, 1))
+def one_program(device: torch.device, planes: int, height: int, width: int, columns: int, taps: int) -> pairs._Tile:
+    return pairs._Tile(8, 16, columns)
 
 
 def request(form: Form = "product", window: Window = WINDOW, lo: float = 0.0) -> PatchDistance:
@@ -81,6 +84,33 @@ def product_of_several_programs() -> None:
     compared(*images(1, 2, 7, 12), request("product", lo=0.1))
 
 
+def means_of_images() -> None:
+    """Of all channels, and of a window of one row; tiles are those that the library takes."""
+    pairs._Tile.of = TILE_OF  # type: ignore[method-assign]
+
+    def by_pytorch(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
+        return eager.squared_mean(x, y, patch).mean(1)
+
+    def by_kernels(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
+        return pairs.squared_mean(x, y, patch, of_images=True)
+
+    for window in (WINDOW, Window.gaussian((1, 4), (1.0, 1.0))):
+        x, y = images(2, 2, 6, 7)
+        expected, *of_expected = _with_gradients(by_pytorch, x.double(), y.double(), request(window=window))
+        found, *of_found = _with_gradients(by_kernels, x, y, request(window=window))
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-7)
+        for own, other in zip(of_found, of_expected, strict=True):
+            assert (own.double() - other).norm() <= 1e-6 * other.norm()
+
+
+def windows_and_tiles_of_the_library() -> None:
+    """Rows that are taken at once, as many as the window says, and columns."""
+    pairs._Tile.of = TILE_OF  # type: ignore[method-assign]
+    for window in (Window.uniform(7), Window.gaussian((2, 5), (1.0, 1.0)), Window.gaussian((8, 3), (2.0, 1.0))):
+        for width in (9, 10):
+            compared(*images(1, 1, 13, width), request(window=window))
+
+
 def sum_of_odd_width() -> None:
     compared(*images(2, 1, 6, 7), request("sum", Window.gaussian((4, 2), (1.0, 0.8))))
 
@@ -110,6 +140,23 @@ def tones_and_bright_flat_images() -> None:
     compared(tones, 1 - tones, request("sum"), gradient=1e-4)
     bright = 0.998 + 1e-3 * images(1, 1, 6, 6)[0]
     compared(bright, bright.flip(-1), request("centred"), gradient=1e-4)
+
+
+def images_far_from_zero() -> None:
+    """A range of one kelvin, and pixels far outside of the range, which lose nothing by it."""
+    x, y = (z + 273.15 for z in images(1, 1, 6, 8))
+    compared(x, y, request("product", lo=273.15))
+    x, y = ((1e4 * z).round() / 1e4 + 64 for z in images(1, 1, 6, 8))
+    compared(x, y, request("sum"))
+
+
+def what_float32_cannot_tell_is_nan() -> None:
+    x, y = images(2, 1, 6, 8)
+    x[1, 0, 4, 3] = 1e3
+    mean, *gradients = _with_gradients(pairs.squared_mean, x, y, request())
+    for found in (mean, *gradients):
+        assert found.isnan().flatten(1).all(1).tolist() == [False, True]
+        assert not found[0].isnan().any()
 
 
 def equal_images_and_nan() -> None:
@@ -180,14 +227,13 @@ def _penalty(of: object, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
 def operations_keep_their_promises() -> None:
     """Schemas, shapes of fakes, and autograd, as torch.library checks them."""
     x, y = (z.requires_grad_() for z in images(1, 2, 4, 5))
-    taps = list(WINDOW.taps)  # type: ignore[arg-type]
-    numbers = taps, taps, "sum", 1e-4, 9e-4, 0.0, 1.0
-    torch.library.opcheck(pairs._pair_means, (x, y, *numbers, 4))
+    numbers = arguments(request("sum"))
+    torch.library.opcheck(pairs._pair_means, (x, y, *numbers, False, 4))
     with torch.no_grad():
-        mean, kept = pairs._pair_means(x, y, *numbers, 3)
+        mean, kept = pairs._pair_means(x, y, *numbers, True, 3)
     torch.library.opcheck(
         pairs._pair_gradients,
-        (x.detach(), y.detach(), kept, mean, *numbers),
+        (x.detach(), y.detach(), mean, kept, mean, *numbers),
         test_utils=("test_schema", "test_faketensor"),
     )
 
@@ -212,19 +258,19 @@ def what_fails_is_said_once_and_done_otherwise() -> None:
     """In a forward pass, in a backward pass, and where there is no Triton."""
     x, y = images(1, 1, 6, 7)
     for broken in ("_forward", "_backward"):
-        kept, pairs._said, pairs._trouble = getattr(pairs, broken), False, ""
+        kept, launching._said, launching._trouble = getattr(pairs, broken), False, ""
         setattr(pairs, broken, _fail)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             compared(x, y, request("sum"))
             compared(x, y, request("sum"))
-        assert [type(warning.message) for warning in said] == [pairs.EngineWarning]
+        assert [type(warning.message) for warning in said] == [launching.EngineWarning]
         assert "out of luck" in str(said[0].message), said[0].message
         setattr(pairs, broken, kept)
     ran = _runs()
     ssim(x, y, data_range=1.0, window=WINDOW)
     assert not ran
-    pairs._said, pairs._trouble = False, "there is no package triton"
+    launching._said, launching._trouble = False, "there is no package triton"
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         ssim(x, y, data_range=1.0, window=WINDOW)
@@ -253,11 +299,15 @@ def _runs() -> list[str]:
 CHECKS = {
     "numbers": (
         product_of_several_programs,
+        means_of_images,
+        windows_and_tiles_of_the_library,
         sum_of_odd_width,
         centred_with_sample_covariances,
         uncentred,
         half_precision,
         tones_and_bright_flat_images,
+        images_far_from_zero,
+        what_float32_cannot_tell_is_nan,
         equal_images_and_nan,
         bits_are_the_same_with_and_without_gradients_and_again,
         one_program_a_plane,
@@ -273,10 +323,12 @@ CHECKS = {
 }
 
 
-def main(part: str) -> None:
+def main(checks: Sequence[Callable[[], None]]) -> None:
     assert engine._chosen == "triton"
-    for check in CHECKS[part]:
+    warnings.simplefilter("error", launching.EngineWarning)  # else numbers would be those of the eager engine
+    for check in checks:
         pairs._Tile.of = several_programs  # type: ignore[method-assign, assignment]
+        pairs._plan.cache_clear()
         OFF.clear()
         wrong = ""
         try:
@@ -287,4 +339,4 @@ def main(part: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(CHECKS[sys.argv[1]])
