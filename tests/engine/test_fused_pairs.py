@@ -278,3 +278,13 @@ def test_the_public_functions_use_these_kernels(monkeypatch: pytest.MonkeyPatch)
     patch = request(WINDOWS["gaussian 11"])
     assert engine.squared_mean(x, y, patch).shape == (2, 1)
     assert engine.squared_map(x, y, patch).shape == (2, 1, 6, 6)
+
+
+@pytest.mark.parametrize(("seed", "offset"), [(4, 1e4), (13, 1e3), (17, 1e7)])
+def test_planes_computed_anew_have_the_same_bits_with_a_gradient_to_the_second_image(seed: int, offset: float) -> None:
+    """Also where the first lies otherwise in memory, whose order that of sums follows."""
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.rand(2, 2, 1, 9, 13, generator=generator, dtype=torch.float64) + offset
+    patch = PatchDistance(Window.uniform(5), "centred", 1e-4, 1e-6, 0.0)
+    x = x.mT.contiguous().mT
+    assert torch.equal(pairs.squared_mean(x, y, patch), pairs.squared_mean(x, y.clone().requires_grad_(), patch))

@@ -196,13 +196,14 @@ def _wider(fused: _Function, by_eager_engine: _Function, x: Tensor) -> _Function
 
 
 def _widened(planes: _Array, *images: Tensor) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor, Tensor]]:
-    """Some of the chosen planes at a time: where they are in (B, C), and they in float64, (n, 1, H, W)."""
+    """Some of the chosen planes at a time: where they are in (B, C), and they in float64, (n, 1, H, W), in one order in
+    memory: the order of sums follows it, and bits must not."""
     if not planes.any():
         return
     some = max(1, _WIDE_PIXELS // images[0][0, 0].numel())
     chosen = torch.from_numpy(planes).view(images[0].shape[:2]).nonzero(as_tuple=True)
     for rows, channels in zip(*(index.split(some) for index in chosen), strict=True):
-        x, y = (z.detach()[rows, channels][:, None].double() for z in images)
+        x, y = (z.detach()[rows, channels][:, None].double().contiguous() for z in images)
         yield (rows, channels), x, y
 
 
