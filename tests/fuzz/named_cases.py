@@ -38,6 +38,9 @@ def cases() -> dict[str, Case]:
     nan, inf = with_pixels(x, (hole, torch.nan)), with_pixels(x, (hole, torch.inf))
     kelvin, kelvin_too = ((273.15 + 0.01 * z.double()).float() for z in (x, y))
     hot = with_pixels(wide, (hole, 1e18))
+    faint = (1 + 7e-5 * other[..., :4, :6]).float()
+    tones = torch.tensor([[0.71, 0.83], [0.0, 0.8301]], dtype=torch.float64)
+    saturated = (tones[:, :, None, None] + 0 * x[:1]).float()
     flat, brighter = (torch.full((2, 1, 16, 16), level, dtype=torch.float64) for level in (0.3, 0.8))
     steps = with_pixels(torch.full_like(wide, 0.1), ((..., slice(8, None)), 0.9))
     high = torch.full_like(wide, 5e10)
@@ -228,6 +231,20 @@ def cases() -> dict[str, Case]:
         "all pairs, float64, the faintest texture of a bright image": Case(
             "all ssim", 0.5 + 0.03 * (board + 0 * wide), 1 + 2e-8 * (board + 0 * wide), SMALL, 1.0
         ),
+        # x - y was rounded to digits that are few beside what little varies in it, which D, not squared, divides by
+        "pairs alike but for brightness": Case(
+            "distance", faint, 0.41 * faint, Window.gaussian(2), 1.0, form="centred", squared=False
+        ),
+        "pairs alike but for brightness, which a large c1 overlooks": Case(
+            "distance", faint, 0.41 * faint, Window.gaussian(2), 1.0, k1=1e3, form="sum", squared=False
+        ),
+        # means were rounded, and nearly equal ones are seen where the other channel is white against black
+        **{
+            f"all pairs, one channel nearly equal and one saturated, {form}": Case(
+                "all distance", saturated[:1], saturated[1:], SMALL, 1.0, k1=1e-3, k2=3e-3, form=form
+            )
+            for form in ("product", "sum", "uncentred")
+        },
         # asked back of a slope that is 1e-16 of what luminance, which a tiny c1 makes steep, has at the coarsest scale:
         # images halved have no digits for differences in the last bit of their pixels
         "scales of huge images that differ in their last bit, k1 far below k2": Case(

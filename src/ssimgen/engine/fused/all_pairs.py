@@ -45,6 +45,7 @@ _TASKS_PER_THREAD = 4
 _UNIT_C2 = 9e-4  # images are scaled to this c2, so that no product of denominators leaves the range of float32
 _BLOCK_PAIRS, _BLOCK_PIXELS = 2**20, 2**21  # that are computed anew at once
 _FEW_PAIRS = 2**10  # that are not worth a format of their own
+_NOISY = 1e5  # beta E z^2 / (v + c2 / 2) up to which no slope shows how float64 rounds F(x')
 _BRIGHT = 1e9 * _UNIT_C2  # beta E z^2 up to which no slope shows how float64 rounds it, in v - cov + c2 of flat patches
 
 
@@ -66,7 +67,7 @@ class _Limits(NamedTuple):
 
 _LIMITS = {
     np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 300 * _UNIT_C2, 1e25, 1e-3, 0.0),
-    np.dtype(np.float64): _Limits(1e5, 1e5, 1e100, 1e7 * _UNIT_C2, 1e100, 1e-9, 2e-6),
+    np.dtype(np.float64): _Limits(1e5, _NOISY, 1e100, 1e7 * _UNIT_C2, 1e100, 1e-9, 2e-6),
 }
 
 _Beyond = tuple[Tensor, Tensor | None]  # which images of x and y (None: x itself) the number format cannot hold
@@ -371,11 +372,11 @@ class _AllPairs:
         limits = _LIMITS[self.dtype]
         outside = not (self.c1 == 0 or 1 / limits.constants < self.c1 < limits.constants)
         most = np.array([limits.differences, limits.noise, limits.size])[:, None] * self.positions
-        most_in_gradients = np.array([_BRIGHT / self.beta, limits.contrast])[:, None] * self.positions
+        most_in_gradients = np.array([_NOISY, _BRIGHT / self.beta, limits.contrast])[:, None] * self.positions
 
         def of(grades: _Array) -> tuple[Tensor, Tensor]:
             sums = grades.sum(0)
-            held, held_in_gradients = (sums[:3] <= most).all(0), (sums[2:] <= most_in_gradients).all(0)
+            held, held_in_gradients = (sums[:3] <= most).all(0), (sums[1:] <= most_in_gradients).all(0)
             return torch.from_numpy(~held) | outside, torch.from_numpy(~held_in_gradients)
 
         return of(self.grades_of_first), of(self.grades_of_second)

@@ -49,8 +49,8 @@ from ssimgen.engine.fused.vectors import (
 from ssimgen.engine.fused.vectors import lanes as lanes_in
 from ssimgen.engine.spec import Form
 
-GROUP_STATISTICS = 3  # of an image in a group, at each position: F(x'), mu, 2 v
-SINGLE_STATISTICS = 4  # of an image of the first set: F(x'), mu, 2 v, mu^2 + c1
+GROUP_STATISTICS = 4  # of an image in a group, at each position: F(x'), mu, what rounding took from mu, 2 v
+SINGLE_STATISTICS = 5  # of an image of the first set: F(x'), mu, what rounding took from mu, 2 v, mu^2 + c1
 SLOPES = 2  # A, sum B
 GRADES = 4  # of an image, sums over positions that tell how exact its pairs will be, see `prepare`
 
@@ -229,8 +229,10 @@ def preparation_kernel(lanes: int) -> Callable[..., None]:
             for p in range(down):
                 for k in range(LANES):
                     statistics[q, p, 0, k] = root / np.sqrt(norm) * (means[p, q, k] - shifts[k])
-                    statistics[q, p, 1, k] = means[p, q, k] / norm
-                    statistics[q, p, 2, k] = 2 * variances[p, q, k]
+                    mean = means[p, q, k] / norm
+                    statistics[q, p, 1, k] = mean
+                    statistics[q, p, 2, k] = mean - statistics[q, p, 1, k]
+                    statistics[q, p, 3, k] = 2 * variances[p, q, k]
 
     return compiled(prepare)
 
@@ -296,11 +298,10 @@ def separate_kernel() -> Callable[..., None]:
                     x[k, r, c] = y[r, c, k]
             for q in range(across):
                 for p in range(down):
-                    mean, variance = statistics[q, p, 1, k], statistics[q, p, 2, k]
-                    single[k, q, p, 0] = statistics[q, p, 0, k]
-                    single[k, q, p, 1] = mean
-                    single[k, q, p, 2] = variance
-                    single[k, q, p, 3] = mean * mean + c1
+                    mean = statistics[q, p, 1, k]
+                    for s in range(GROUP_STATISTICS):
+                        single[k, q, p, s] = statistics[q, p, s, k]
+                    single[k, q, p, GROUP_STATISTICS] = mean * mean + c1
 
     return compiled(separate)
 
@@ -330,18 +331,21 @@ def interleave_kernel() -> Callable[..., None]:
 @inlined
 @no_type_check
 def _statistics(singles, image, group, place, lanes):
-    """F, mu, 2 v, mu^2 + c1 of a single image; F, mu, 2 v of those in the group."""
+    """F, mu, 2 v, mu^2 + c1 of a single image, F, mu, 2 v of those in the group, and the difference of both mu: that of
+    nearly equal ones would be the rounding error of each."""
     across, down = group.statistics.shape[0], group.statistics.shape[1]
     at_x, at_y = (image * down * across + place) * SINGLE_STATISTICS, place * GROUP_STATISTICS * lanes
     x, y, like = singles.statistics, group.statistics, group.pixels
+    of_x, of_y = spread(like, x[at_x + 1]), load(y, at_y + lanes)
     return (
         spread(like, x[at_x]),
-        spread(like, x[at_x + 1]),
-        spread(like, x[at_x + 2]),
+        of_x,
         spread(like, x[at_x + 3]),
+        spread(like, x[at_x + 4]),
         load(y, at_y),
-        load(y, at_y + lanes),
-        load(y, at_y + 2 * lanes),
+        of_y,
+        load(y, at_y + 3 * lanes),
+        (of_x - of_y) + (spread(like, x[at_x + 2]) - load(y, at_y + 2 * lanes)),
     )
 
 
@@ -387,14 +391,13 @@ def _values(known: _Geometry | None, form: Form, lanes: int) -> Callable[..., No
                         column_sum = zero
                         for p in range(block - top, ROWS):
                             place = (left + q) * down + top + p
-                            fx, mx, vx, ex, fy, my, vy = _statistics(singles, i, group, place, LANES)
+                            fx, mx, vx, ex, fy, my, vy, m = _statistics(singles, i, group, place, LANES)
                             v, f = vx + vy, fx - fy
                             N, D = fma(negative(f), f, load(group.differences, p * LANES)), v + two_c2
                             N = non_negative(N)
                             if CENTRED:
                                 column_sum = fma(N, reciprocal(D), column_sum)
                             else:
-                                m = mx - my
                                 M, E = m * m, fma(my, my, ex)
                                 if UNCENTRED:
                                     N, D = fma(two_beta, M, N), fma(two_beta, E - c1, D)
@@ -478,9 +481,10 @@ def _gradients(known: _Geometry | None, form: Form, lanes: int, both: bool) -> C
                         filter_column(strip, at, taps, group.differences, SIZE, STRIDE, COLUMNS, ROWS)
                         for p in range(block - top, ROWS):
                             place = (left + q) * down + top + p
-                            fx, mx, vx, ex, fy, my, vy = _statistics(singles, i, group, place, LANES)
+                            fx, mx, vx, ex, fy, my, vy, m = _statistics(singles, i, group, place, LANES)
                             D, f = vx + vy + two_c2, fx - fy
-                            C = D - fma(negative(f), f, load(group.differences, p * LANES))  # s2 = C / D
+                            N = fma(negative(f), f, load(group.differences, p * LANES))
+                            C = D - N  # s2 = C / D
                             if CENTRED:
                                 r = reciprocal(D)
                                 G = W * r
@@ -492,8 +496,11 @@ def _gradients(known: _Geometry | None, form: Form, lanes: int, both: bool) -> C
                                     r = reciprocal(fma(two_beta, E - c1, D))
                                     s = fma(four_beta * mx, my, C) * r  # 1 - d^2
                                     G = W * r
-                                    B, U = G * s, rho * two_beta * G
-                                    tx, ty = U * fma(s, mx, negative(my)), U * fma(s, my, negative(mx))
+                                    B, U = G * s, rho * two_beta * (G * r)
+                                    # s mx - my, as below
+                                    M = two_beta * (mx + my)
+                                    tx = U * fma(m, fma(M, my, D), negative(N) * mx)
+                                    ty = U * fma(negative(m), fma(M, mx, D), negative(N) * my)
                                 else:
                                     r = reciprocal(D * E)
                                     over_d, over_e = E * r, D * r
@@ -503,8 +510,8 @@ def _gradients(known: _Geometry | None, form: Form, lanes: int, both: bool) -> C
                                         G, U = G * (fma(mx + mx, my, c1) * over_e), U * s2
                                     B = G * s2
                                     # s1 mx - my = (mx - my) (my (mx + my) + c1) / E, where nothing cancels
-                                    m, T = mx + my, U * ((mx - my) * over_e)
-                                    tx, ty = T * fma(my, m, c1), negative(T) * fma(mx, m, c1)
+                                    M, T = mx + my, U * (m * over_e)
+                                    tx, ty = T * fma(my, M, c1), negative(T) * fma(mx, M, c1)
                                 ax, ay = fma(G, fy, tx), fma(G, fx, ty)
                             store(room.column, p * LANES, G)
                             to = place * SLOPES * LANES

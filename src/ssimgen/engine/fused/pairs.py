@@ -243,7 +243,28 @@ def _walked(found: volumes.Found, x: Tensor, y: Tensor, patch: PatchDistance, tr
         beyond |= (means > 0) & (means < trust.least)
         for plane in np.flatnonzero(means == 0):  # rounding errors can leave that of planes that are not equal
             beyond[plane] |= not torch.equal(*in_common(*(z.detach()[divmod(plane, x.shape[1])] for z in (x, y))))
+    if means.dtype == _FLOAT32 and _overlooks_brightness(patch, x.ndim - 2):
+        beyond |= _alike_but_for_brightness(means, x, y, patch)
     return _Walk(torch.from_numpy(means).view(x.shape[:2]), found.extremes, trust, beyond)
+
+
+def _overlooks_brightness(patch: PatchDistance, ndim: int) -> bool:
+    """Whether d^2 may be small where means differ by much more than contrast does."""
+    dark = patch.form in ("product", "sum") and patch.c1 * patch.window.factor(ndim) > 1e3 * patch.c2
+    return dark or patch.form == "centred"
+
+
+def _alike_but_for_brightness(means: _Array, x: Tensor, y: Tensor, patch: PatchDistance) -> _Array:
+    """Planes of so little d^2, and such large x - y, that the rounding error of x - y is seen in d, and so in the slope
+    of d: it is up to 2^-24 of x - y, twice, and d up to sqrt(beta v / c2) for differences of variance v."""
+    visible = (2**-23 / 5e-5) ** 2 * patch.window.factor(x.ndim - 2) / patch.c2  # times (x - y)^2
+    if not means.min() < visible * 1e4 * patch.c2:  # means that are further apart are beyond the number format
+        return np.zeros(means.shape, bool)
+    some = max(1, _WIDE_PIXELS // x[0].numel())
+    parts = zip(x.detach().split(some), y.detach().split(some), strict=True)
+    greatest = torch.cat([(u - v).abs().flatten(2).amax(2) for u, v in parts]).flatten()
+    alike: _Array = means < visible * greatest.double().square().numpy()
+    return alike
 
 
 def _walk(
