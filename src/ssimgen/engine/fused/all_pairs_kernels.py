@@ -391,7 +391,7 @@ def _values(known: _Geometry | None, form: Form, lanes: int) -> Callable[..., No
                         column_sum = zero
                         for p in range(block - top, ROWS):
                             place = (left + q) * down + top + p
-                            fx, mx, vx, ex, fy, my, vy, m = _statistics(singles, i, group, place, LANES)
+                            fx, _, vx, ex, fy, my, vy, m = _statistics(singles, i, group, place, LANES)
                             v, f = vx + vy, fx - fy
                             N, D = fma(negative(f), f, load(group.differences, p * LANES)), v + two_c2
                             N = non_negative(N)
