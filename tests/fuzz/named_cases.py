@@ -238,6 +238,19 @@ def cases() -> dict[str, Case]:
         "pairs alike but for brightness, which a large c1 overlooks": Case(
             "distance", faint, 0.41 * faint, Window.gaussian(2), 1.0, k1=1e3, form="sum", squared=False
         ),
+        "eager: lines of one tone each, which differ in brightness alone": Case(
+            "distance",
+            wide[..., :1].expand(-1, -1, -1, 16).contiguous(),
+            other[..., :1].expand(-1, -1, -1, 16).contiguous(),
+            Window.uniform((1, 6), (2, 1), unbiased=True),
+            1.0,
+            form="centred",
+            squared=False,
+        ),
+        # x + y and x - y left no digits of the dark image, of which the slope of the bright one is made
+        "pairs of a black and a white image": Case(
+            "distance", 1e-5 * (1 + x), 0.9 + 0.1 * y, Window((1.0,)), 1.0, form="sum", squared=False
+        ),
         # means were rounded, and nearly equal ones are seen where the other channel is white against black
         **{
             f"all pairs, one channel nearly equal and one saturated, {form}": Case(

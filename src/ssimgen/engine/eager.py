@@ -37,6 +37,7 @@ from ssimgen.windows import AxisWindow, Window
 
 _LARGE = 1e5  # beta pixels^2 / c2 up to which a difference of averages is right: b within 4 eps of that = 1e-10
 _NEAR = 1e-16  # mean d^2 above which rounding errors of x - y, of pixels that are not large, do not show in slopes of d
+_ALIKE = 5e-12  # times (beta (x - y)^2 / c2)^2, d^2 above which the rounding error of that is 1e-10 in d, or less
 _HUGE = 1e100  # pixels whose squares may leave float64
 
 _Moments = tuple[Tensor, Tensor, Tensor, Tensor]  # mean and variance in each window, of s and of d
@@ -60,7 +61,7 @@ def squared_map(
         return structure(q_s, q_d, c2).to(dtype)
     if not large:
         squares = from_moments(patch.form, *_moments(x, y, window), c1, c2)
-    if large or are_near(squares, x, y):
+    if large or are_near(squares, x, y, patch):
         squares = merged_squares(patch.form, x, y, window, window.factor(x.ndim - 2), c1, c2)
     return not_below_0(squares).to(dtype)  # a + b - a b of opposite images
 
@@ -147,12 +148,16 @@ def is_large(patch: PatchDistance, *images: Tensor) -> bool:
     return any(not bool(beta * pixel * pixel <= _LARGE * patch.c2) for pixel in most)
 
 
-def are_near(squares: Tensor, x: Tensor, y: Tensor) -> bool:
+def are_near(squares: Tensor, x: Tensor, y: Tensor, patch: PatchDistance) -> bool:
     """Whether rounding errors could be all that differs in some plane of images that are not equal, as far as that can
     be known. Squared distances may hide them; their root, and above all its slope, do not."""
     if not _may_be_looked_at(squares, x, y):
         return False
-    near = squares.detach().flatten(2).mean(2) < _NEAR
+    least: float | Tensor = _NEAR
+    if patch.overlooks_brightness(x.ndim - 2):  # rounding errors of E d^2 - (E d)^2 are of the size of (E d)^2
+        most = (x - y).detach().abs().flatten(2).amax(2)
+        least = (_ALIKE * (patch.window.factor(x.ndim - 2) / patch.c2 * most**2).clamp(min=1) ** 2).clamp(min=_NEAR)
+    near = squares.detach().flatten(2).mean(2) < least
     return bool(near.any()) and not torch.equal(x.detach()[near], y.detach()[near])
 
 

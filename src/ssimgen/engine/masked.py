@@ -64,7 +64,7 @@ def masked_map(
         squares = structure(q_s, q_d, c2)
     elif not large:
         squares = from_moments(form, *seen.moments(x + y), *seen.moments(x - y), c1, c2)
-        large = are_near(squares, x, y)
+        large = are_near(squares, x, y, patch)
     if large and form != "uncentred":
         squares = merged_squares(form, x, y, window, seen.beta, c1, c2, m)
     return Masked(restored(not_below_0(squares)).to(dtype), restored(seen.weights))

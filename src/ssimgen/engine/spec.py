@@ -32,6 +32,12 @@ class PatchDistance:
     lo: float  # the least pixel value; subtracted before anything else
     length: float = 0.0  # of the range of pixels, 0 where it is not known; an engine may choose its precision by it
 
+    def overlooks_brightness(self, ndim: int) -> bool:
+        """Whether d^2 of images with so many axes may be small where they differ in brightness much more than in
+        contrast, which then is little beside rounding errors of x - y."""
+        dim = self.form in ("product", "sum") and self.c1 * self.window.factor(ndim) > 1e3 * self.c2
+        return dim or self.form == "centred"
+
 
 def positions(x: Tensor, window: Window) -> tuple[int, ...]:
     """How many windows there are along each spatial axis of the images x, (B, C, *spatial)."""

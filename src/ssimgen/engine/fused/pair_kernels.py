@@ -215,7 +215,8 @@ def _derivatives(m_s, v_s, m_d, v_d, numbers):
     With B_z = 2 dd^2/dv_z these are -B_s, B_d, and dd^2/dm_x, dd^2/dm_y less B_s m_s +- B_d m_d (C_x, C_y). Last, how
     large the terms are that nearly cancel: B_z m_z here, and F'(B_z) times pixels, both as B_z times the root mean
     square of z, before the factors 1 - a and 1 - b of "product", of which little but a rounding error may be left. That
-    of d stands for the rounding error of x - y as well, in all forms.
+    of d stands for the rounding error of x - y as well, in all forms; so do the larger of dd^2/dm_x and dd^2/dm_y, with
+    luminance, as x + y and x - y of a dark and a bright image leave few digits of the dark one.
     """
     rho, sigma, uncentred = spread_at(numbers, RHO), spread_at(numbers, SIGMA), spread_at(numbers, UNCENTRED)
     one, luminance, cross = spread_at(numbers, ONE), spread_at(numbers, LUMINANCE), spread_at(numbers, CROSS)
@@ -238,7 +239,7 @@ def _derivatives(m_s, v_s, m_d, v_d, numbers):
     W_s, W_d = minus_B_s * m_s, B_d * m_d
     of_s, of_d = V_d * V_d * fma(m_s, m_s, v_s), (V_s + one) * (V_s + one) * fma(m_d, m_d, v_d)
     cancels = full_b * square_root(of_s + of_d)
-    cancels = fma(cross * absolute(full_a), absolute(by_x) + absolute(by_y), cancels)
+    cancels = fma(luminance * absolute(full_a), absolute(by_x) + absolute(by_y), cancels)
     centred = one - uncentred
     W_s, W_d = centred * W_s, centred * W_d
     return squared, peak, minus_B_s, B_d, (W_s - W_d) + A_x, (W_s + W_d) - minus_A_y, cancels

@@ -243,15 +243,9 @@ def _walked(found: volumes.Found, x: Tensor, y: Tensor, patch: PatchDistance, tr
         beyond |= (means > 0) & (means < trust.least)
         for plane in np.flatnonzero(means == 0):  # rounding errors can leave that of planes that are not equal
             beyond[plane] |= not torch.equal(*in_common(*(z.detach()[divmod(plane, x.shape[1])] for z in (x, y))))
-    if means.dtype == _FLOAT32 and _overlooks_brightness(patch, x.ndim - 2):
+    if means.dtype == _FLOAT32 and patch.overlooks_brightness(x.ndim - 2):
         beyond |= _alike_but_for_brightness(means, x, y, patch)
     return _Walk(torch.from_numpy(means).view(x.shape[:2]), found.extremes, trust, beyond)
-
-
-def _overlooks_brightness(patch: PatchDistance, ndim: int) -> bool:
-    """Whether d^2 may be small where means differ by much more than contrast does."""
-    dark = patch.form in ("product", "sum") and patch.c1 * patch.window.factor(ndim) > 1e3 * patch.c2
-    return dark or patch.form == "centred"
 
 
 def _alike_but_for_brightness(means: _Array, x: Tensor, y: Tensor, patch: PatchDistance) -> _Array:
