@@ -5,7 +5,8 @@
 
 Who is not installed is left out, who computes something else is named. Each section is printed and kept in
 results/gpu.json as soon as it is measured: medians of interleaved rounds of whole calls, between events on the device,
-and the time of the device's kernels alone, by the profiler: a small image takes the host longer than the device.
+and the time of the device's kernels alone, by the profiler: a small image takes the host longer than the device. Tiles
+are compared by the latter.
 `--try` runs every line on a CPU with small images, in Triton's interpreter, and keeps nothing: its times mean nothing.
 """
 
@@ -118,6 +119,12 @@ class Bench:
         """Seconds of a call on the device."""
         return interleaved_medians(contenders, self.rounds, clock=_by_events if self.device == "cuda" else None)
 
+    def alone(self, contenders: Mapping[str, Callable[[], object]]) -> Timings:
+        """Seconds of the device's kernels of a call."""
+        if self.device != "cuda":
+            return self.medians(contenders)
+        return {name: on_device(contender) for name, contender in contenders.items()}
+
     def keep(self, section: str, result: Any) -> None:
         self.results[section] = result
         if self.device == "cuda":
@@ -192,7 +199,7 @@ def pairs_of_images(bench: Bench, contenders: Mapping[str, Loss]) -> None:
             name: partial(gradient if operation != "forward" else _value, of, x, y) for name, of in contenders.items()
         }
         seconds = bench.medians(runs)
-        alone = {name: on_device(run) for name, run in runs.items()} if bench.device == "cuda" else seconds
+        alone = bench.alone(runs)
         what, goal = f"{operation}, {'x'.join(map(str, shape))}", f"({TARGETS[operation]:g})"
         for rows, times in ((of_calls, seconds), (of_device, alone)):
             rows.append((what, *map(milliseconds, times.values()), f"{_ratio(times):.2f} {goal}"))
@@ -302,7 +309,7 @@ def tiles_of_all_pairs(bench: Bench) -> None:
             name = " ".join(map(str, choice))
             runs["gradient"][name] = partial(_with, triton_all_pairs._GradientTile, "of", of_slopes, whole)
         for operation, of_operation in runs.items():
-            seconds = bench.medians(_that_run(of_operation))
+            seconds = bench.alone(_that_run(of_operation))
             kept.append({"images": n, "operation": operation, "seconds": seconds})
             rows.extend((f"{operation}, {n} x {n}, {name}", milliseconds(value)) for name, value in seconds.items())
     show("Tiles of all pairs: rows, columns, (places,) warps, stages; milliseconds", ["", "ms"], rows)
@@ -323,7 +330,7 @@ def tiles(bench: Bench) -> None:
         runs: dict[str, Callable[[], object]] = {"the library's": partial(gradient, ours, x, y)}
         for choice in TILES if bench.device == "cuda" else TILES[:1]:
             runs[" ".join(map(str, choice))] = partial(_with_tile, choice, partial(gradient, ours, x, y))
-        seconds = bench.medians(_that_run(runs))
+        seconds = bench.alone(_that_run(runs))
         best = min(seconds, key=seconds.__getitem__)
         kept.append({"shape": shape, "seconds": seconds, "best": best})
         rows.append(
@@ -358,6 +365,7 @@ def _with_tile(tile: tuple[int, int, int], run: Callable[[], object]) -> None:
     pairs._plan.cache_clear()
     with mock.patch.object(pairs._Tile, "of", of):
         run()
+    pairs._plan.cache_clear()
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
