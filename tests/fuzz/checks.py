@@ -16,9 +16,9 @@ What is demanded, with T the truth of `oracles.exact`:
   held to VALUE of float32, gradients to GRADIENT of float32, and those with a pair of D^2 < NEAR are left out.
 
 Where T hangs on the last bit of float64, no float64 arithmetic can be asked for it: with a result outside, the truth
-is taken again with taps moved by 2^-52 and differences x - y rounded to 2^-53 (but flat patches left flat), and what
-moves it that far is counted as `ill-conditioned`, not as a failure. Sums of huge pixels of both signs that cancel are
-of this kind, and images of float64 that differ by a constant.
+is taken again with taps moved by 2^-52, differences x - y rounded to 2^-53 (but flat patches left flat), and so the
+images that MS-SSIM has halved; what moves it that far is counted as `ill-conditioned`, not as a failure. Sums of huge
+pixels of both signs that cancel are of this kind, and images of float64 that differ by a constant.
 """
 
 from __future__ import annotations

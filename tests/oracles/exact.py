@@ -252,7 +252,7 @@ class Scales:
             form = "product" if j == len(weights) - 1 else "centred"
             self.scales.append(Pairs(x, y, replace(definition, form=form), jitter))
             self.sides.append(x.shape)
-            x, y = halved(x), halved(y)
+            x, y = _halved_and_rounded(x, jitter), _halved_and_rounded(y, jitter)
         self.complements = np.stack([pairs.squares.mean((-2, -1)) for pairs in self.scales])  # (M, B, C)
 
     @property
@@ -289,6 +289,17 @@ class Scales:
                         part = np.repeat(np.repeat(part, 2, -2), 2, -1) / 4  # the adjoint of `halved`
                     into[..., : part.shape[-2], : part.shape[-1]] += part
         return tuple(total)
+
+
+def _halved_and_rounded(x, jitter):
+    """`halved`; with a jitter, off by what float64 may round, but where four pixels are one."""
+    mean = halved(x)
+    if jitter is None:
+        return mean
+    height, width = mean.shape[-2:]
+    differences = x[..., : 2 * height, : 2 * width] - np.repeat(np.repeat(mean, 2, -2), 2, -1)
+    rounded = np.where(halved(np.abs(differences)) > 0, np.abs(mean), 0)
+    return mean + LONG(2) ** -53 * rounded * jitter.choice((-1, 1), mean.shape)
 
 
 def halved(x):
