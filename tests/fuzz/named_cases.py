@@ -45,6 +45,8 @@ def cases() -> dict[str, Case]:
     steps = with_pixels(torch.full_like(wide, 0.1), ((..., slice(8, None)), 0.9))
     high = torch.full_like(wide, 5e10)
     board = (-1.0) ** (torch.arange(16)[:, None] + torch.arange(16))
+    cells = board.repeat_interleave(2, 0)[:16].repeat_interleave(2, 1)[:, :16]
+    opposite = (0.5 + 0.37 * cells + 0 * wide).float(), 1 - (0.5 + 0.37 * cells + 0 * wide).float()
     spread = 1e6 * noise(5, 1, 11, 11, seed=11)
     halves = with_pixels(torch.ones_like(x), ((..., slice(8, None)), 1.4))
     found = {
@@ -250,6 +252,9 @@ def cases() -> dict[str, Case]:
         # x + y and x - y left no digits of the dark image, of which the slope of the bright one is made
         "pairs of a black and a white image": Case(
             "distance", 1e-5 * (1 + x), 0.9 + 0.1 * y, Window((1.0,)), 1.0, form="sum", squared=False
+        ),
+        "all pairs, opposite images": Case(
+            "all distance", opposite[0], opposite[1][:1], GAUSSIAN, 1.0, form="product", squared=False
         ),
         # means were rounded, and nearly equal ones are seen where the other channel is white against black
         **{

@@ -10,8 +10,8 @@ engine: a backward pass that must itself be differentiable differentiates it.
 Statistics of an image tell how exact its pairs will be in its number format (see `kernels.preparation_kernel`). Pairs
 with images for which that is not enough (flat areas in several tones, pixels far outside of the range, NaN) are
 computed anew in float64, and where that is not enough, one by one. So are those of images that are nearly equal to
-others, whose distance would be the rounding error of large terms. Where they are few, they are computed one by one at
-once.
+others, whose distance would be the rounding error of large terms, and gradients of those that are opposite to others,
+whose terms cancel. Where they are few, they are computed one by one at once.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ _LIMITS = {
     np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 300 * _UNIT_C2, 1e25, 1e-3, 0.0),
     np.dtype(np.float64): _Limits(1e5, _NOISY, 1e100, 1e7 * _UNIT_C2, 1e100, 1e-9, 2e-6),
 }
+
+_OPPOSITE: dict[Form, float] = {"product": 1.25, "sum": 1.9, "centred": 1.5, "uncentred": 1.5}  # D^2 of such pairs
 
 _Beyond = tuple[Tensor, Tensor | None]  # which images of x and y (None: x itself) the number format cannot hold
 
@@ -134,6 +136,8 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
         out[rows[:, None], columns] = block
         if y is None:
             out[columns[:, None], rows] = block.T
+    if out.dtype == torch.float32:
+        steep_x |= (out > _OPPOSITE[patch.form]).any(1)
     return _Values(out, beyond, (in_x | steep_x, None if y is None else in_y | steep_y))
 
 
