@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -106,8 +107,15 @@ def test_help_of_a_command_states_defaults(words: list[str], capsys: pytest.Capt
 def test_help_has_no_marks_of_docstrings(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*words, "--help") == 0
     text = capsys.readouterr().out
-    assert ":`" not in text
+    assert "`" not in text
     assert ">>>" not in text
+
+
+def test_help_of_a_model_has_a_heading_for_each_kind_of_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """What everybody asks first: where it goes, and what the model is; then its images."""
+    assert run("train", "vae", "--help") == 0
+    headings = re.findall(r"^\W+(?:(\w+) )?options \W+$", capsys.readouterr().out, re.MULTILINE)
+    assert headings == ["", "source", "training", "structure", "network", "optimiser", "hardware"]
 
 
 @pytest.mark.parametrize("model", MODELS)

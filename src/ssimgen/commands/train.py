@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from tyro import MISSING
-from tyro.conf import arg
+from tyro.conf import OmitArgPrefixes, arg
 
 from ssimgen._options import check, draft, merged, suggestion
 from ssimgen._usage import parse
@@ -46,27 +46,28 @@ def _train_options(name: str, training: Training, optimiser: Optimiser) -> type:
     from ssimgen.training import Hardware
 
     model, config = MODELS[name]
-    flat = arg(name="")  # --lr, not --optimiser.lr
-    fields: list[tuple[str, Any, Any]] = [
-        ("output", Annotated[Path, arg(aliases=("-o",), help="folder of the run")], dataclasses.MISSING),
-        ("model", Annotated[config, flat], dataclasses.MISSING),
-        ("source", Annotated[Source, flat], Source()),
-        ("training", Annotated[type(training), flat], training),
-        ("optimiser", Annotated[type(optimiser), flat], optimiser),
-        ("hardware", Annotated[Hardware, flat], Hardware()),
-        ("evaluate_every", Annotated[int, arg(help=_EVALUATE_EVERY)], 0),
-        ("resume", Annotated[bool, arg(help="go on with the run in the folder, with its options")], False),
-        ("config", Annotated[Path | None, arg(help="TOML or JSON file of options, by the names they have here")], None),
-    ]
+    group = OmitArgPrefixes  # a heading of its own, but --lr, not --optimiser.lr
     record = dataclasses.make_dataclass(
         "TrainOptions",
-        [(n, hint) if default is dataclasses.MISSING else (n, hint, default) for n, hint, default in fields],
+        [
+            ("output", Annotated[Path, arg(aliases=("-o",), help="folder of the run")]),
+            ("source", Annotated[Source, group], Source()),
+            ("training", Annotated[type(training), group], training),
+            ("model", Annotated[config, arg(name="")]),  # beside the output: what is asked most
+            ("optimiser", Annotated[type(optimiser), group], optimiser),
+            ("hardware", Annotated[Hardware, group], Hardware()),
+            ("evaluate_every", Annotated[int, arg(help=_EVALUATE_EVERY)], 0),
+            ("resume", Annotated[bool, arg(help="go on with the run in the folder, with its options")], False),
+            ("config", Annotated[Path | None, arg(help=_CONFIG)], None),
+        ],
         frozen=True,
+        kw_only=True,
     )
     record.__doc__ = (model.__doc__ or "").splitlines()[0]  # the rest is for programmers
     return record
 
 
+_CONFIG = "TOML or JSON file of options, by the names they have here"
 _EVALUATE_EVERY = "iterations between scores of held-out images and samples in metrics.jsonl, quick ones; 0: none"
 
 

@@ -35,7 +35,7 @@ class Source:
     """Which images, and how they are made to fit.
 
     Attributes:
-        data: "mnist5k"; "photos", colour patches of `size` px (32 where None); or a path: a folder of pictures
+        data: "mnist5k"; "photos", colour patches of 32 px or the size given; or a path: a folder of pictures
             (subfolders are classes), a folder of IDX files as MNIST comes, one IDX file, an .npz or an .npy file, a
             .parquet file or a folder of them; or "hf:" and the id of a Hugging Face data set.
         size: side in pixels; the shorter side is scaled to it (bicubic, antialiased), the longer one cropped about

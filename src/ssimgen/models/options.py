@@ -24,7 +24,7 @@ class Training:
     Attributes:
         iterations: how many batches the model sees; each takes every step of the model that is due.
         batch: images in a batch, over all devices.
-        seed: fixes batches and noise, and the weights of a model that `make_model` makes from it.
+        seed: fixes batches and noise, and the first weights of the model.
         ema: decay of the exponential moving average of weights (such as 0.999), with which samples are drawn; 0: none.
         log_every: iterations between lines of metrics.jsonl, each the mean since the last.
         picture_every: iterations between pictures of samples and reconstructions.
@@ -81,7 +81,7 @@ class Optimiser:
         momentum: beta_1 of Adam, momentum of SGD.
         beta2: beta_2 of Adam.
         weight_decay: l2 penalty (decoupled with "adamw").
-        schedule: "constant"; "linear" and "cosine" fall to zero at the end; "drops" divides by 10 at each of `drops`.
+        schedule: "constant"; "linear" and "cosine" fall to zero at the end; "drops" divides by 10 at each of the drops.
         drops: fractions of the run, for the schedule of that name.
         warmup: fraction of the run over which the rate rises from zero.
         clip: longest l2 norm of the gradient of a step; 0: unlimited.

@@ -53,8 +53,8 @@ class PairKernel:
         relative: the bandwidths are multiples of the median distance between the real images of the first training
             batch, which fits them to any images and windows; otherwise they are in the units of D.
         structure: window, form and constants of the structural distance.
-        scales: multiples of the window of `structure` (side, sigma and stride), over whose kernels is summed, as far as
-            they fit the images; 1.0 is that window alone. docs/gmmn-trials.md tells what several do.
+        scales: multiples of the structure's window (side, sigma and stride), over whose kernels is summed, as far as they
+            fit the images; 1.0 is that window alone. docs/gmmn-trials.md tells what several do.
 
     Raises:
         ValueError: an unknown kind or metric, bandwidths or scales that are not positive numbers, or a window that is
