@@ -53,7 +53,7 @@ class PairKernel:
         relative: the bandwidths are multiples of the median distance between the real images of the first training
             batch, which fits them to any images and windows; otherwise they are in the units of D.
         structure: window, form and constants of the structural distance.
-        scales: multiples of the structure's window (side, sigma and stride), over whose kernels is summed, as far as they
+        scales: multiples of the window (side, sigma and stride), over whose kernels is summed, as far as they
             fit the images; 1.0 is that window alone. docs/gmmn-trials.md tells what several do.
 
     Raises:
