@@ -8,6 +8,7 @@ quick. Bad input ends in one line and exit code 2, with nothing half-written.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from importlib import import_module
 import ssimgen
 from ssimgen._interruption import interruption
 from ssimgen._options import suggestion
-from ssimgen.commands.common import complain
+from ssimgen.commands.common import complain, note
 
 COMMANDS = {
     "train": "train",
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else argv
+    _say_why_it_takes_time()
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
         return 0
@@ -63,6 +65,19 @@ def main(argv: list[str] | None = None) -> int:
         if not expected or os.environ.get("SSIMGEN_TRACEBACK"):
             raise
         return complain(str(error))
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(self.format(record))
+
+
+def _say_why_it_takes_time() -> None:
+    """What the library tells a log of its slow steps, at a terminal."""
+    log = logging.getLogger("ssimgen")
+    if sys.stderr.isatty() and not any(isinstance(handler, _Notes) for handler in log.handlers):
+        log.addHandler(_Notes())
+        log.setLevel(logging.INFO)
 
 
 def command(name: str) -> Callable[[list[str]], int]:

@@ -104,6 +104,22 @@ def kept(folder: Path) -> list[Path]:
 # --- several processes ------------------------------------------------------------------------------------------
 
 
+def test_a_log_says_once_why_it_takes_time(script: Script) -> None:
+    """In the process that compiles, not in the next."""
+    code = """
+import logging
+lines = []
+log = logging.getLogger("ssimgen")
+log.addHandler(type("Lines", (logging.Handler,), {"emit": lambda self, record: lines.append(record.getMessage())})())
+log.setLevel(logging.INFO)
+run(2.0), run(3.0)
+result = lines
+"""
+    (said,) = script(code)
+    assert said.startswith("compiling kernels for this CPU, once; they are kept in ")
+    assert script(code) == []
+
+
 def test_two_processes_in_every_order(script: Script) -> None:
     """They compile two variants of one kernel into an empty cache; a third finds the code of both, and the right one.
 

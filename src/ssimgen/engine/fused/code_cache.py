@@ -18,6 +18,7 @@ A file that can be neither read nor written is no error: the code then lives as 
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import pickle
 import sys
@@ -25,6 +26,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,8 @@ from numba.core.caching import CompileResultCacheImpl, NullCache
 from numba.core.serialize import dumps
 
 _CHECKSUM_BYTES = sha256().digest_size
+
+_log = logging.getLogger(__name__)
 
 
 class CodeCache(NullCache):
@@ -87,6 +91,7 @@ class CodeCache(NullCache):
             checksum, code = content[:_CHECKSUM_BYTES], content[_CHECKSUM_BYTES:]
             if checksum == _checksum(file, code):
                 return self._numba.rebuild(target_context, pickle.loads(code))
+        _announce(self._folder)
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -107,6 +112,12 @@ class CodeCache(NullCache):
         for file in self._folder.glob(f"{self._kernel}-*"):
             if not file.name.startswith(self._fresh) and file.stat().st_mtime < self._since:
                 file.unlink(missing_ok=True)
+
+
+@cache
+def _announce(folder: Path) -> None:
+    """To those who wait: the first kernel is the first of several, of two or three seconds each."""
+    _log.info("compiling kernels for this CPU, once; they are kept in %s", folder)
 
 
 def _is_plain(value: Any) -> bool:
