@@ -8,9 +8,10 @@ study (studies/results; those of the folder OUTPUT of `ssimgen study` are copied
 - `samples DATA`: samples of every other model;
 - `classical and structural`: time and quality of each model with its classical and one structural objective;
 
-and from benchmarks/results/two_samples.json:
+and from benchmarks/results:
 
-- `two samples`: how often a test finds a change, by kernel.
+- `two samples`: how often a test finds a change, by kernel;
+- `speed`: SSIM and its gradients beside other libraries.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ssimgen import scores
 
 ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "studies" / "results"
-TWO_SAMPLES = ROOT / "benchmarks" / "results" / "two_samples.json"
+MEASURED = ROOT / "benchmarks" / "results"
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 Row = Mapping[str, str]
@@ -60,6 +61,11 @@ PAIRS = {
     "cgmmn": ("rbf", "ssim"),
 }
 """Model -> its classical and one structural objective, fixed before sets other than mnist5k were seen."""
+
+
+SPEED = {"forward": "SSIM", "forward + backward to both": "with gradients to both"}
+SPEED_SHAPES = ((64, 3, 64, 64), (1, 3, 1080, 1920))
+"""What of benchmarks/pairs.py is shown."""
 
 
 def read(name: str) -> list[Row]:
@@ -180,13 +186,36 @@ def of_two_samples(kept: Mapping[str, Any]) -> str:
     return table(["kernel", *rejected], lines, 1)
 
 
+def of_speed(pairs: Mapping[str, Any], pairwise: Mapping[str, Any]) -> str:
+    """Milliseconds of SSIM, of its gradients and of all pairs, and the largest difference from float64."""
+    libraries = [row["library"] for row in pairs["agreement"]]
+    lines = []
+    for row in pairs["pairs"]:
+        operation, shape = row["operation"], tuple(row["shape"])
+        if operation in SPEED and shape in SPEED_SHAPES:
+            what = f"{SPEED[operation]}, {' x '.join(map(str, shape))}"
+            lines.append([what, *(short(row["seconds"].get(name, 0) * 1e3) for name in libraries)])
+    of_a_pair = pairwise["microseconds a pair"]
+    all_pairs = [of_a_pair.get(f"forward: {name}", 0) for name in libraries]
+    lines.append(["all pairs of 500 x 500 digits", *(short(each * 500**2 / 1e3) for each in all_pairs)])
+    for of, name in (("value", "value"), ("gradient", "gradient, relative")):
+        lines.append([f"off by, {name}", *(f"{row[of]:.0e}" if of in row else "" for row in pairs["agreement"])])
+    return table(["", *libraries], lines, 1)
+
+
+def short(number: float) -> str:
+    """Two digits of a measured number; 0 is none."""
+    return f"{number:,.{0 if number >= 10 else 1 if number >= 1 else 2}f}" if number else ""
+
+
 def tables() -> dict[str, str]:
     """All tables, by name."""
     summary, matched, results = read("summary"), read("matched"), read("results")
     made = {
         "classical and structural": of_pairs(summary, matched, results),
         "vae points photos": of_points(summary, "photos"),
-        "two samples": of_two_samples(json.loads(TWO_SAMPLES.read_text())),
+        "speed": of_speed(*(json.loads((MEASURED / f"{name}.json").read_text()) for name in ("pairs", "pairwise"))),
+        "two samples": of_two_samples(json.loads((MEASURED / "two_samples.json").read_text())),
     }
     for data in JUDGED:
         made |= {f"vae {data}": of_autoencoders(matched, data), f"samples {data}": of_samples(summary, results, data)}
