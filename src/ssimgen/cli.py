@@ -15,9 +15,10 @@ from collections.abc import Callable
 from importlib import import_module
 
 import ssimgen
+from ssimgen._extras import extra
 from ssimgen._interruption import interruption
 from ssimgen._options import suggestion
-from ssimgen.commands.common import complain
+from ssimgen._usage import complain
 
 COMMANDS = {
     "train": "train",
@@ -41,17 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else argv
-    if not words or words[0] in ("-h", "--help"):
-        print(_overview())
-        return 0
-    if words[0] == "--version":
-        print(ssimgen.__version__)
-        return 0
-    name, *rest = words
-    if name not in COMMANDS:
-        return complain(f"unknown command {name!r}{suggestion(name, COMMANDS)}; see ssimgen --help")
     try:
-        return command(name)(rest)
+        return _run(*words)
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to fail at exit
         return 128 + signal.SIGPIPE
@@ -63,6 +55,20 @@ def main(argv: list[str] | None = None) -> int:
         if not expected or os.environ.get("SSIMGEN_TRACEBACK"):
             raise
         return complain(str(error))
+
+
+def _run(name: str = "--help", *words: str) -> int:
+    """The exit code of a command, or of a question about all of them."""
+    if name in ("-h", "--help"):
+        print(_overview())
+    elif name == "--version":
+        print(ssimgen.__version__)
+    elif name not in COMMANDS:
+        return complain(f"unknown command {name!r}{suggestion(name, COMMANDS)}; see ssimgen --help")
+    else:
+        with extra("train", f"ssimgen {name}"):
+            return command(name)(list(words))
+    return 0
 
 
 def command(name: str) -> Callable[[list[str]], int]:
