@@ -6,8 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import ssimgen
 from environments import EXTRAS, brought, only
 from new_processes import Processes

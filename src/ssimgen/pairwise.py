@@ -18,7 +18,7 @@ from ssimgen._extras import extra
 from ssimgen._masks import check_some, common_weights_of
 from ssimgen._memory import check_fits
 from ssimgen._range_check import notice_range
-from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches, spatial_axes
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm, patch_distance, patches, spatial_axes
 from ssimgen.engine import Advance, Form, PatchDistance
 from ssimgen.similarity import root
 from ssimgen.windows import Window
@@ -81,7 +81,7 @@ def distance(
     *,
     data_range: DataRange,
     form: Form = "sum",
-    norm: str = "rms",
+    norm: Norm = "rms",
     squared: bool = False,
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
