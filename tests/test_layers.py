@@ -14,7 +14,7 @@ SOURCE = Path(ssimgen.__file__).parent
 # From the bottom to the top. A subpackage is one name: its own files may import each other. "ssimgen" stands for
 # ssimgen/__init__.py, which names what the modules below it offer.
 LAYERS = [
-    ["_precision"],
+    ["_precision", "_version"],
     [
         "_files",
         "_array_memory",

@@ -8,6 +8,8 @@ compiles ahead what calls need. Modules, as `ssimgen.losses`, are imported when 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ssimgen._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from ssimgen import (
         arrays,
@@ -69,8 +71,6 @@ __all__ = [  # what every installation has; `dir` shows the modules that need an
     "streaming",
     "warmup",
 ]
-__version__ = "0.1.0"
-
 if not TYPE_CHECKING:  # import what is asked for when it is asked for: help must not wait for PyTorch
     _HOMES = {"distance": "similarity", "ms_ssim": "similarity", "ssim": "similarity", "ssim_map": "similarity"}
     _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check", "EngineWarning": "engine.trouble"}

@@ -275,6 +275,10 @@ class MomentMatching(nn.Module):
         self.fitted = FittedKernel(options, metrics)
         self.unbiased, self.root = unbiased, root
 
+    def extra_repr(self) -> str:
+        """The options, as `print` shows them before those of the kernel."""
+        return shown.attributes(self, "unbiased", "root")
+
     def forward(self, generated: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."]) -> Float[Tensor, ""]:
         """The discrepancy of two samples, 0-d, in float32; pass those of all devices."""
         with torch.autocast(real.device.type, enabled=False):  # a small difference of large sums: full precision
