@@ -2,69 +2,19 @@
 
 import doctest
 import inspect
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from public_names import MODULES, examples, public
+
 pytestmark = pytest.mark.usefixtures("eager_engine")
-
-MODULES = [
-    "ssimgen",
-    "ssimgen.windows",
-    "ssimgen.pairwise",
-    "ssimgen.presets",
-    "ssimgen.arrays",
-    "ssimgen.metrics",
-    "ssimgen.components",
-    "ssimgen.kernels",
-    "ssimgen.discrepancy",
-    "ssimgen.losses",
-    "ssimgen.torchmetrics",
-    "ssimgen.features",
-    "ssimgen.subspace",
-    "ssimgen.streaming",
-    "ssimgen.distributed",
-    "ssimgen.pictures",
-    "ssimgen.objectives.structure",
-    "ssimgen.objectives.reconstruction",
-    "ssimgen.objectives.adversarial",
-    "ssimgen.objectives.moment_matching",
-    "ssimgen.evaluation",
-    "ssimgen.evaluation.sets",
-    "ssimgen.evaluation.neighbours",
-    "ssimgen.models",
-    "ssimgen.models.networks",
-    "ssimgen.models.interpolation",
-    "ssimgen.data",
-    "ssimgen.batches",
-    "ssimgen.training",
-    "ssimgen.runs",
-    "ssimgen.report",
-    "ssimgen.study",
-    "ssimgen.study.quick",
-]
-
-
-def public(module: str) -> dict[str, Any]:
-    """The functions and classes that `__all__` names or, without it, that the module defines without an underscore."""
-    home = import_module(module)
-    own = [n for n, value in vars(home).items() if getattr(value, "__module__", "") == module and not n.startswith("_")]
-    named = {f"{module}.{name}": getattr(home, name) for name in getattr(home, "__all__", own)}
-    return {name: value for name, value in named.items() if inspect.isfunction(value) or inspect.isclass(value)}
-
 
 PUBLIC = {name: value for module in MODULES for name, value in public(module).items()}
 
 
-def examples(name: str) -> doctest.DocTest:
-    text = inspect.getdoc(PUBLIC[name]) or ""
-    return doctest.DocTestParser().get_doctest(text, {}, name, None, None)
-
-
 def test_everything_public_has_an_example() -> None:
-    assert [name for name in PUBLIC if not examples(name).examples] == []
+    assert [name for name, value in PUBLIC.items() if not examples(name, value).examples] == []
 
 
 def test_public_methods_are_documented() -> None:
@@ -79,5 +29,5 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Each by itself: an example imports what it needs."""
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
-    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples(name), out=said.append)
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples(name, PUBLIC[name]), out=said.append)
     assert not said, "".join(said)

@@ -12,22 +12,23 @@ import ssimgen
 SOURCE = Path(ssimgen.__file__).parent
 
 # From the bottom to the top. A subpackage is one name: its own files may import each other. "ssimgen" stands for
-# ssimgen/__init__.py, which gathers the functions of image pairs.
+# ssimgen/__init__.py, which names what the modules below it offer.
 LAYERS = [
-    ["_precision"],
+    ["_precision", "_version"],
     [
         "_files",
         "_array_memory",
+        "_extras",
         "_holm",
         "_interruption",
         "_memory",
         "_numbers",
         "_options",
-        "_stored_pixels",
+        "_shown",
         "batches",
         "streaming",
     ],
-    ["scores"],
+    ["_stored_pixels", "scores", "plots"],
     ["_judged"],
     ["_reading", "_usage", "windows", "distributed", "pictures"],
     ["data", "report"],
@@ -37,7 +38,6 @@ LAYERS = [
     ["similarity"],
     ["pairwise", "presets", "features"],
     ["arrays", "metrics"],
-    ["ssimgen"],
     ["kernels", "components", "subspace"],
     ["discrepancy"],
     ["losses", "objectives", "evaluation", "torchmetrics"],
@@ -45,6 +45,7 @@ LAYERS = [
     ["runs"],
     ["training"],
     ["study"],
+    ["ssimgen"],
     ["commands"],
     ["cli"],
     ["__main__"],

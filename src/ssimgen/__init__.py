@@ -2,42 +2,88 @@
 
 Image pairs: :func:`ssim`, :func:`ssim_map`, :func:`ms_ssim`, :func:`distance`; all pairs: :mod:`ssimgen.pairwise`;
 as `torch.nn.Module`: :mod:`ssimgen.losses`; of NumPy arrays and pictures: :mod:`ssimgen.arrays`. :func:`warmup`
-compiles ahead what calls need.
+compiles ahead what calls need. Modules, as `ssimgen.losses`, are imported when they are first named.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ssimgen._version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from ssimgen import arrays, pairwise, presets
+    from ssimgen import (
+        arrays,
+        batches,
+        components,
+        discrepancy,
+        evaluation,
+        kernels,
+        losses,
+        metrics,
+        models,
+        objectives,
+        pairwise,
+        plots,
+        presets,
+        scores,
+        streaming,
+    )
+    from ssimgen import data as data
+    from ssimgen import distributed as distributed
+    from ssimgen import features as features
+    from ssimgen import pictures as pictures
+    from ssimgen import report as report
+    from ssimgen import runs as runs
+    from ssimgen import study as study
+    from ssimgen import subspace as subspace
+    from ssimgen import torchmetrics as torchmetrics
+    from ssimgen import training as training
     from ssimgen._range_check import DataRangeWarning
     from ssimgen._request import DataRange
     from ssimgen.engine.fused.compilation import warmup
+    from ssimgen.engine.trouble import EngineWarning
     from ssimgen.similarity import distance, ms_ssim, ssim, ssim_map
     from ssimgen.windows import Window
 
-__all__ = [
+__all__ = [  # what every installation has; `dir` shows the modules that need an extra too
     "DataRange",
     "DataRangeWarning",
+    "EngineWarning",
     "Window",
     "arrays",
+    "batches",
+    "components",
+    "discrepancy",
     "distance",
+    "evaluation",
+    "kernels",
+    "losses",
+    "metrics",
+    "models",
     "ms_ssim",
+    "objectives",
     "pairwise",
+    "plots",
     "presets",
+    "scores",
     "ssim",
     "ssim_map",
+    "streaming",
     "warmup",
 ]
-__version__ = "0.1.0"
-
 if not TYPE_CHECKING:  # import what is asked for when it is asked for: help must not wait for PyTorch
     _HOMES = {"distance": "similarity", "ms_ssim": "similarity", "ssim": "similarity", "ssim_map": "similarity"}
-    _HOMES |= {"Window": "windows", "pairwise": "pairwise", "presets": "presets", "arrays": "arrays"}
-    _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check", "warmup": "engine.fused.compilation"}
+    _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check", "EngineWarning": "engine.trouble"}
+    _HOMES |= {"Window": "windows", "warmup": "engine.fused.compilation"}
+    _WITH_EXTRAS = ("data", "distributed", "features", "pictures", "report", "runs", "study", "subspace")
+    _MODULES = {*_WITH_EXTRAS, "torchmetrics", "training", *__all__} - _HOMES.keys()
 
     def __getattr__(name: str) -> object:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        home = import_module(f"{__name__}.{_HOMES[name]}")
-        return home if _HOMES[name] == name else getattr(home, name)
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        if name in _HOMES:
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*_MODULES, *__all__, "__version__"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -18,6 +19,8 @@ from ssimgen._precision import in_common as in_common
 
 CHANNELS = (1, 3, 4)  # lengths that remedies take for an axis of channels
 
+
+Word = TypeVar("Word", bound=str)
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}  # by how many there are
 
@@ -208,7 +211,7 @@ def keep_plain(record: object, *names: str) -> None:
         object.__setattr__(record, name, plain(getattr(record, name)))
 
 
-def choice(name: str, value: str, allowed: Iterable[str]) -> str:
+def choice(name: str, value: Word, allowed: Iterable[Word]) -> Word:
     """`value`, which must be one of `allowed`."""
     names = list(allowed)
     if value not in names:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ssimgen import _shown as shown
 from ssimgen.scores import Better, Kind
 
 
@@ -79,6 +80,16 @@ class JudgeCheck:
     n: int
     rankings: tuple[Ranking, ...]
     note: str = ""
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        rows = [
+            (ranking.name, rung.name, rung.value, rung.low, rung.high)
+            for ranking in self.rankings
+            for rung in ranking.rungs
+        ]
+        verdict = "may judge these images" if self.valid else f"may not judge these images: {self.reason}"
+        return shown.html_table(f"{self.metric} {verdict}", rows, ("ranking", "images", "score", "low", "high"))
 
     @property
     def valid(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ Functions of pairs take tensors and arrays of shape (B,) too, alone or in (lo, h
 """
 
 FORMS: tuple[Form, ...] = ("product", "sum", "centred", "uncentred")
-NORMS = ("rms", "frobenius")
+Norm = Literal["rms", "frobenius"]
+NORMS: tuple[Norm, ...] = ("rms", "frobenius")
 DEFAULT_WINDOW = Window.gaussian(11, 1.5)
 
 _LEAST_ROOT, _GREATEST_ROOT = 1e-18, 1e18  # their squares leave float32 room on either side

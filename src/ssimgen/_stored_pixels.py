@@ -14,7 +14,11 @@ from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+
+from ssimgen._extras import extra
+
+with extra("train", "reading pictures"):
+    from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM")  # not those whose readers start other programs
 LARGEST = 100_000_000  # pixels; refused from the header, before memory is taken

@@ -1,4 +1,7 @@
-"""Words of a command line as options, by tyro, whose complaints of half a screen become one line and a hint."""
+"""Words of a command line as options, by tyro, and complaints in one line.
+
+Those of tyro take half a screen; of them, what is wrong and a hint are said.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ import contextlib
 import io
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import tyro
-
+from ssimgen._extras import extra
 from ssimgen._options import suggestion
 
 _KINDS = {
@@ -29,6 +32,9 @@ def parse(target: Callable[..., Any], words: Sequence[str], prog: str, **options
         ValueError: an unknown option, named with a suggestion, one that is missing, or a value that it cannot have.
         SystemExit: help was asked for, and is printed.
     """
+    with extra("train", "the command ssimgen"):
+        import tyro
+
     if {"-h", "--help"} & set(words):
         return tyro.cli(target, args=words, prog=prog, **options)
     said = io.StringIO()
@@ -37,6 +43,19 @@ def parse(target: Callable[..., Any], words: Sequence[str], prog: str, **options
             return tyro.cli(target, args=words, prog=prog, **options)
     except SystemExit:
         raise ValueError(f"{_in_one_line(said.getvalue())}; see {prog} --help") from None
+
+
+def complain(message: str) -> int:
+    """One line; the library's remedies, as in "pass size=32", become options, whose names for windows help tells."""
+    line = re.sub(r"\bpass ([a-z][a-z0-9_]*)=(-?\d[\w.+-]*\b)", _as_option, " ".join(message.split()))
+    line = re.sub(r"\bpass window=Window\.gaussian\((\d+)\)", r"take a window (see --help) of size \1", line)
+    print(f"ssimgen: {line}", file=sys.stderr)
+    return 2
+
+
+def _as_option(remedy: re.Match[str]) -> str:
+    name, value = remedy.groups()
+    return f"pass --{name.replace('_', '-')} {value}"
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import similarity
 from ssimgen._array_memory import tensor_of
-from ssimgen._request import DEFAULT_WINDOW, DataRange, spatial_axes
+from ssimgen._request import DEFAULT_WINDOW, DataRange, Norm, spatial_axes
 from ssimgen.engine import Form
 from ssimgen.presets import scikit_image_window
 from ssimgen.windows import Window
@@ -159,7 +159,7 @@ def distance(
     channel_axis: int | None = None,
     batch_axis: int | None = None,
     form: Form = "sum",
-    norm: str = "rms",
+    norm: Norm = "rms",
     squared: bool = False,
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,

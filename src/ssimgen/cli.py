@@ -16,9 +16,10 @@ from collections.abc import Callable
 from importlib import import_module
 
 import ssimgen
+from ssimgen._extras import extra
 from ssimgen._interruption import interruption
 from ssimgen._options import suggestion
-from ssimgen.commands.common import complain, note
+from ssimgen._usage import complain
 
 COMMANDS = {
     "train": "train",
@@ -43,17 +44,8 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else argv
     _say_why_it_takes_time()
-    if not words or words[0] in ("-h", "--help"):
-        print(_overview())
-        return 0
-    if words[0] == "--version":
-        print(ssimgen.__version__)
-        return 0
-    name, *rest = words
-    if name not in COMMANDS:
-        return complain(f"unknown command {name!r}{suggestion(name, COMMANDS)}; see ssimgen --help")
     try:
-        return command(name)(rest)
+        return _run(*words)
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to fail at exit
         return 128 + signal.SIGPIPE
@@ -69,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        note(self.format(record))
+        print(self.format(record), file=sys.stderr)
 
 
 def _say_why_it_takes_time() -> None:
@@ -78,6 +70,20 @@ def _say_why_it_takes_time() -> None:
     if sys.stderr.isatty() and not any(isinstance(handler, _Notes) for handler in log.handlers):
         log.addHandler(_Notes())
         log.setLevel(logging.INFO)
+
+
+def _run(name: str = "--help", *words: str) -> int:
+    """The exit code of a command, or of a question about all of them."""
+    if name in ("-h", "--help"):
+        print(_overview())
+    elif name == "--version":
+        print(ssimgen.__version__)
+    elif name not in COMMANDS:
+        return complain(f"unknown command {name!r}{suggestion(name, COMMANDS)}; see ssimgen --help")
+    else:
+        with extra("train", f"ssimgen {name}"):
+            return command(name)(list(words))
+    return 0
 
 
 def command(name: str) -> Callable[[list[str]], int]:

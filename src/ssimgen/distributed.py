@@ -29,13 +29,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssimgen import streaming
+from ssimgen._extras import extra
 from ssimgen._numbers import positive_integer
 from ssimgen.streaming import PairFunction
 
-try:
+with extra("dask", "ssimgen.distributed"):
     import dask.array as da
-except ImportError as error:
-    raise ImportError("ssimgen.distributed needs dask: pip install 'ssimgen[dask]'") from error
 
 Task = Callable[[Tensor, Tensor, int, int], NDArray[Any]]
 """What is made of block i of x and block j of y."""

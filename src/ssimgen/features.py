@@ -19,17 +19,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import least_squares
-from scipy.sparse import csr_array
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.random_projection import SparseRandomProjection
-from sklearn.utils import gen_batches
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssimgen import _arguments as arguments
+from ssimgen._extras import extra
 from ssimgen._request import FORMS, DataRange, lo_and_length, spatial_axes, stability_constants, window_fits
 from ssimgen.engine import Form
 from ssimgen.windows import Window
+
+with extra("sklearn", "ssimgen.features"):
+    from scipy.optimize import least_squares
+    from scipy.sparse import csr_array
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+    from sklearn.random_projection import SparseRandomProjection
+    from sklearn.utils import gen_batches
+    from sklearn.utils.validation import check_is_fitted, validate_data
 
 Array = NDArray[np.float64]
 

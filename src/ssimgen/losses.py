@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
+from ssimgen import _shown as shown
 from ssimgen._arguments import choice, of_one_dtype, plain
-from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, checked_options
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm, checked_options
 from ssimgen.batches import gathered_samples
 from ssimgen.discrepancy import energy_distance, mmd2
 from ssimgen.engine import Form
@@ -14,10 +17,11 @@ from ssimgen.metrics import Metric
 from ssimgen.similarity import distance, ms_complement, root
 from ssimgen.windows import Window
 
-REDUCTIONS = ("mean", "sum", "none")
+Reduction = Literal["mean", "sum", "none"]
+REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
 
 
-def _reduce(values: Tensor, reduction: str) -> Tensor:
+def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
     if reduction == "none":
         return values
     return values.mean() if reduction == "mean" else values.sum()
@@ -43,6 +47,8 @@ class SSIMLoss(nn.Module):
         >>> SSIMLoss(data_range=1.0)(y, x).backward()
         >>> y.grad.shape
         torch.Size([4, 3, 32, 32])
+        >>> SSIMLoss(data_range=1.0)
+        SSIMLoss(data_range=1.0, window=Window.gaussian(11, 1.5), k1=0.01, k2=0.03, reduction='mean')
     """
 
     def __init__(
@@ -52,12 +58,16 @@ class SSIMLoss(nn.Module):
         window: Window = DEFAULT_WINDOW,
         k1: float = 0.01,
         k2: float = 0.03,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
         checked_options(data_range, window, k1, k2, "product")
         self.data_range, self.window, self.k1, self.k2 = plain(data_range), window, plain(k1), plain(k2)
         self.reduction = choice("reduction", reduction, REDUCTIONS)
+
+    def extra_repr(self) -> str:
+        """The options, as `print` shows them."""
+        return shown.attributes(self, "data_range", "window", "k1", "k2", "reduction")
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss of x against y, both (B, C, *spatial), where `mask` lets them be seen: 0-d, or (B,) with the
@@ -104,13 +114,17 @@ class MSSSIMLoss(nn.Module):
         weights: tuple[float, ...] | None = None,
         k1: float = 0.01,
         k2: float = 0.03,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
         checked_options(data_range, window, k1, k2, "product")
         self.data_range, self.window, self.k1, self.k2 = plain(data_range), window, plain(k1), plain(k2)
         self.weights = weights
         self.reduction = choice("reduction", reduction, REDUCTIONS)
+
+    def extra_repr(self) -> str:
+        """The options, as `print` shows them."""
+        return shown.attributes(self, "data_range", "window", "weights", "k1", "k2", "reduction")
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss of x against y, both (B, C, *spatial), where `mask` lets them be seen: 0-d, or (B,) with the
@@ -157,18 +171,22 @@ class StructuralDistanceLoss(nn.Module):
         *,
         data_range: DataRange,
         form: Form = "sum",
-        norm: str = "rms",
+        norm: Norm = "rms",
         squared: bool = True,
         window: Window = DEFAULT_WINDOW,
         k1: float = 0.01,
         k2: float = 0.03,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
         checked_options(data_range, window, k1, k2, form)
         self.data_range, self.window, self.k1, self.k2 = plain(data_range), window, plain(k1), plain(k2)
         self.form, self.norm, self.squared = form, choice("norm", norm, NORMS), squared
         self.reduction = choice("reduction", reduction, REDUCTIONS)
+
+    def extra_repr(self) -> str:
+        """The options, as `print` shows them."""
+        return shown.attributes(self, "data_range", "form", "norm", "squared", "window", "k1", "k2", "reduction")
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss of x against y, both (B, C, *spatial), where `mask` lets them be seen: 0-d, or (B,) with the
@@ -223,6 +241,10 @@ class MMDLoss(nn.Module):
             raise ValueError("the unbiased estimate can be negative and has no root: pass root=False or unbiased=False")
         self.kernel, self.unbiased, self.root, self.gather = kernel, unbiased, root, gather
 
+    def extra_repr(self) -> str:
+        """The options, as `print` shows them."""
+        return shown.attributes(self, "kernel", "unbiased", "root", "gather")
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of the sample x against y, (n, ...) and (m, ...): 0-d."""
         x, y = _samples(x, y, self.gather)
@@ -258,6 +280,10 @@ class EnergyLoss(nn.Module):
     def __init__(self, metric: Metric, *, unbiased: bool = True, gather: bool = False) -> None:
         super().__init__()
         self.metric, self.unbiased, self.gather = metric, unbiased, gather
+
+    def extra_repr(self) -> str:
+        """The options, as `print` shows them."""
+        return shown.attributes(self, "metric", "unbiased", "gather")
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of the sample x against y, (n, ...) and (m, ...): 0-d."""

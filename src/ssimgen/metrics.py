@@ -15,7 +15,7 @@ from ssimgen import _arguments as arguments
 from ssimgen import pairwise
 from ssimgen._masks import digest
 from ssimgen._precision import for_products, no_autocast
-from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, checked_options
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm, checked_options
 from ssimgen.engine import Form
 from ssimgen.engine.eager_all_pairs import symmetric
 from ssimgen.similarity import root
@@ -121,7 +121,7 @@ class StructuralDistance(Metric):
 
     data_range: DataRange
     form: Form = "sum"
-    norm: str = "rms"
+    norm: Norm = "rms"
     window: Window = DEFAULT_WINDOW
     k1: float = 0.01
     k2: float = 0.03

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
+from ssimgen._extras import extra
 from ssimgen._masks import check_some, common_weights_of
 from ssimgen._memory import check_fits
 from ssimgen._range_check import notice_range
-from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches, spatial_axes
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm, patch_distance, patches, spatial_axes
 from ssimgen.engine import Advance, Form, PatchDistance
 from ssimgen.similarity import root
 from ssimgen.windows import Window
@@ -80,7 +81,7 @@ def distance(
     *,
     data_range: DataRange,
     form: Form = "sum",
-    norm: str = "rms",
+    norm: Norm = "rms",
     squared: bool = False,
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,
@@ -173,11 +174,9 @@ def check_room(x: Tensor, y: Tensor, matrices: int = 1, remedy: str = _BLOCKWISE
 
 @contextmanager
 def _progress_bar() -> Iterator[Advance]:
-    try:
+    with extra("progress", "progress=True"):
         from rich.console import Console
         from rich.progress import Progress
-    except ImportError as error:
-        raise ImportError("progress=True needs rich: pip install rich") from error
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("all pairs", total=1.0)
         yield lambda share: bar.advance(task, share)

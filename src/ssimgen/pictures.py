@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageColor, UnidentifiedImageError
 from torch import Tensor
 
+from ssimgen._extras import extra
 from ssimgen._files import ordinary_file, write_atomically
 from ssimgen._numbers import as_number
 from ssimgen._stored_pixels import FORMATS, Stored, UnsuitableError, stored_pixels
+
+with extra("train", "ssimgen.pictures"):
+    from PIL import Image, ImageColor, UnidentifiedImageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,16 @@ from ssimgen import engine
 from ssimgen._masks import check_some, weights_of
 from ssimgen._precision import dtype_of_result
 from ssimgen._range_check import notice_range
-from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, patch_distance, patches, spatial_axes, with_one_range
+from ssimgen._request import (
+    DEFAULT_WINDOW,
+    NORMS,
+    DataRange,
+    Norm,
+    patch_distance,
+    patches,
+    spatial_axes,
+    with_one_range,
+)
 from ssimgen._scales import (
     fitting_scales,
     halved,
@@ -126,7 +135,7 @@ def distance(
     *,
     data_range: DataRange,
     form: Form = "sum",
-    norm: str = "rms",
+    norm: Norm = "rms",
     squared: bool = False,
     window: Window = DEFAULT_WINDOW,
     k1: float = 0.01,

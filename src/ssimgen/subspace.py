@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.decomposition import KernelPCA
-from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from ssimgen._extras import extra
 from ssimgen.metrics import Metric
+
+with extra("sklearn", "ssimgen.subspace"):
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+    from sklearn.decomposition import KernelPCA
+    from sklearn.utils.validation import check_is_fitted, validate_data
 
 Array = NDArray[np.float64]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from ssimgen import _shown as shown
 from ssimgen._numbers import is_positive, plain, positive_integer
 
 Padding = Literal["valid", "reflect", "symmetric"]
@@ -93,6 +94,8 @@ class Window:
         11
         >>> Window.gaussian((3, 11, 11), (0.5, 1.5, 1.5), padding="symmetric").size
         (3, 11, 11)
+        >>> Window(taps=(0.25,) * 4, stride=4)
+        Window.uniform(4, stride=4)
     """
 
     taps: Taps | tuple[Taps, ...]
@@ -185,6 +188,19 @@ class Window:
         sizes = _per_axis(size, _size)
         taps = tuple(map(_equal, sizes)) if isinstance(sizes, tuple) else _equal(sizes)
         return cls(taps, stride, unbiased=unbiased, padding=padding)
+
+    def __repr__(self) -> str:
+        """The call that makes such a window: by :meth:`uniform` or :meth:`gaussian` if it is one of theirs."""
+        stride: dict[str, Any] = {} if self.stride == 1 else {"stride": self.stride}
+        unbiased: dict[str, Any] = {"unbiased": True} if self.unbiased else {}
+        padding: dict[str, Any] = {} if self.padding == "valid" else {"padding": self.padding}
+        if Window.uniform(self.size, **stride, **unbiased, **padding) == self:
+            return shown.call("Window.uniform", self.size, **stride, **unbiased, **padding)
+        sigma = _deviation_of(self.taps)
+        if sigma is not None and Window.gaussian(self.size, sigma, **stride, **padding) == self:
+            return shown.call("Window.gaussian", self.size, sigma, **stride, **padding)
+        beta: dict[str, Any] = {} if self.unbiased or self.beta == 1 else {"beta": self.beta}
+        return shown.call("Window", self.taps, **stride, **beta, **unbiased, **padding)
 
     @property
     def ndim(self) -> int | None:
@@ -300,6 +316,28 @@ def _gaussian(size: int, sigma: float) -> Taps:
         )
     total = math.fsum(weights)
     return tuple(w / total for w in weights)
+
+
+def _deviation_of(taps: Taps | tuple[Taps, ...]) -> float | tuple[float, ...] | None:
+    """That of Gaussian taps, or of those of each axis, if it is a number of some digits."""
+    if not _has_axes(taps):
+        return _sigma_of(taps)  # type: ignore[arg-type]
+    sigmas = [_sigma_of(of_axis) for of_axis in taps if len(of_axis) > 1]  # type: ignore[arg-type]
+    if not sigmas or None in sigmas:
+        return None
+    if len(set(sigmas)) == 1:
+        return sigmas[0]
+    each = iter(sigmas)
+    return tuple(next(each) if len(of_axis) > 1 else 1.5 for of_axis in taps)  # type: ignore[arg-type, misc]
+
+
+def _sigma_of(taps: Taps) -> float | None:
+    size, centre = len(taps), (len(taps) - 1) / 2
+    if taps[0] >= taps[size // 2]:
+        return None
+    sigma = math.sqrt((centre**2 - (size // 2 - centre) ** 2) / (2 * math.log(taps[size // 2] / taps[0])))
+    rounded = (float(f"{sigma:.{digits}g}") for digits in (4, 8, 12))
+    return next((number for number in rounded if _gaussian(size, number) == taps), None)
 
 
 def _equal(size: int) -> Taps:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssimgen._files import writable_folder
-from ssimgen._usage import parse
+from ssimgen._usage import complain, parse
 from ssimgen.commands.wording import of_options
 
 if TYPE_CHECKING:
@@ -39,19 +38,6 @@ def command(function: Callable[..., int | None]) -> Callable[[list[str]], int]:
 
     run.__doc__ = function.__doc__
     return run
-
-
-def complain(message: str) -> int:
-    """One line; the library's remedies, as in "pass size=32", become options, whose names for windows help tells."""
-    line = re.sub(r"\bpass ([a-z][a-z0-9_]*)=(-?\d[\w.+-]*\b)", _as_option, " ".join(message.split()))
-    line = re.sub(r"\bpass window=Window\.gaussian\((\d+)\)", r"take a window (see --help) of size \1", line)
-    print(f"ssimgen: {line}", file=sys.stderr)
-    return 2
-
-
-def _as_option(remedy: re.Match[str]) -> str:
-    name, value = remedy.groups()
-    return f"pass --{name.replace('_', '-')} {value}"
 
 
 def ended(training: Callable[[], None], again: str) -> int:

@@ -7,8 +7,11 @@ and NumPy files are read into memory whole. To add a source by name, write a fun
 to the table in `sources.py`. The training loop takes anything that offers what :class:`ssimgen.training.Data` asks for.
 """
 
-from ssimgen.data.gallery import Gallery
-from ssimgen.data.images import Images
-from ssimgen.data.sources import Source, Splits, load_images, open_gallery, read_picture
+from ssimgen._extras import extra
+
+with extra("train", "ssimgen.data"):
+    from ssimgen.data.gallery import Gallery
+    from ssimgen.data.images import Images
+    from ssimgen.data.sources import Source, Splits, load_images, open_gallery, read_picture
 
 __all__ = ["Gallery", "Images", "Source", "Splits", "load_images", "open_gallery", "read_picture"]

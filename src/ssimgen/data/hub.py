@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ssimgen._extras import extra
 from ssimgen.data.collecting import collect, tracked
 from ssimgen.data.decoding import Encoded, decoder
 from ssimgen.data.fitting import Fit
@@ -65,10 +66,8 @@ def read(
         OSError: there is no such data set, it cannot be reached, or it is damaged.
         ValueError: it has no images, none that can be read, or images of different sizes.
     """
-    try:
+    with extra("hf", f"reading {name}"):
         import datasets
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"reading {name} needs an optional dependency: pip install 'ssimgen[hf]'") from error
     splits = _opened(datasets, name)
     training = "train" if "train" in splits else next(iter(splits))
     other = next((key for key in _HELD_OUT if key in splits and key != training), None)

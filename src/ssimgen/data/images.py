@@ -41,6 +41,13 @@ class Images:
     source: str
     on_disk: bool = False
 
+    def __repr__(self) -> str:
+        """In one line."""
+        channels, height, width = self.shape
+        kind = str(self.pixels.dtype).removeprefix("torch.")
+        of_classes = f", {self.classes} classes" if self.classes else ""
+        return f"Images({len(self)} x {channels} x {height} x {width}, {kind}{of_classes}, source={self.source!r})"
+
     def __len__(self) -> int:
         return len(self.pixels)
 

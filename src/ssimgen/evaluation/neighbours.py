@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -34,7 +34,7 @@ class Neighbour:
     """
 
     name: str
-    image: Float[Tensor, "C H W"]
+    image: Float[Tensor, "C H W"] = field(repr=False)
     distance: float
     ssim: float
 

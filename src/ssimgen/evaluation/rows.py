@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
+from ssimgen import _shown as shown
 from ssimgen._request import DataRange
 from ssimgen.evaluation.estimates import Estimate, PointEstimate
 from ssimgen.evaluation.feature_networks import FeatureNetwork, efficientnet_lite0
@@ -43,6 +44,13 @@ class Row:
     reference: Estimate | PointEstimate | None
     n: int
     note: str = ""
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        found = [("model", self.model), ("real images", self.reference)]
+        rows = [(of, estimate.value, estimate.low, estimate.high) for of, estimate in found if estimate is not None]
+        note = f" ({self.note})" if self.note else ""
+        return shown.html_table(f"{self.metric}, {self.n} images{note}", rows, ("of", "value", "low", "high"))
 
     @property
     def metric(self) -> str:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssimgen import _shown as shown
 from ssimgen._arguments import choice, image_batches
 from ssimgen._holm import holm
 from ssimgen._request import DEFAULT_WINDOW, patch_distance
@@ -87,6 +88,15 @@ class SetComparison:
     kernel: str
     test: TwoSampleResult
     respects: tuple[Respect, ...]
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        rows: list[tuple[object, ...]] = [("all, by " + self.kernel, self.test.p_value, None, None, None)]
+        for respect in self.respects:
+            p_value = "not tested" if respect.result is None else respect.result.p_value
+            rows.append((respect.name, p_value, respect.adjusted, *(respect.means or (None, None))))
+        head = ("in respect of", "p-value", "adjusted (Holm)", "mean of x", "mean of y")
+        return shown.html_table("do two sets of images differ?", rows, head)
 
 
 def compare_sets(

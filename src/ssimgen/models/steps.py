@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ssimgen import _shown as shown
 from ssimgen.batches import Batch, Shape, own_share, processes
 
 
@@ -77,6 +78,10 @@ class Model(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.shape = shape
+
+    def extra_repr(self) -> str:
+        """The options, as `print` shows them before the networks."""
+        return shown.attributes(self, "config", "shape")
 
     @abstractmethod
     def steps(self) -> list[Step]:

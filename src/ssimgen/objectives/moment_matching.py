@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssimgen import _arguments as arguments
+from ssimgen import _shown as shown
 from ssimgen._request import FORMS, stability_constants
 from ssimgen.discrepancy import energy_distance, mmd2
 from ssimgen.engine import Form
@@ -189,7 +190,11 @@ class FittedKernel(nn.Module):
         self.options, self.metrics = options, metrics
         fixed = options.kind == "energy" or not options.relative
         self.register_buffer("units", torch.full((len(metrics),), 1.0 if fixed else 0.0))  # 0: not set yet
-        self._read: tuple[Tensor, int, list[float]] | None = None
+        self._read: tuple[Tensor, int | None, list[float]] | None = None
+
+    def extra_repr(self) -> str:
+        """The options, as `print` shows them."""
+        return shown.attributes(self, "options", "metrics")
 
     def fit(self, real: Float[Tensor, "n ..."]) -> None:
         """Set, in training, what is not set yet: the median distance of the sample, for each metric.
@@ -224,8 +229,9 @@ class FittedKernel(nn.Module):
 
     def _units(self) -> list[float]:
         """The units as numbers, read anew where they have changed: reading waits for the device."""
-        if self._read is None or self._read[0] is not self.units or self._read[1] != self.units._version:
-            self._read = self.units, self.units._version, self.units.tolist()
+        version = getattr(self.units, "_version", None)  # not a public name: without it, they are read each time
+        if self._read is None or version is None or self._read[0] is not self.units or self._read[1] != version:
+            self._read = self.units, version, self.units.tolist()
         return self._read[2]
 
     def _gaussians(self) -> Kernel:
@@ -268,6 +274,10 @@ class MomentMatching(nn.Module):
         check_statistic(unbiased, root)
         self.fitted = FittedKernel(options, metrics)
         self.unbiased, self.root = unbiased, root
+
+    def extra_repr(self) -> str:
+        """The options, as `print` shows them before those of the kernel."""
+        return shown.attributes(self, "unbiased", "root")
 
     def forward(self, generated: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."]) -> Float[Tensor, ""]:
         """The discrepancy of two samples, 0-d, in float32; pass those of all devices."""

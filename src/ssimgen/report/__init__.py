@@ -15,7 +15,10 @@ options.py     in which options models differ
 page.py        the page; report.html, report.css and report.js are its template
 """
 
-from ssimgen.report.page import write_report
-from ssimgen.report.verdict import Verdict
+from ssimgen._extras import extra
+
+with extra("train", "ssimgen.report"):
+    from ssimgen.report.page import write_report
+    from ssimgen.report.verdict import Verdict
 
 __all__ = ["Verdict", "write_report"]

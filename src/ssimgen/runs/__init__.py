@@ -7,12 +7,15 @@ judge.py         how they and pictures are made
 checks.py        which metrics may judge models of these images
 """
 
-from ssimgen._reading import Evaluation, ScoreRow
-from ssimgen.runs.checkpoints import Checkpoint, CheckpointError
-from ssimgen.runs.checks import checked_judges
-from ssimgen.runs.evaluation import add_checks, evaluate_run
-from ssimgen.runs.folder import RunFolder, load_model
-from ssimgen.runs.judge import EvaluationOptions
+from ssimgen._extras import extra
+
+with extra("train", "ssimgen.runs"):
+    from ssimgen._reading import Evaluation, ScoreRow
+    from ssimgen.runs.checkpoints import Checkpoint, CheckpointError
+    from ssimgen.runs.checks import checked_judges
+    from ssimgen.runs.evaluation import add_checks, evaluate_run
+    from ssimgen.runs.folder import RunFolder, load_model
+    from ssimgen.runs.judge import EvaluationOptions
 
 __all__ = [
     "Checkpoint",

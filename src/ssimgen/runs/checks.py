@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import ssimgen
 from ssimgen._files import parse_json, write_atomically
 from ssimgen._judged import JudgeCheck
 from ssimgen._options import from_mapping
+from ssimgen._version import __version__
 from ssimgen.data import Splits
 from ssimgen.evaluation import Bootstrap, FeatureNetwork, check_judges
 from ssimgen.evaluation.estimates import DEFAULT_BOOTSTRAP
@@ -80,7 +80,7 @@ def _file(splits: Splits, network: FeatureNetwork, images: int, bootstrap: Boots
     probes = network(splits.held_out.first(_PROBES).images)
     depends_on = (
         _FORMAT,
-        ssimgen.__version__,
+        __version__,
         splits.train.digest,
         splits.held_out.digest,
         images,

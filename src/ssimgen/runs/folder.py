@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import ssimgen
 from ssimgen import _options
 from ssimgen._files import remove_temporaries, synchronise, writable_folder, write_atomically
 from ssimgen._reading import CONFIG, METRICS, read_config, whole_lines
+from ssimgen._version import __version__
 from ssimgen.models import MODELS, Model
 from ssimgen.models.making import make_model
 from ssimgen.models.options import Hardware, Optimiser, Training
@@ -136,7 +136,7 @@ class RunFolder:
         self, about: Mapping[str, Any], tensors: Mapping[str, Tensor], progress: Mapping[str, Any], keep: int
     ) -> None:
         """Write a checkpoint of the run `about`, which had come as far as `progress` says; keep the latest few."""
-        header = {"version": ssimgen.__version__, **_model(about), **progress, "log": self._kept_log()}
+        header = {"version": __version__, **_model(about), **progress, "log": self._kept_log()}
         path = checkpoints.path_of(self.checkpoints, progress["iteration"])
         checkpoints.save(path, Checkpoint(tensors, header))
         checkpoints.keep_latest(self.checkpoints, keep)
@@ -299,7 +299,7 @@ def load_model(path: Path | str) -> Model:
         model.load_state_dict({**checkpoint.part("model"), **checkpoint.part("average")})
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"{path} was written by ssimgen {about.get('version')}, this is {ssimgen.__version__}: {error}"
+            f"{path} was written by ssimgen {about.get('version')}, this is {__version__}: {error}"
         ) from error
     return model.eval()
 
@@ -307,7 +307,7 @@ def load_model(path: Path | str) -> Model:
 def versions() -> dict[str, str]:
     """What a run's numbers depend on."""
     return {
-        "ssimgen": ssimgen.__version__,
+        "ssimgen": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

@@ -13,10 +13,13 @@
 The command is `ssimgen study`; docs/study.md describes the file.
 """
 
-from ssimgen.study.execution import run_study
-from ssimgen.study.export import results, write_tables
-from ssimgen.study.plan import Plan, PlannedRun, make_plan, read_plan
-from ssimgen.study.run import Outcome
+from ssimgen._extras import extra
+
+with extra("train", "ssimgen.study"):
+    from ssimgen.study.execution import run_study
+    from ssimgen.study.export import results, write_tables
+    from ssimgen.study.plan import Plan, PlannedRun, make_plan, read_plan
+    from ssimgen.study.run import Outcome
 
 __all__ = [
     "Outcome",

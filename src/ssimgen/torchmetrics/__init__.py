@@ -8,12 +8,10 @@ pairs.py   means over image pairs
 sets.py    how far two sets are apart
 """
 
-try:
-    import torchmetrics as _torchmetrics  # noqa: F401
-except ImportError as error:
-    raise ImportError("ssimgen.torchmetrics needs torchmetrics: pip install 'ssimgen[torchmetrics]'") from error
+from ssimgen._extras import extra
 
-from ssimgen.torchmetrics.pairs import MSSSIMMetric, SSIMMetric, StructuralDistanceMetric
-from ssimgen.torchmetrics.sets import EnergyDistanceMetric, MMDMetric
+with extra("torchmetrics", "ssimgen.torchmetrics"):
+    from ssimgen.torchmetrics.pairs import MSSSIMMetric, SSIMMetric, StructuralDistanceMetric
+    from ssimgen.torchmetrics.sets import EnergyDistanceMetric, MMDMetric
 
 __all__ = ["EnergyDistanceMetric", "MMDMetric", "MSSSIMMetric", "SSIMMetric", "StructuralDistanceMetric"]

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
+from ssimgen import _shown as shown
 from ssimgen import engine
-from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, checked_options
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm, checked_options
 from ssimgen.engine import Form
 from ssimgen.similarity import distance, ms_ssim, ssim
 from ssimgen.torchmetrics.base import StructuralMetric
@@ -38,6 +39,10 @@ class _MeanOfPairs(StructuralMetric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), "sum")
         # A collection takes two metrics for one if their states are equal at first, as those of equal images are.
         self.add_state("options", torch.tensor(crc32(repr((of_pairs.__name__, options)).encode())), "max")
+
+    def extra_repr(self) -> str:
+        """The options, as `print` shows them."""
+        return shown.listed(self._of_pairs.keywords)
 
     def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
         """Take the pairs of a batch, both (B, C, *spatial), where `mask` lets them be seen."""
@@ -162,7 +167,7 @@ class StructuralDistanceMetric(_MeanOfPairs):
         *,
         data_range: DataRange,
         form: Form = "sum",
-        norm: str = "rms",
+        norm: Norm = "rms",
         squared: bool = False,
         window: Window = DEFAULT_WINDOW,
         k1: float = 0.01,

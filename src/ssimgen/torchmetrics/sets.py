@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ssimgen import _arguments as arguments
+from ssimgen import _shown as shown
 from ssimgen import streaming
 from ssimgen._numbers import positive_integer
 from ssimgen.batches import own_share, processes
@@ -47,6 +48,10 @@ class _OfTwoSets(StructuralMetric):
                 self.add_state(f"{name}_keys", [], "cat")
         if self._keep is not None:
             self.add_state("keep", torch.tensor(self._keep), "max")  # a collection tells metrics apart by states
+
+    def extra_repr(self) -> str:
+        """The options, as `print` shows them."""
+        return shown.listed({"function": self._function, "keep": self._keep})
 
     def update(self, preds: Tensor | None, target: Tensor | None) -> None:
         """Take points (n, ...) of one set and (m, ...) of the other; None where a set has no more."""

@@ -25,16 +25,19 @@ errors.py     what ends a run early
 :func:`make_model` makes a model whose weights a seed fixes, :func:`load_model` the trained one from the run folder.
 """
 
-from ssimgen._reading import read_metrics
-from ssimgen.batches import Data
-from ssimgen.models.making import make_model
-from ssimgen.models.options import Hardware, Optimiser, Training
-from ssimgen.runs.checkpoints import CheckpointError
-from ssimgen.runs.folder import RunFolder, load_model
-from ssimgen.training.errors import Interrupted, NotFiniteError, NotWrittenError, ProcessLostError
-from ssimgen.training.hooks import Hook
-from ssimgen.training.loop import train
-from ssimgen.training.monitoring import evaluation_hook
+from ssimgen._extras import extra
+
+with extra("train", "ssimgen.training"):
+    from ssimgen._reading import read_metrics
+    from ssimgen.batches import Data
+    from ssimgen.models.making import make_model
+    from ssimgen.models.options import Hardware, Optimiser, Training
+    from ssimgen.runs.checkpoints import CheckpointError
+    from ssimgen.runs.folder import RunFolder, load_model
+    from ssimgen.training.errors import Interrupted, NotFiniteError, NotWrittenError, ProcessLostError
+    from ssimgen.training.hooks import Hook
+    from ssimgen.training.loop import train
+    from ssimgen.training.monitoring import evaluation_hook
 
 __all__ = [
     "CheckpointError",

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ssimgen._extras import extra
 from ssimgen.batches import Batch, own_share, processes
 from ssimgen.models.options import Hardware
 from ssimgen.runs.checkpoints import CheckpointError
@@ -25,7 +26,8 @@ def make_fabric(hardware: Hardware, batch: int) -> Any:
         ValueError: they cannot share it equally, or this machine does not have them.
     """
     _check(hardware, batch)
-    with _version_alone("torchmetrics"):  # all that Lightning wants of it, which half of this import would be
+    # the version of torchmetrics is all that Lightning wants of it, which half of this import would be
+    with extra("train", "training"), _version_alone("torchmetrics"):
         from lightning_fabric import Fabric  # takes seconds to import: only when training starts
 
     try:

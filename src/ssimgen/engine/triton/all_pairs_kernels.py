@@ -16,8 +16,11 @@ Images are multiplied by a number `unit` that makes c2 about 1, so that no produ
 least value `lo` comes in two parts, as pixels may be far from 0, and near to it.
 """
 
-import triton
-import triton.language as tl
+from ssimgen._extras import extra
+
+with extra("triton", "ssimgen.engine.triton"):
+    import triton
+    import triton.language as tl
 
 from ssimgen.engine.triton.pair_kernels import slopes
 

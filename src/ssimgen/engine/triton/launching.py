@@ -14,14 +14,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ssimgen.engine.trouble import EngineWarning
+
 _LEAST_VERSION = (3, 6)
 _ALIGNMENT = 16  # bytes, at multiples of which Triton reads vectors
 
 Result = TypeVar("Result")
-
-
-class EngineWarning(UserWarning):
-    """The engine that was asked for cannot run, and another one does."""
 
 
 class LaunchError(RuntimeError):

@@ -12,8 +12,11 @@ with F' the transposed filter, s = x + y, d = x - y, B the slope of d^2 to the w
 mean m) - 2 B m. Nothing cancels where x is near y. Nothing is added up across programs but one sum of each.
 """
 
-import triton
-import triton.language as tl
+from ssimgen._extras import extra
+
+with extra("triton", "ssimgen.engine.triton"):
+    import triton
+    import triton.language as tl
 
 
 @triton.jit
