@@ -12,7 +12,9 @@ from ssimgen.objectives.reconstruction import OBJECTIVES
 SMALL = Network("mlp", hidden=(16,))
 
 
-def make(objective: str = "l2", network: Network = SMALL, shape: tuple[int, int, int] = (1, 28, 28)) -> PlainAutoencoder:
+def make(
+    objective: str = "l2", network: Network = SMALL, shape: tuple[int, int, int] = (1, 28, 28)
+) -> PlainAutoencoder:
     """A small model with fixed weights."""
     torch.manual_seed(0)
     return PlainAutoencoder(PlainAutoencoderConfig(3, objective, network=network), shape)  # type: ignore[arg-type]

@@ -110,7 +110,8 @@ class PlainAutoencoder(LatentAutoencoder):
         """The Cholesky factor of the covariance of codes."""
         covariance = self.code_covariance.double()
         least = _LEAST * covariance.diagonal().mean().clamp_min(_LEAST)
-        return torch.linalg.cholesky(covariance + least * torch.eye(len(covariance)).to(covariance)).float()
+        factor: Tensor = torch.linalg.cholesky(covariance + least * torch.eye(len(covariance)).to(covariance))
+        return factor.float()
 
     def steps(self) -> list[Step]:
         """The one step of an iteration, which moves encoder and decoder."""
@@ -119,7 +120,8 @@ class PlainAutoencoder(LatentAutoencoder):
     def code(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B d"]:
         """Standardised codes: of mean 0 and covariance I where images are like those of the training."""
         away = self.encoder(images).float() - self.code_mean
-        return torch.linalg.solve_triangular(self._spread(), away.T, upper=False).T
+        codes: Tensor = torch.linalg.solve_triangular(self._spread(), away.T, upper=False)
+        return codes.T
 
     def draw(self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n C H W"]:
         """Decoded standardised codes."""
