@@ -28,6 +28,7 @@ COMMANDS = {
     "compare": "compare",
     "test-samples": "two_sets",
     "neighbours": "neighbours",
+    "detect": "detect",
     "study": "study",
     "report": "report",
     "demo": "demo",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ssimgen._numbers import positive_integer
 from ssimgen.detection.maps import WINDOW, Residual, anomaly_map
-from ssimgen.detection.tiles import reconstruct_in_tiles
+from ssimgen.detection.tiles import check_overlap, reconstruct_in_tiles
 from ssimgen.models import MODELS, Autoencoder, Model
 from ssimgen.windows import Window
 
@@ -50,7 +52,7 @@ class Detector:
         size: images are scaled until their shorter side has so many pixels, and maps are scaled back; None: no scaling.
 
     Raises:
-        ValueError: a model that does not reconstruct images.
+        ValueError: a model that does not reconstruct images, or options out of range, as of :func:`anomaly_map`.
 
     Example:
         >>> import torch
@@ -75,6 +77,25 @@ class Detector:
         if not isinstance(self.model, Autoencoder):
             able = ", ".join(name for name, (model, _) in MODELS.items() if issubclass(model, Autoencoder))
             raise ValueError(f"a {self.model.name} draws images but does not reconstruct them: take one of {able}")
+        check_overlap(self.overlap)
+        if self.size is not None:
+            positive_integer("size", self.size, "pixels")
+        black = torch.zeros(1, *self.model.shape)
+        self._compared(black, black)  # options that do not fit are refused here
+
+    def _compared(
+        self, x: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]
+    ) -> Float[Tensor, "B H W"]:
+        return anomaly_map(
+            x,
+            reconstruction,
+            data_range=1.0,
+            residual=self.residual,
+            window=self.window,
+            smoothing=self.smoothing,
+            k1=self.k1,
+            k2=self.k2,
+        )
 
     def __call__(self, image: Float[Tensor, "C H W"]) -> Detection:
         """What is found in an image in [0, 1].
@@ -88,33 +109,27 @@ class Detector:
             image = image.expand(channels, -1, -1)
         if len(image) != channels:
             raise ValueError(f"has {len(image)} channels, and the model was trained on grey images: turn it into grey")
-        seen = _scaled(image[None], self.size)[0]
+        seen = _scaled(image[None], self.seen_size(*image.shape[1:]))[0]
         back = reconstruct_in_tiles(
             self.model.reconstruct, seen.to(self.model.device), (side[0], side[1]), self.overlap
         )
         back = back.to(seen).clamp(0, 1)
-        values = anomaly_map(
-            seen[None],
-            back[None],
-            data_range=1.0,
-            residual=self.residual,
-            window=self.window,
-            smoothing=self.smoothing,
-            k1=self.k1,
-            k2=self.k2,
-        )
+        values = self._compared(seen[None], back[None])
         size = image.shape[1:]
         return Detection(_enlarged(back[None], size)[0], _enlarged(values[None], size)[0, 0], values.max().item())
 
+    def seen_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width to which an image is scaled."""
+        if self.size is None:
+            return height, width
+        short = min(height, width)
+        return max(self.size, round(height * self.size / short)), max(self.size, round(width * self.size / short))
 
-def _scaled(images: Float[Tensor, "B C H W"], size: int | None) -> Float[Tensor, "B C h w"]:
-    """Images whose shorter side has `size` pixels."""
-    height, width = images.shape[2:]
-    short = min(height, width)
-    if size is None or size == short:
+
+def _scaled(images: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Float[Tensor, "B C h w"]:
+    if images.shape[2:] == size:
         return images
-    h, w = (max(size, round(side * size / short)) for side in (height, width))
-    return F.interpolate(images, (h, w), mode="bicubic", antialias=True).clamp(0, 1)  # bicubic overshoots
+    return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)  # bicubic overshoots
 
 
 def _enlarged(images: Float[Tensor, "B C h w"], size: tuple[int, ...]) -> Float[Tensor, "B C H W"]:

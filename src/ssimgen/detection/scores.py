@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from scipy.ndimage import label
 from scipy.sparse import csr_array
-from sklearn.metrics import auc, roc_curve
 from torch import Tensor
 
 from ssimgen.evaluation import Bootstrap, Estimate
@@ -41,7 +40,7 @@ def pixel_auroc(maps: Float[Tensor, "n H W"], masks: Bool[Tensor, "n H W"]) -> f
         0.75
     """
     values, defect = _checked(maps, masks)
-    return _area(values.ravel(), defect.ravel().astype(float), (~defect).ravel().astype(float))
+    return _area_of(values, defect, ~defect)
 
 
 def pro(maps: Float[Tensor, "n H W"], masks: Bool[Tensor, "n H W"], limit: float = PRO_LIMIT) -> float:
@@ -78,12 +77,12 @@ def pro(maps: Float[Tensor, "n H W"], masks: Bool[Tensor, "n H W"], limit: float
     if not 0 < limit <= 1:
         raise ValueError(f"limit must be a false positive rate in (0, 1], got {limit}")
     overlap = np.stack([_shares(mask)[0] for mask in defect])
-    return _area(values.ravel(), overlap.ravel(), (~defect).ravel().astype(float), limit)
+    return _area_of(values, overlap, ~defect, limit)
 
 
 @dataclass(frozen=True, eq=False)
 class _Counts:
-    """What is kept of an image: how often each value is at good pixels, at those of defects, and in shares of regions."""
+    """What is kept of an image: how often each value is at good pixels, at those of defects, and as shares of these."""
 
     score: float
     values: Numbers
@@ -165,7 +164,7 @@ class AnomalyScores:
             raise ValueError(f"{self.defective} of {len(self)} images have a defect, and an AUROC needs both kinds")
         scores = np.array([image.score for image in self._images])
         defective = np.array([image.regions > 0 for image in self._images])
-        return self._estimate(lambda counts: _area(scores, counts * defective, counts * ~defective))
+        return self._estimate(lambda counts: _area_of(scores, counts * defective, counts * ~defective))
 
     def pixel_auroc(self) -> Estimate:
         """As :func:`pixel_auroc`, of all images."""
@@ -186,7 +185,7 @@ class AnomalyScores:
         defects, goods = (
             csr_array(_rows(counts, places), shape=shape) for counts in (positives, [z.good for z in self._images])
         )
-        return self._estimate(lambda counts: _area(values, counts @ defects, counts @ goods, limit))
+        return self._estimate(lambda counts: _area(counts @ defects, counts @ goods, limit))
 
     def _estimate(self, statistic: Any) -> Estimate:
         kinds = torch.tensor([image.regions > 0 for image in self._images])
@@ -199,16 +198,26 @@ def _rows(counts: list[Numbers], places: list[NDArray[Any]]) -> tuple[Numbers, t
     return np.concatenate(counts), (rows, np.concatenate(places))
 
 
-def _area(values: Numbers, positives: Numbers, negatives: Numbers, limit: float = 1.0) -> float:
-    """The area under a ROC curve up to a false positive rate, divided by it; points have a weight of either kind."""
-    truth = np.repeat([1, 0], len(values))
-    weights = np.concatenate([positives, negatives])
+def _area(positives: Numbers, negatives: Numbers, limit: float = 1.0) -> float:
+    """The area under a ROC curve up to a false positive rate, divided by it.
+
+    Args:
+        positives, negatives: how much of either kind there is at each of the values that occur, from the least on.
+        limit: of the false positive rate.
+    """
     if not positives.sum() > 0 or not negatives.sum() > 0:
         raise ValueError("masks must leave pixels of both kinds, of defects and good ones")
-    false, true, _ = roc_curve(truth, np.tile(values, 2), sample_weight=weights, drop_intermediate=False)
-    inside = false < limit
-    ends = np.append(false[inside], limit), np.append(true[inside], np.interp(limit, false, true))
-    return float(auc(*ends) / limit)
+    true, false = (np.append(0.0, part[::-1].cumsum() / part.sum()) for part in (positives, negatives))
+    inside = false <= limit
+    true, false = np.append(true[inside], np.interp(limit, false, true)), np.append(false[inside], limit)
+    return float((np.diff(false) * (true[1:] + true[:-1])).sum() / (2 * limit))
+
+
+def _area_of(values: Numbers, positives: NDArray[Any], negatives: NDArray[Any], limit: float = 1.0) -> float:
+    """The same of values in any order, and how much of either kind each stands for."""
+    _, place = np.unique(values, return_inverse=True)
+    true, false = (np.bincount(place.ravel(), part.ravel().astype(float)) for part in (positives, negatives))
+    return _area(true.astype(float), false.astype(float), limit)
 
 
 def _shares(mask: NDArray[Any]) -> tuple[Numbers, int]:
@@ -221,7 +230,8 @@ def _shares(mask: NDArray[Any]) -> tuple[Numbers, int]:
 
 def _rounded(values: Numbers) -> Numbers:
     mantissa, exponent = np.frexp(values)
-    return np.ldexp(np.round(mantissa * 2**_DIGITS) / 2**_DIGITS, exponent)
+    rounded: Numbers = np.ldexp(np.round(mantissa * 2**_DIGITS) / 2**_DIGITS, exponent)
+    return rounded
 
 
 def _finite(maps: Tensor) -> Numbers:

@@ -44,12 +44,12 @@ def reconstruct_in_tiles(
         >>> torch.allclose(reconstruct_in_tiles(lambda tiles: tiles, image, (16, 16)), image, atol=1e-6)
         True
     """
-    if not 0 <= overlap < 1:
-        raise ValueError(f"overlap must be a fraction in [0, 1), got {overlap}")
+    check_overlap(overlap)
     (height, width), (h, w) = image.shape[1:], tile
     if height < h or width < w:
         raise ValueError(
-            f"is {height} x {width} px, smaller than the {h} x {w} px that the model was trained on: enlarge it"
+            f"is {height} x {width} px, smaller than the {h} x {w} px that the model was trained on: enlarge it, "
+            f"or pass size={max(h, w)}"
         )
     if (height, width) == (h, w):
         return reconstruct(image[None])[0]
@@ -63,6 +63,12 @@ def reconstruct_in_tiles(
             total[:, top : top + h, left : left + w] += weights * part
             weight[top : top + h, left : left + w] += weights
     return total / weight
+
+
+def check_overlap(overlap: float) -> None:
+    """Raise ValueError unless it is one."""
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap must be a fraction in [0, 1), got {overlap}")
 
 
 def _starts(length: int, side: int, overlap: float) -> list[int]:
