@@ -185,7 +185,9 @@ def test_the_training_is_followed(place: Path, tmp_path: Path) -> None:
         (["--overlap", "1"], "--overlap must be a fraction in [0, 1), got 1.0"),
         (["--smoothing", "-1"], "--smoothing must be a number of pixels, at least 0, got -1.0"),
         (["--residual", "l1"], "--residual must be one of"),
-        (["--window", "0"], "--size must be a whole number of pixels"),
+        (["--window", "0"], "--window must be at least 1 pixel, got 0"),
+        (["--window", "33"], "window of 33 x 33 px with padding='symmetric' does not fit images of 16 x 16 px"),
+        (["--size", "-1"], "--size must be a whole number of pixels, at least 1, got -1"),
         (["--resamples", "0"], "--resamples must be a whole number of draws, at least 1, got 0"),
         (["--masks", "nowhere"], "--masks nowhere is not a folder"),
         (["--good", "nowhere"], "no such data: 'nowhere'"),
@@ -272,8 +274,6 @@ def test_runs_from_python_need_good_images(place: Path, tmp_path: Path, capsys: 
     capsys.readouterr()
     words = ["detect", tmp_path / "run", place / "test", "-o", tmp_path / "out", "--pictures", "none"]
     assert run(*words) == 2
-    assert "as it was started from Python: name good images that it was not trained on, with --good" in complaint(
-        capsys
-    )
+    assert "started from Python: name good images that it was not trained on, with --good" in complaint(capsys)
     assert run(*words, "--good", place / "good") == 0
     assert json.loads((tmp_path / "out" / "detection.json").read_text())["calibration"]["good"] == 200

@@ -81,14 +81,12 @@ class Detector:
         if self.size is not None:
             positive_integer("size", self.size, "pixels")
         black = torch.zeros(1, *self.model.shape)
-        self._compared(black, black)  # options that do not fit are refused here
+        self._map(black, black)  # options that do not fit are refused here
 
-    def _compared(
-        self, x: Float[Tensor, "B C H W"], reconstruction: Float[Tensor, "B C H W"]
-    ) -> Float[Tensor, "B H W"]:
+    def _map(self, x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"]) -> Float[Tensor, "B H W"]:
         return anomaly_map(
             x,
-            reconstruction,
+            y,
             data_range=1.0,
             residual=self.residual,
             window=self.window,
@@ -114,7 +112,7 @@ class Detector:
             self.model.reconstruct, seen.to(self.model.device), (side[0], side[1]), self.overlap
         )
         back = back.to(seen).clamp(0, 1)
-        values = self._compared(seen[None], back[None])
+        values = self._map(seen[None], back[None])
         size = image.shape[1:]
         return Detection(_enlarged(back[None], size)[0], _enlarged(values[None], size)[0, 0], values.max().item())
 
