@@ -2,10 +2,10 @@
 
     python studies/detection.py OUTPUT [--budget MINUTES] [--textures brick ...] [--seeds 0 ...] [--objectives l2 ...]
 
-Textures are those of scikit-image (brick, grass, gravel; 512 x 512 px, grey). Of each, a plain autoencoder learns crops
-of 64 px from the left half: 2,000 from its upper three quarters to train on, 100 of 128 px from the rest of it to set
-the threshold. The right half has the test images: 40 crops of 128 px as they are, and 40 with a made defect each, ten
-of a kind, whose masks are known:
+Textures are those of scikit-image (brick, grass, gravel; 512 x 512 px, grey). Of each, a plain autoencoder learns 2,000
+crops of 64 px from the left side, 192 px wide; 100 crops of 128 px from the middle set the threshold. The right side,
+192 px wide, has the test images: 40 crops of 128 px as they are, and 40 with a made defect each, ten of a kind, whose
+masks are known. Half of all crops are mirrored: on the left side bricks lean to the right, on the right to the left.
 
 scar       a dark or bright curve, 2 to 4 px wide
 blob       a grey ellipse with soft edges, darker or brighter than what it lies on
@@ -53,7 +53,7 @@ KINDS = ("scar", "blob", "blur", "stripes")
 SEEDS = (0, 1, 2, 3, 4)
 SIDE, TESTED = 64, 128  # of a tile and of a test image, px
 TRAINED, GOOD, DEFECTS = 2000, 100, 10  # crops to train on, to set the threshold, and with a defect of each kind
-MIDDLE, LOWEST = 256, 384  # column between good and test images, row below which the threshold is set
+LEFT, MIDDLE, RIGHT = slice(0, 192), slice(192, 320), slice(320, 512)  # columns: of training, threshold and test
 RATE = 0.05
 
 Grey = NDArray[np.float64]
@@ -69,9 +69,10 @@ class Defective:
 
 
 def crops(part: Grey, n: int, side: int, rng: np.random.Generator) -> Grey:
-    """So many squares from random places of a part of a texture: (n, side, side)."""
+    """So many squares from random places of a part of a texture, half of them mirrored: (n, side, side)."""
     tops, lefts = (rng.integers(0, length - side + 1, n) for length in part.shape)
-    return np.stack([part[t : t + side, left : left + side] for t, left in zip(tops, lefts, strict=True)])
+    squares = (part[t : t + side, left : left + side] for t, left in zip(tops, lefts, strict=True))
+    return np.stack([square[:, :: rng.choice([-1, 1])] for square in squares])
 
 
 def scar(image: Grey, rng: np.random.Generator) -> tuple[Grey, NDArray[np.bool_]]:
@@ -130,11 +131,11 @@ def images_of(texture: str, seed: int) -> tuple[Images, Grey, list[Defective]]:
     """Crops to train on, good ones to set the threshold, and test images."""
     whole = getattr(skimage.data, texture)() / 255
     rng = np.random.default_rng([seed, TEXTURES.index(texture)])
-    training = crops(whole[:LOWEST, :MIDDLE], TRAINED, SIDE, rng)
-    good = crops(whole[LOWEST:, :MIDDLE], GOOD, TESTED, rng)
+    training = crops(whole[:, LEFT], TRAINED, SIDE, rng)
+    good = crops(whole[:, MIDDLE], GOOD, TESTED, rng)
     made = []
     for kind in KINDS:
-        for image in crops(whole[:, MIDDLE:], 2 * DEFECTS, TESTED, rng):
+        for image in crops(whole[:, RIGHT], 2 * DEFECTS, TESTED, rng):
             if len(made) % 2:
                 made.append(Defective(kind, *MADE[kind](image, rng)))
             else:
