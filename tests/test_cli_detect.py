@@ -186,7 +186,7 @@ def test_the_training_is_followed(place: Path, tmp_path: Path) -> None:
         (["--smoothing", "-1"], "--smoothing must be a number of pixels, at least 0, got -1.0"),
         (["--residual", "l1"], "--residual must be one of"),
         (["--window", "0"], "--window must be at least 1 pixel, got 0"),
-        (["--window", "33"], "window of 33 x 33 px with padding='symmetric' does not fit images of 16 x 16 px"),
+        (["--window", "35"], "window of 35 x 35 px with padding='symmetric' does not fit images of 16 x 16 px"),
         (["--size", "-1"], "--size must be a whole number of pixels, at least 1, got -1"),
         (["--resamples", "0"], "--resamples must be a whole number of draws, at least 1, got 0"),
         (["--masks", "nowhere"], "--masks nowhere is not a folder"),

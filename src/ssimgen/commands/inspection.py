@@ -132,7 +132,8 @@ class Inspection:
         """Print the images with the highest scores, and how good scores are."""
         console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 150)
         flagged, known = sum(image.flagged for image in self.images), bool(self.evaluation)
-        table = Table(title=f"{self.source} by {self.run}, residual {self.residual}")
+        console.print(f"{self.source} by {self.run}, residual {self.residual}", soft_wrap=True)
+        table = Table()
         table.add_column("image", overflow="fold")
         for heading in ("score", "flagged", *(["defect"] if known else [])):
             table.add_column(heading, justify="right")
