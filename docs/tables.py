@@ -8,6 +8,10 @@ study (studies/results; those of the folder OUTPUT of `ssimgen study` are copied
 - `samples DATA`: samples of every other model;
 - `classical and structural`: time and quality of each model with its classical and one structural objective;
 
+from studies/results/detection.csv:
+
+- `detection`: how well autoencoders find made defects, by texture, objective and residual;
+
 and from benchmarks/results:
 
 - `two samples`: how often a test finds a change, by kernel;
@@ -27,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from ssimgen import scores
+from ssimgen.report import statistics as statistics_of_seeds
 
 ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "studies" / "results"
@@ -49,6 +54,9 @@ SAMPLES = {"kernel_distance": 2, "frechet_distance": 0, "precision": 2, "recall"
 
 JUDGED = ("mnist5k", "fashion")
 """Sets whose judgements are shown: on photographs, the feature network prefers a grey square to all models."""
+
+DETECTED = ("pixel AUROC", "PRO", "image AUROC", "flagged", "false alarms")
+"""Columns of the study of detection."""
 
 PAIRS = {
     "vae": ("l2", "ssim"),
@@ -208,6 +216,24 @@ def short(number: float) -> str:
     return f"{number:,.{0 if number >= 10 else 1 if number >= 1 else 2}f}" if number else ""
 
 
+def of_detection(rows: list[Row]) -> str:
+    """How well defects of all kinds are found: means over seeds."""
+    rows = [row for row in rows if row["defects"] == "all"]
+    names = ("texture", "objective", "residual", "iterations")
+    lines = []
+    for about in dict.fromkeys(tuple(row[name] for name in names) for row in rows):
+        own = [row for row in rows if tuple(row[name] for name in names) == about]
+        values = {metric: [float(row[metric]) for row in own] for metric in DETECTED}
+        lines.append([*about, str(len(own)), *(_over_seeds(numbers) for numbers in values.values())])
+    return table([*names, "seeds", *DETECTED], lines, 3)
+
+
+def _over_seeds(numbers: list[float]) -> str:
+    """The mean, and half its 95 % interval if there are several."""
+    mean = statistics_of_seeds.mean(numbers)
+    return f"{mean.value:.3f}" if mean.high is None else f"{mean.value:.3f} ± {mean.high - mean.value:.3f}"
+
+
 def tables() -> dict[str, str]:
     """All tables, by name."""
     summary, matched, results = read("summary"), read("matched"), read("results")
@@ -216,6 +242,7 @@ def tables() -> dict[str, str]:
         "vae points photos": of_points(summary, "photos"),
         "speed": of_speed(*(json.loads((MEASURED / f"{name}.json").read_text()) for name in ("pairs", "pairwise"))),
         "two samples": of_two_samples(json.loads((MEASURED / "two_samples.json").read_text())),
+        "detection": of_detection(read("detection")),
     }
     for data in JUDGED:
         made |= {f"vae {data}": of_autoencoders(matched, data), f"samples {data}": of_samples(summary, results, data)}

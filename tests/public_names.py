@@ -33,6 +33,7 @@ MODULES = [
     "ssimgen.models.networks",
     "ssimgen.models.interpolation",
     "ssimgen.data",
+    "ssimgen.detection",
     "ssimgen.batches",
     "ssimgen.training",
     "ssimgen.runs",

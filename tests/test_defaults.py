@@ -87,6 +87,11 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "PairKernel": {"kind": "gaussian", "metric": "ssim", "relative": True},
         "BlockDistance": {"form": "sum", **CONSTANTS},
     },
+    "detection.maps": {"anomaly_map": {"residual": "ssim", "smoothing": 0.0, **CONSTANTS}},
+    "detection.detector": {"Detector": {"residual": "ssim", "smoothing": 2.0, "overlap": 0.5, **CONSTANTS}},
+    "detection.tiles": {"reconstruct_in_tiles": {"overlap": 0.5}},
+    "detection.thresholds": {"conformal_threshold": {"rate": 0.05}},
+    "detection.scores": {"pro": {"limit": 0.3}, "AnomalyScores.pro": {"limit": 0.3}},  # Bergmann et al. 2019
     "evaluation.estimates": {"Bootstrap": {"resamples": 1000, "level": 0.95, "seed": 0}},
     "evaluation.manifolds": {
         "precision": {"neighbours": 3},  # Kynkaanniemi et al. 2019

@@ -42,6 +42,7 @@ def test_python_examples_run(
 SHORTER = {
     "train": ["--iterations", "2", "--batch", "16"],
     "demo": ["--iterations", "2"],
+    "detect": ["--rate", "0.5", "--resamples", "5"],
     "evaluate": ["--images", "20", "--resolution", "32", "--tested", "20", "--permutations", "19"],
 }
 """What is added to a command so that it ends soon."""
@@ -64,7 +65,7 @@ def test_commands_run(
     images = torch.rand(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     for name, image in zip(("a.png", "b.png", "query.png"), images, strict=False):
         pictures.write(tmp_path / name, image)
-    for folder, part in (("real", images[:20]), ("generated", images[20:])):
+    for folder, part in (("real", images[:20]), ("generated", images[20:]), ("masks", (images[20:30] > 0.9).float())):
         (tmp_path / folder).mkdir()
         for i, image in enumerate(part):
             pictures.write(tmp_path / folder / f"{i}.png", image)

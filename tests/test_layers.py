@@ -42,7 +42,7 @@ LAYERS = [
     ["discrepancy"],
     ["losses", "objectives", "evaluation", "torchmetrics"],
     ["models"],
-    ["runs"],
+    ["runs", "detection"],
     ["training"],
     ["study"],
     ["ssimgen"],

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         streaming,
     )
     from ssimgen import data as data
+    from ssimgen import detection as detection
     from ssimgen import distributed as distributed
     from ssimgen import features as features
     from ssimgen import pictures as pictures
@@ -75,7 +76,7 @@ if not TYPE_CHECKING:  # import what is asked for when it is asked for: help mus
     _HOMES = {"distance": "similarity", "ms_ssim": "similarity", "ssim": "similarity", "ssim_map": "similarity"}
     _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check", "EngineWarning": "engine.trouble"}
     _HOMES |= {"Window": "windows", "warmup": "engine.fused.compilation"}
-    _WITH_EXTRAS = ("data", "distributed", "features", "pictures", "report", "runs", "study", "subspace")
+    _WITH_EXTRAS = ("data", "detection", "distributed", "features", "pictures", "report", "runs", "study", "subspace")
     _MODULES = {*_WITH_EXTRAS, "torchmetrics", "training", *__all__} - _HOMES.keys()
 
     def __getattr__(name: str) -> object:

@@ -132,7 +132,7 @@ def scale_weights(weights: tuple[float, ...], fitting: int, x: Tensor, window: W
     return numbers
 
 
-def join_scales(complements: Float[Tensor, "B C M"], weights: tuple[float, ...]) -> Float[Tensor, "B C"]:
+def join_scales(complements: Float[Tensor, "*axes M"], weights: tuple[float, ...]) -> Float[Tensor, "*axes"]:
     """1 - prod max(t, f)^w + sum w max(f - t, 0) over the last axis, for the complements 1 - t of the terms."""
     exponents = numbers(weights, complements)
     most = 1 - _FLOOR

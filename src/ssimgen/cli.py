@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": "compare",
     "test-samples": "two_sets",
     "neighbours": "neighbours",
+    "detect": "detect",
     "study": "study",
     "report": "report",
     "demo": "demo",

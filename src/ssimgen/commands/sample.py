@@ -78,7 +78,7 @@ def interpolate(
         rows: how many pairs of codes.
         columns: images a row, with both ends.
         path: along a great circle, as far from 0 as noise is, or a straight line.
-        ends: codes of noise or, for a vae or aae, of held-out images; those are shown left and right.
+        ends: codes of noise or, for a vae, aae or autoencoder, of held-out images; those are shown left and right.
         seed: the same seed gives the same codes.
         classes: for a conditional model, the class of each row, in turn; all if not given.
     """

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ssimgen._numbers import positive_integer
@@ -127,6 +127,31 @@ class Bootstrap:
             cross = ((counts_x @ k_xy) * counts_y).sum(1) / k_xy.numel()
             values.append(_pair_means(k_xx, counts_x) + _pair_means(k_yy, counts_y) - 2 * cross)
         return self._estimate(mmd2(k_xx, k_xy, k_yy), torch.cat(values))
+
+    def of_counts(
+        self, statistic: Callable[[Float[Tensor, " n"]], float], kinds: Int[Tensor, " n"] | Bool[Tensor, " n"]
+    ) -> Estimate:
+        """A statistic of how often each image is there: once in the sample, and so many times in a resample.
+
+        Args:
+            statistic: of the counts.
+            kinds: of the images, which are drawn among those of their own kind, so that no resample lacks one.
+
+        Example:
+            >>> import torch
+            >>> from ssimgen.evaluation import Bootstrap
+            >>> scores, kinds = torch.arange(9.0), torch.arange(9) % 2
+            >>> Bootstrap().of_counts(lambda counts: (counts * kinds).sum().item(), kinds)  # of kind 1 are always four
+            Estimate(value=4.0, low=4.0, high=4.0)
+        """
+        generator = self._generator()
+        members = [(kinds == kind).nonzero()[:, 0] for kind in kinds.unique()]
+        values = []
+        for _ in range(self.resamples):
+            drawn = [of[torch.randint(len(of), (len(of),), generator=generator)] for of in members]
+            values.append(statistic(torch.cat(drawn).bincount(minlength=len(kinds)).double()))
+        value = torch.tensor(statistic(torch.ones(len(kinds), dtype=torch.float64)), dtype=torch.float64)
+        return self._estimate(value, torch.tensor(values, dtype=torch.float64))
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)

@@ -23,6 +23,7 @@ import torch
 
 from ssimgen.batches import Shape
 from ssimgen.models.aae import AAE, AAEConfig
+from ssimgen.models.autoencoder import PlainAutoencoder, PlainAutoencoderConfig
 from ssimgen.models.began import BEGAN, BEGANConfig
 from ssimgen.models.cgmmn import CGMMN, CGMMNConfig
 from ssimgen.models.code_gmmn import CodeGMMN, CodeGMMNConfig
@@ -55,6 +56,8 @@ __all__ = [
     "LatentAutoencoder",
     "LatentModel",
     "Model",
+    "PlainAutoencoder",
+    "PlainAutoencoderConfig",
     "Step",
     "VAEConfig",
     "check_model",
@@ -65,6 +68,7 @@ __all__ = [
 MODELS: dict[str, tuple[type[Model], type]] = {
     "vae": (VAE, VAEConfig),
     "aae": (AAE, AAEConfig),
+    "autoencoder": (PlainAutoencoder, PlainAutoencoderConfig),
     "gan": (GAN, GANConfig),
     "lsgan": (LSGAN, LSGANConfig),
     "began": (BEGAN, BEGANConfig),

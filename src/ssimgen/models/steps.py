@@ -114,7 +114,7 @@ class Autoencoder(Model):
     Example:
         >>> from ssimgen.models import MODELS, Autoencoder
         >>> [name for name, (model, _) in MODELS.items() if issubclass(model, Autoencoder)]
-        ['vae', 'aae', 'code-gmmn']
+        ['vae', 'aae', 'autoencoder', 'code-gmmn']
     """
 
     @abstractmethod

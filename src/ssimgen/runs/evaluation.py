@@ -93,7 +93,7 @@ def evaluate_run(
     run = RunFolder(path)
     iteration = run.latest_iteration()
     model = load_model(path)
-    splits = _of_run(splits or load_images(source_of(about, path), report=lambda _: None), about, path)
+    splits = images_of_run(path) if splits is None else _of_run(splits, about, path)
     _check_enough(splits)
     network = network or shared_network(options.resolution)
     judge = Judge(model, splits, options, network)
@@ -170,6 +170,17 @@ def _judges(
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_atomically(path / EVALUATION, lambda file: file.write(text.encode()))
+
+
+def images_of_run(path: Path, report: Callable[[str], None] = lambda _: None) -> Splits:
+    """The images that the run in `path` was trained on, and those that were held out, read again from their source.
+
+    Raises:
+        ValueError: no run, one that does not say where its images came from, or images that are not those of the run.
+        OSError: the data are gone.
+    """
+    about = read_config(path)
+    return _of_run(load_images(source_of(about, path), report), about, path)
 
 
 def _of_run(splits: Splits, about: dict[str, Any], path: Path) -> Splits:
