@@ -144,6 +144,6 @@ def absolute_sums(x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Te
     """Sums of |x - y| over the pixels of each pair, and how many there are; under a mask, by its weights."""
     x, y = in_common(x, y)
     if mask is None:
-        return (x - y).abs().flatten(1).sum(1), x.new_full((), x[0].numel())
-    shown = torch.where(mask > 0, x - y, 0.0).abs() * mask
-    return shown.flatten(1).sum(1), mask.flatten(1).sum(1)
+        return torch.linalg.vector_norm((x - y).flatten(1), 1, 1), x.new_full((), x[0].numel())
+    shown = torch.where(mask > 0, x - y, 0.0) * mask
+    return torch.linalg.vector_norm(shown.flatten(1), 1, 1), mask.flatten(1).sum(1)
