@@ -10,12 +10,13 @@ from torch import Tensor
 
 from image_pairs import random_images, tensors
 from oracles import pyramid as oracle
-from ssimgen import Window, distance, pairwise
+from ssimgen import Window, arrays, distance, pairwise
 from ssimgen.discrepancy import energy_distance
 from ssimgen.kernels import DistanceInduced, Gaussian, Laplacian, centred_gram
 from ssimgen.losses import StructuralDistanceLoss
 from ssimgen.metrics import StructuralDistance
 from ssimgen.objectives.structure import PYRAMID
+from ssimgen.torchmetrics import StructuralDistanceMetric
 
 pytestmark = pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")  # some are out of range on purpose
 
@@ -360,3 +361,14 @@ def test_the_distance_to_train_with_is_its_formula() -> None:
     expected = sum(parts) / 3 + (x - y).abs().mean((1, 2, 3))
     torch.testing.assert_close(PYRAMID.squared_distance(x, y), expected)
     torch.testing.assert_close(PYRAMID.metric().squared(x, y).diagonal(), expected)
+
+
+def test_arrays_and_torchmetrics_take_the_same() -> None:
+    x, y = random_images(2, 3, 12, 12)
+    options: dict[str, Any] = {"data_range": 1.0, "window": MIRRORED, "scales": 2, "pixels": 1.0, "chroma": 0.5}
+    expected = distance(*tensors(x, y), k1=(0.1, 0.2), **options)
+    found = arrays.distance(x, y, batch_axis=0, channel_axis=1, k1=(0.1, 0.2), **options)
+    np.testing.assert_array_equal(found, expected)
+    metric = StructuralDistanceMetric(k1=(0.1, 0.2), **options).set_dtype(torch.float64)
+    metric.update(*tensors(x, y))
+    torch.testing.assert_close(metric.compute(), expected.mean())
