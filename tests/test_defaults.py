@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 CONSTANTS = {"k1": 0.01, "k2": 0.03}  # Wang, Bovik, Sheikh, Simoncelli 2004
-DISTANCE = {"form": "sum", "norm": "rms", "squared": False, **CONSTANTS}
+SCALES = {"scales": 1, "pixels": 0.0}
+DISTANCE = {"form": "sum", "norm": "rms", "squared": False, **CONSTANTS, **SCALES}
 TEST = {"permutations": 1000, "seed": 0, "level": 0.05}
 
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -29,7 +30,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "ssim": {**CONSTANTS, "progress": False},
         "distance": {**DISTANCE, "progress": False},
     },
-    "metrics": {"StructuralDistance": {"form": "sum", "norm": "rms", **CONSTANTS}},
+    "metrics": {"StructuralDistance": {"form": "sum", "norm": "rms", **CONSTANTS, **SCALES}},
     "kernels": {"SSIM": CONSTANTS},
     "discrepancy": {
         "mmd2": {"unbiased": True},
@@ -75,7 +76,9 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "sigma": 1.5,
             "stride": 1,
             "unbiased": False,
+            "padding": "valid",
             **CONSTANTS,
+            **SCALES,
         }
     },
     "objectives.reconstruction": {"Reconstruction": {"name": "ssim", "alpha": 0.84}},  # Zhao et al. 2017

@@ -35,6 +35,7 @@ LAYERS = [
     ["_arguments", "engine"],
     ["_masks", "_request"],
     ["_range_check", "_scales"],
+    ["_pyramid"],
     ["similarity"],
     ["pairwise", "presets", "features"],
     ["arrays", "metrics"],

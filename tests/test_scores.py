@@ -4,6 +4,7 @@ import ast
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,8 +66,8 @@ def test_no_other_module_knows_a_label() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def vae(objective: str, form: str = "product") -> VAEConfig:
-    return VAEConfig(0.1, objective=objective, structure=Structure(form))  # type: ignore[arg-type]
+def vae(objective: str, form: str = "product", **structure: Any) -> VAEConfig:
+    return VAEConfig(0.1, objective=objective, structure=Structure(form, **structure))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -78,12 +79,29 @@ def vae(objective: str, form: str = "product") -> VAEConfig:
         (vae("ssim", "sum"), {"SSIM": "related"}),
         (vae("ms_ssim"), {"SSIM": "related", "MS-SSIM": "yes"}),
         (vae("mix"), {"SSIM": "related", "PSNR, dB": "related"}),
+        (vae("pyramid"), {"SSIM": "related", "PSNR, dB": "related"}),
+        (vae("ssim", scales=2), {"SSIM": "related", "PSNR, dB": "no"}),
+        (vae("ssim", pixels=0.5), {"SSIM": "related", "PSNR, dB": "related"}),
         (GMMNConfig(kernel=PairKernel("gaussian", "l2")), {PIXELS: "yes", ON_D: "no"}),
         (GMMNConfig(kernel=PairKernel("gaussian", "ssim")), {PIXELS: "no", ON_D: "yes", SSIM: "related"}),
         (GMMNConfig(kernel=PairKernel("energy", "ssim")), {ON_D: "related", "p-value (SSIM kernel)": "related"}),
         (CodeGMMNConfig(objective="bce"), {PIXELS: "related", ON_D: "no"}),
     ],
-    ids=["l2", "l1", "ssim", "sum", "ms_ssim", "mix", "rbf", "gaussian on D", "energy of D", "codes"],
+    ids=[
+        "l2",
+        "l1",
+        "ssim",
+        "sum",
+        "ms_ssim",
+        "mix",
+        "pyramid",
+        "scales",
+        "pixels",
+        "rbf",
+        "gaussian on D",
+        "energy of D",
+        "codes",
+    ],
 )
 def test_answers(config: object, answers: dict[str, str]) -> None:
     options = asdict(config)  # type: ignore[call-overload]

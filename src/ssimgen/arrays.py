@@ -25,6 +25,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import similarity
 from ssimgen._array_memory import tensor_of
+from ssimgen._pyramid import EachScale
 from ssimgen._request import DEFAULT_WINDOW, DataRange, Norm, spatial_axes
 from ssimgen.engine import Form
 from ssimgen.presets import scikit_image_window
@@ -162,15 +163,18 @@ def distance(
     norm: Norm = "rms",
     squared: bool = False,
     window: Window = DEFAULT_WINDOW,
-    k1: float = 0.01,
-    k2: float = 0.03,
+    k1: EachScale = 0.01,
+    k2: EachScale = 0.03,
     mask: Picture | None = None,
+    scales: int | None = 1,
+    pixels: float = 0.0,
+    chroma: float | None = None,
 ) -> float | NDArray[Any]:
     """Structural distance, as :func:`ssimgen.distance` (Ghojogh, Karray, Crowley 2020, Eqs. 1 and 2).
 
     Args:
         x, y, data_range, channel_axis, batch_axis, window, k1, k2, mask: as :func:`ssim`.
-        form, norm, squared: as :func:`ssimgen.distance`.
+        form, norm, squared, scales, pixels, chroma: as :func:`ssimgen.distance`.
 
     Returns:
         A number >= 0, or with `batch_axis` an array (B,).
@@ -186,7 +190,8 @@ def distance(
         1.0
     """
     pair = _pair(x, y, data_range, channel_axis, batch_axis, window, mask)
-    return pair.numbers(similarity.distance, form=form, norm=norm, squared=squared, window=window, k1=k1, k2=k2)
+    scale = {"scales": scales, "pixels": pixels, "chroma": chroma, "k1": k1, "k2": k2}
+    return pair.numbers(similarity.distance, form=form, norm=norm, squared=squared, window=window, **scale)
 
 
 def structural_similarity(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ssimgen import _shown as shown
 from ssimgen._arguments import choice, of_one_dtype, plain
+from ssimgen._pyramid import EachScale, Pyramid
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm, checked_options
 from ssimgen.batches import gathered_samples
 from ssimgen.discrepancy import energy_distance, mmd2
@@ -149,8 +150,8 @@ class StructuralDistanceLoss(nn.Module):
 
     Args:
         data_range: l, for values in [0, l], or (lo, hi).
-        form, norm, window, k1, k2: as :func:`ssimgen.distance`. With "rms" and images in their range, D^2 is at most
-            3 for form "sum", 2 for "product" and "centred", 1 for "uncentred".
+        form, norm, window, k1, k2, scales, pixels, chroma: as :func:`ssimgen.distance`. With "rms" and images in their
+            range, D^2 is at most 3 for form "sum", 2 for "product" and "centred", 1 for "uncentred", and `pixels` more.
         squared: D^2 instead of D.
         reduction: "mean" over the batch, "sum", or "none" for one value a pair.
 
@@ -159,11 +160,16 @@ class StructuralDistanceLoss(nn.Module):
 
     Example:
         >>> import torch
+        >>> from ssimgen import Window
         >>> from ssimgen.losses import StructuralDistanceLoss
         >>> x, y = torch.rand(2, 4, 1, 16, 16)
         >>> loss, root = (StructuralDistanceLoss(data_range=1.0, squared=s, reduction="none") for s in (True, False))
         >>> torch.allclose(loss(x, y), root(x, y) ** 2)
         True
+        >>> window = Window.uniform(5, padding="reflect")  # borders count, several scales and pixels keep colours
+        >>> loss = StructuralDistanceLoss(data_range=1.0, window=window, k1=0.1, k2=0.1, scales=3, pixels=1.0)
+        >>> loss(x, y).shape
+        torch.Size([])
     """
 
     def __init__(
@@ -174,12 +180,16 @@ class StructuralDistanceLoss(nn.Module):
         norm: Norm = "rms",
         squared: bool = True,
         window: Window = DEFAULT_WINDOW,
-        k1: float = 0.01,
-        k2: float = 0.03,
+        k1: EachScale = 0.01,
+        k2: EachScale = 0.03,
+        scales: int | None = 1,
+        pixels: float = 0.0,
+        chroma: float | None = None,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        checked_options(data_range, window, k1, k2, form)
+        Pyramid(scales, k1, k2, pixels, chroma).checked(data_range, window, form)
+        self.scales, self.pixels, self.chroma = plain(scales), plain(pixels), plain(chroma)
         self.data_range, self.window, self.k1, self.k2 = plain(data_range), window, plain(k1), plain(k2)
         self.form, self.norm, self.squared = form, choice("norm", norm, NORMS), squared
         self.reduction = choice("reduction", reduction, REDUCTIONS)
@@ -202,6 +212,9 @@ class StructuralDistanceLoss(nn.Module):
             k1=self.k1,
             k2=self.k2,
             mask=mask,
+            scales=self.scales,
+            pixels=self.pixels,
+            chroma=self.chroma,
         )
         return _reduce(value, self.reduction)
 

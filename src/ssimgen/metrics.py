@@ -15,7 +15,8 @@ from ssimgen import _arguments as arguments
 from ssimgen import pairwise
 from ssimgen._masks import digest
 from ssimgen._precision import for_products, no_autocast
-from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm, checked_options
+from ssimgen._pyramid import EachScale, Pyramid
+from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm
 from ssimgen.engine import Form
 from ssimgen.engine.eager_all_pairs import symmetric
 from ssimgen.similarity import root
@@ -106,37 +107,52 @@ class StructuralDistance(Metric):
 
     A mask is that of all images, (C, *spatial) or less. Every form is Hilbertian, under a mask too: each of s1, s2 and
     s1 s2 is a positive definite kernel of unit diagonal, so that 1 - s = |phi(x) - phi(y)|^2 / 2, and D^2 is a sum of
-    such terms (docs/kernels.md, F1 and F2).
+    such terms (docs/kernels.md, F1 and F2). So it is over several scales, with a term of pixels and with weighed
+    colours (F11), unlike MS-SSIM.
 
     Raises:
         TypeError, ValueError: options out of range, at once; images, when called, as :func:`ssimgen.distance`.
 
     Example:
         >>> import torch
+        >>> from ssimgen import Window
         >>> from ssimgen.metrics import StructuralDistance
         >>> metric = StructuralDistance(data_range=1.0, form="product")
         >>> metric(torch.rand(4, 1, 16, 16), torch.rand(3, 1, 16, 16)).shape
         torch.Size([4, 3])
+        >>> window = Window.uniform(5, padding="reflect")
+        >>> metric = StructuralDistance(data_range=1.0, window=window, k1=0.1, k2=0.1, scales=3, pixels=1.0)
+        >>> metric.squared(torch.rand(4, 1, 16, 16)).shape
+        torch.Size([4, 4])
     """
 
     data_range: DataRange
     form: Form = "sum"
     norm: Norm = "rms"
     window: Window = DEFAULT_WINDOW
-    k1: float = 0.01
-    k2: float = 0.03
+    k1: EachScale = 0.01
+    k2: EachScale = 0.03
     mask: Tensor | None = field(default=None, repr=False, compare=False)
+    scales: int | None = 1
+    pixels: float = 0.0
+    chroma: float | None = None
     _mask: str = field(default="", init=False, repr=False)  # by which it is compared
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_mask", digest(self.mask))
-        checked_options(self.data_range, self.window, self.k1, self.k2, self.form)
+        pyramid = Pyramid(self.scales, self.k1, self.k2, self.pixels, self.chroma)
+        pyramid.checked(self.data_range, self.window, self.form)
         arguments.choice("norm", self.norm, NORMS)
-        arguments.keep_plain(self, "data_range", "k1", "k2")
+        arguments.keep_plain(self, "data_range", "k1", "k2", "scales", "pixels", "chroma")
 
     @property
     def hilbertian(self) -> bool:
         return True
+
+    @property
+    def finest(self) -> tuple[float, float]:
+        """k1 and k2 of the finest scale."""
+        return Pyramid(self.scales, self.k1, self.k2, self.pixels, self.chroma).constants(0)
 
     def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
         """D^2 of all pairs, as :func:`ssimgen.pairwise.distance` with squared=True."""
@@ -151,4 +167,7 @@ class StructuralDistance(Metric):
             k1=self.k1,
             k2=self.k2,
             mask=self.mask,
+            scales=self.scales,
+            pixels=self.pixels,
+            chroma=self.chroma,
         )

@@ -6,9 +6,11 @@ the matrix and their gradients is bounded, for any n and m: the backward pass co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial, reduce
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from ssimgen import engine
 from ssimgen._extras import extra
 from ssimgen._masks import check_some, common_weights_of
 from ssimgen._memory import check_fits
+from ssimgen._pyramid import EachScale, Pyramid, Scale
 from ssimgen._range_check import notice_range
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm, patch_distance, patches, spatial_axes
 from ssimgen.engine import Advance, Form, PatchDistance
@@ -70,8 +73,11 @@ def ssim(
     """
     x, y = _batches(x, y, window)
     patch = patch_distance(x, data_range, window, k1, k2, "product")
-    seen, _ = _seen(mask, data_range, x, y, patch)
-    square = _squared(x, y, patch, seen, progress)
+    seen = _seen(mask, data_range, x, y)
+    _patches_seen(x, seen, patch)
+    check_room(x, x if y is None else y)
+    with _advance(progress) as advance:
+        square = engine.squared_all_pairs(x, y, patch, advance, seen)
     return square.neg_().add_(1)
 
 
@@ -84,22 +90,26 @@ def distance(
     norm: Norm = "rms",
     squared: bool = False,
     window: Window = DEFAULT_WINDOW,
-    k1: float = 0.01,
-    k2: float = 0.03,
+    k1: EachScale = 0.01,
+    k2: EachScale = 0.03,
     mask: Tensor | None = None,
+    scales: int | None = 1,
+    pixels: float = 0.0,
+    chroma: float | None = None,
     progress: bool = False,
 ) -> Float[Tensor, "n m"]:
     """Structural distance of all pairs: entry (i, j) is :func:`ssimgen.distance` of x_i and y_j, or its square.
 
     In float32, D^2 is within 1e-6 of its value for all finite images. Those for which float32 is not enough are
     computed in float64, in some two to three times the time: pictures of wide flat areas in several tones, images far
-    outside of their range, and images that are nearly equal to others.
+    outside of their range, and images that are nearly equal to others. With several scales or chroma, that is D^2 of
+    halves and colours rounded to float32; a term of pixels has a relative error of some 1e-6.
 
     Args:
         x, y: images of equal shape and device, floating point; of two dtypes, in the wider one. y=None compares x
             with itself, in half the time: the matrix is exactly symmetric and its diagonal exactly 0, with gradient
             0; NaN for an image that holds NaN.
-        data_range, form, norm, squared, window, k1, k2: as :func:`ssimgen.distance`.
+        data_range, form, norm, squared, window, k1, k2, scales, pixels, chroma: as :func:`ssimgen.distance`.
         mask: which pixels of all images are seen, as :func:`ssimgen.ssim`; without a batch axis, or of length 1.
         progress: draw a progress bar of the forward pass on the terminal; needs `rich`.
 
@@ -119,17 +129,45 @@ def distance(
         tensor(True)
     """
     arguments.choice("norm", norm, NORMS)
+    pyramid = Pyramid(scales, k1, k2, pixels, chroma)
     x, y = _batches(x, y, window)
-    patch = patch_distance(x, data_range, window, k1, k2, form)
-    seen, count = _seen(mask, data_range, x, y, patch)
-    square = _squared(x, y, patch, seen, progress)
-    if norm == "frobenius":
-        square = square.mul_(count)
+    patch = patch_distance(x, data_range, window, *pyramid.constants(0), form)
+    seen = _seen(mask, data_range, x, y)
+    images = [x] if y is None else [x, y]
+    levels = list(pyramid.levels(images, seen, patch))
+    share = 1 / len(levels) if norm == "rms" else None
+    parts: list[Callable[[Advance | None], Tensor]] = [partial(_of_scale, level, share) for level in levels]
+    if pyramid.pixels:
+        parts.append(partial(_of_pixels, images, seen, pyramid.pixels / patch.length, share))
+    check_room(x, x if y is None else y, min(2, len(parts)))
+    with _advance(progress, len(parts)) as advance:
+        square = reduce(Tensor.add_, (part(advance) for part in parts))
     if squared:
         return square
     if square.requires_grad or not engine.fused_can(square):
         return root(square)
     return square.sqrt_()  # the same without a second matrix
+
+
+def _of_scale(level: Scale, share: float | None, advance: Advance | None) -> Float[Tensor, "n m"]:
+    """What one scale adds to D^2: its share of the mean, or the sum over patches."""
+    (x, *others), seen, patch = level
+    count = _patches_seen(x, seen, patch)
+    square = engine.squared_all_pairs(x, others[0] if others else None, patch, advance, seen)
+    factor = count if share is None else share
+    return square if share == 1 else square.mul_(factor)
+
+
+def _of_pixels(
+    images: list[Tensor], seen: Tensor | None, weight: float, share: float | None, advance: Advance | None
+) -> Float[Tensor, "n m"]:
+    """What the pixels add: the weight times the mean of |x - y| where it is seen, or its sum."""
+    if seen is not None:
+        images = [torch.where(seen > 0, z, 0.0) * seen for z in images]
+    x, *others = (z.flatten(1) for z in images)
+    count = x.shape[1] if seen is None else seen.sum()
+    sums = engine.absolute_all_pairs(x, others[0] if others else None, advance)
+    return sums.mul_(weight if share is None else weight / count)
 
 
 def _batches(x: Tensor, y: Tensor | None, window: Window) -> tuple[Tensor, Tensor | None]:
@@ -142,25 +180,21 @@ def _batches(x: Tensor, y: Tensor | None, window: Window) -> tuple[Tensor, Tenso
     return x, y
 
 
-def _seen(
-    mask: Tensor | None, data_range: DataRange, x: Tensor, y: Tensor | None, patch: PatchDistance
-) -> tuple[Tensor | None, float | Tensor]:
-    """The weights of the mask, by which some window sees a pixel, and the sum of those with which patches count."""
+def _seen(mask: Tensor | None, data_range: DataRange, x: Tensor, y: Tensor | None) -> Tensor | None:
+    """The weights of the mask, None where all is seen."""
     seen = common_weights_of(mask, x)
     if seen is None:
         notice_range(data_range, x, y)
-        return None, patches(x, patch.window)
+    return seen
+
+
+def _patches_seen(x: Tensor, seen: Tensor | None, patch: PatchDistance) -> float | Tensor:
+    """The sum of the weights with which patches count, of which some must see a pixel."""
+    if seen is None:
+        return patches(x, patch.window)
     weights = engine.masked_sums(x[:1], x[:1], seen, patch).weights
     check_some(weights)
-    return seen, weights.sum()
-
-
-def _squared(x: Tensor, y: Tensor | None, patch: PatchDistance, mask: Tensor | None, progress: bool) -> Tensor:
-    check_room(x, x if y is None else y)
-    if not progress:
-        return engine.squared_all_pairs(x, y, patch, None, mask)
-    with _progress_bar() as advance:
-        return engine.squared_all_pairs(x, y, patch, advance, mask)
+    return weights.sum()
 
 
 def check_room(x: Tensor, y: Tensor, matrices: int = 1, remedy: str = _BLOCKWISE) -> None:
@@ -173,11 +207,15 @@ def check_room(x: Tensor, y: Tensor, matrices: int = 1, remedy: str = _BLOCKWISE
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Advance]:
+def _advance(progress: bool, parts: int = 1) -> Iterator[Advance | None]:
+    """What the `parts` of the work tell their progress to, if it is to be shown."""
+    if not progress:
+        yield None
+        return
     with extra("progress", "progress=True"):
         from rich.console import Console
         from rich.progress import Progress
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("all pairs", total=1.0)
-        yield lambda share: bar.advance(task, share)
+        yield lambda share: bar.advance(task, share / parts)
         bar.update(task, completed=1.0)

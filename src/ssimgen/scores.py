@@ -272,6 +272,7 @@ _LOOKS_AT = {
     "ssim": {"structure"},
     "ms_ssim": {"structure"},
     "mix": {"structure", "pixels"},
+    "pyramid": {"structure", "pixels"},
 }
 
 
@@ -290,13 +291,20 @@ def _objectives(config: Mapping[str, Any]) -> Iterator[tuple[str, set[str]]]:
     for key in ("objective", "energy"):  # errors of reconstructions; of a discriminator that reconstructs
         error = config.get(key)
         if _known(error):
-            yield f"ssim {structure.get('form', 'product')}" if error == "ssim" else error, _LOOKS_AT[error]
+            yield _structural(structure) if error == "ssim" else (error, _LOOKS_AT[error])
     perceptual = _table(config, "perceptual")
     if perceptual.get("kind", "none") != "none" and _known(error := perceptual.get("error")):
         yield f"perceptual {error}", _LOOKS_AT[error]
     kernel = _table(config, "kernel")
     if config.get("compare") != "codes" and _known(metric := kernel.get("metric")):  # codes are not images
         yield f"{kernel.get('kind')} {metric}", _LOOKS_AT[metric]
+
+
+def _structural(structure: Mapping[str, Any]) -> tuple[str, set[str]]:
+    """Name of the error "ssim" with these options, and what it looks at: over scales it is not SSIM itself."""
+    looks_at = _LOOKS_AT["ssim"] | ({"pixels"} if structure.get("pixels") else set())
+    whole = structure.get("scales", 1) == 1 and not structure.get("pixels") and structure.get("chroma") is None
+    return f"ssim {structure.get('form', 'product')}" if whole else "ssim pyramid", looks_at
 
 
 def _table(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -13,6 +15,7 @@ from ssimgen import _arguments as arguments
 from ssimgen import engine
 from ssimgen._masks import check_some, weights_of
 from ssimgen._precision import dtype_of_result
+from ssimgen._pyramid import EachScale, Pyramid, absolute_sums
 from ssimgen._range_check import notice_range
 from ssimgen._request import (
     DEFAULT_WINDOW,
@@ -138,9 +141,12 @@ def distance(
     norm: Norm = "rms",
     squared: bool = False,
     window: Window = DEFAULT_WINDOW,
-    k1: float = 0.01,
-    k2: float = 0.03,
+    k1: EachScale = 0.01,
+    k2: EachScale = 0.03,
     mask: Tensor | None = None,
+    scales: int | None = 1,
+    pixels: float = 0.0,
+    chroma: float | None = None,
 ) -> Float[Tensor, " B"]:
     """Structural distance D of image pairs: the norm of the patch distances d over positions and channels.
 
@@ -159,6 +165,13 @@ def distance(
     and "product" separate images that differ in a pixel some window covers; "centred" does not see a constant
     added to an image.
 
+    With several scales, a term of pixels and colours weighed apart, all of that holds for
+
+        D^2 = mean over scales s of D_s^2 + pixels * mean |x - y| / l,
+
+    where D_s is the distance of images that were halved s - 1 times by 2 x 2 averages (an odd last row or column is
+    dropped); docs/kernels.md, F11. It keeps colours and borders that D of one scale loses, and is made to train with.
+
     Args:
         x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
         data_range: l, for values in [0, l], or (lo, hi); or one value an image, as :func:`ssim`.
@@ -167,14 +180,19 @@ def distance(
             (the paper's).
         squared: return D^2, which is smooth where x = y and the natural term of a loss.
         window, k1, k2, mask: which patches are compared, the stability constants, and which pixels are seen, as
-            :func:`ssim`.
+            :func:`ssim`; k1 and k2 may be tuples, of one number for each scale.
+        scales: how many; None takes as many as fit the images, five at most, as :func:`ms_ssim`.
+        pixels: weight of the mean absolute difference of pixels in D^2; "frobenius" has sums, over scales and pixels.
+        chroma: by which blue and red less luma are multiplied, the channels red, green and blue being turned into luma
+            and these two before they are compared by structure. None: channels are compared as they are.
 
     Returns:
         One distance a pair, >= 0. With "rms" and images in their range, D^2 is at most 3 for form "sum", 2 for
-        "product" and "centred", 1 for "uncentred". Where D is 0 its gradient is 0, a subgradient.
+        "product" and "centred", 1 for "uncentred", and `pixels` more. Where D is 0 its gradient is 0, a subgradient.
 
     Raises:
-        TypeError, ValueError: as :func:`ssim`, and for an unknown form or norm.
+        TypeError, ValueError: as :func:`ssim`, and for an unknown form or norm, scales that do not fit the images, or
+            chroma of images that have not three channels.
 
     Example:
         >>> import torch
@@ -183,10 +201,27 @@ def distance(
         >>> d_xy, d_yz, d_xz = (distance(a, b, data_range=1.0) for a, b in ((x, y), (y, z), (x, z)))
         >>> (d_xz <= d_xy + d_yz).item()
         True
+        >>> colours = torch.rand(2, 3, 32, 32)
+        >>> distance(colours, colours / 2, data_range=1.0, scales=2, pixels=1.0, chroma=0.5).shape
+        torch.Size([2])
     """
     arguments.choice("norm", norm, NORMS)
-    pairs = prepare(x, y, data_range, window, k1, k2, form, mask)
-    square = arguments.cast(pairs.mean() if norm == "rms" else pairs.sum(), pairs.dtype)
+    pyramid = Pyramid(scales, k1, k2, pixels, chroma)
+    pairs = prepare(x, y, data_range, window, *pyramid.constants(0), form, mask)
+    levels = [
+        pairs._replace(x=x, y=y, mask=seen, patch=patch)
+        for (x, y), seen, patch in pyramid.levels([pairs.x, pairs.y], pairs.mask, pairs.patch)
+    ]
+    if norm == "rms":
+        square = reduce(operator.add, [level.mean() for level in levels])
+        square = square if len(levels) == 1 else square / len(levels)
+    else:
+        square = reduce(operator.add, [level.sum() for level in levels])
+    if pyramid.pixels:
+        difference, count = absolute_sums(pairs.x, pairs.y, pairs.mask)
+        weight = pyramid.pixels / pairs.patch.length
+        square = square + weight * (difference / count if norm == "rms" else difference)
+    square = arguments.cast(square, pairs.dtype)
     return square if squared else root(square)
 
 

@@ -262,3 +262,6 @@ def test_bad_options_are_named() -> None:
         Perceptual("energy", error="ms_ssim")
     with pytest.raises(ValueError, match="label distance must be one of 'l2', 'structural', got 'l1'"):
         LabelDistance("l1")  # type: ignore[arg-type]
+    for options in ({"scales": 2}, {"pixels": 1.0}, {"chroma": 1.0}):
+        with pytest.raises(ValueError, match="scores are compared at one scale and have no pixels and no chroma"):
+            LabelDistance("structural", Structure(**options))

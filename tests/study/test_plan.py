@@ -169,7 +169,7 @@ def test_a_file_that_is_not_toml(file: Path) -> None:
         read_plan(file)
 
 
-@pytest.mark.parametrize("path", ["docs/study.md", "studies/main.toml"])
+@pytest.mark.parametrize("path", ["docs/study.md", "studies/main.toml", "studies/distance.toml"])
 def test_studies_of_this_repository(path: str) -> None:
     text = (Path(__file__).parents[2] / path).read_text()
     if path.endswith(".md"):
@@ -177,5 +177,9 @@ def test_studies_of_this_repository(path: str) -> None:
     plan = make_plan(tomllib.loads(text), "study")
     folders = {run.folder for run in plan.runs}
     assert len(folders) == len(plan.runs)
-    # (2 + 2 x 2) x 3 seeds; (7 x 3 + 2 + 4 + 2 + 2 + 4 + 4 on three sets of images, 2 on two) x 3 seeds
-    assert len(plan.runs) == (18 if path.endswith(".md") else 3 * (3 * 39 + 2 * 2))
+    expected = {
+        "docs/study.md": 3 * (2 + 2 * 2),
+        "studies/main.toml": 3 * (3 * (7 * 3 + 2 + 4 + 2 + 2 + 4 + 4) + 2 * 2),  # on three sets of images, or two
+        "studies/distance.toml": 5 * 3 * 9,
+    }
+    assert len(plan.runs) == expected[path]

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ssimgen._precision import WIDE, widened
 from ssimgen.engine import eager, eager_all_pairs
+from ssimgen.engine.absolute import absolute_all_pairs
 from ssimgen.engine.axes import prepared
 from ssimgen.engine.masked import masked_map, masked_sums
 from ssimgen.engine.spec import Advance, Form, PatchDistance, positions
@@ -37,6 +38,7 @@ __all__ = [
     "Advance",
     "Form",
     "PatchDistance",
+    "absolute_all_pairs",
     "masked_map",
     "masked_sums",
     "positions",

@@ -58,9 +58,8 @@ def _mirrored(z: Tensor, axes: tuple[AxisWindow, ...]) -> Tensor:
     for dim, axis in enumerate(axes, 2):
         before, after = axis.margins(z.shape[dim])
         if before or after:
-            index = torch.arange(-before, z.shape[dim] + after, device=z.device)
-            doubled = int(axis.padding == "symmetric")  # whether the border is the first of its mirror image
-            last = z.shape[dim] - 1
-            index = torch.where(index < 0, -index - doubled, index)
-            z = z.index_select(dim, torch.where(index > last, 2 * last + doubled - index, index))
+            single = int(axis.padding == "reflect")  # whether the border is not the first of its mirror image
+            first = z.narrow(dim, single, before).flip(dim)
+            last = z.narrow(dim, z.shape[dim] - single - after, after).flip(dim)
+            z = torch.cat([first, z, last], dim)
     return z

@@ -97,12 +97,12 @@ def _mean_over_positions(x: Tensor, y: Tensor, patch: PatchDistance, mask: Tenso
     for first in range(0, down, rows):
         begin, end = first * axis.stride, (min(first + rows, down) - 1) * axis.stride + axis.size
         strips = (None if z is None else z[:, :, begin:end] for z in (x, y, mask))
-        some, of_some = _recomputed(_sums_over_positions, *strips, patch)
+        some, of_some = recomputed(_sums_over_positions, *strips, patch)
         total, count = total + some, count + of_some
     return not_below_0(total / count)
 
 
-def _recomputed(function: Callable[..., tuple[Tensor, Tensor]], *arguments: object) -> tuple[Tensor, Tensor]:
+def recomputed(function: Callable[..., tuple[Tensor, Tensor]], *arguments: object) -> tuple[Tensor, Tensor]:
     """function(*arguments), with a backward pass that keeps the arguments alone where PyTorch can do that."""
     if not torch.is_grad_enabled() or transformed():
         return function(*arguments)

@@ -82,9 +82,10 @@ def neighbours(
     order = found.argsort(stable=True)[:number].tolist()
     nearest = [places[i] for i in order]
     images = _like(query, gallery, nearest)
-    similarities = pairwise.ssim(
-        query[None], images, data_range=metric.data_range, window=metric.window, k1=metric.k1, k2=metric.k2
-    )[0]
+    k1, k2 = metric.finest
+    similarities = pairwise.ssim(query[None], images, data_range=metric.data_range, window=metric.window, k1=k1, k2=k2)[
+        0
+    ]
     return [
         Neighbour(gallery.names[place], image, found[i].item(), similarity.item())
         for place, image, i, similarity in zip(nearest, images, order, similarities, strict=True)

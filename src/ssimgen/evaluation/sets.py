@@ -173,7 +173,7 @@ def _gram(kernel: KernelName, squares: Mapping[str, Tensor], pooled: Tensor, met
         "components": lambda: gaussian_gram(*(squares[part] for part in PARTS)),
         "structural": lambda: gaussian_gram(metric.squared(pooled)),
         "energy": lambda: DistanceInduced(metric, pooled[:1])(pooled),
-        "ssim": lambda: SSIM(metric.data_range, metric.window, metric.k1, metric.k2)(pooled),
+        "ssim": lambda: SSIM(metric.data_range, metric.window, *metric.finest)(pooled),
         "pixels": lambda: gaussian_gram(squares["pixels"]),
     }
     return make[kernel]()

@@ -33,7 +33,7 @@ from ssimgen._arguments import choice, in_common
 from ssimgen._request import patch_distance, patches
 from ssimgen.batches import gathered
 from ssimgen.discrepancy import energy_distance
-from ssimgen.metrics import Euclidean, Metric, StructuralDistance
+from ssimgen.metrics import Euclidean, Metric
 from ssimgen.objectives.reconstruction import Objective, Reconstruction
 from ssimgen.objectives.structure import Structure
 
@@ -136,10 +136,7 @@ class Perceptual:
 
     def metric(self) -> Metric:
         """D of the kind "energy": structural or, where the error is "l2", Euclidean."""
-        s = self.structure
-        if self.error == "l2":
-            return Euclidean()
-        return StructuralDistance(1.0, form=s.form, norm=s.norm, window=s.make_window(), k1=s.k1, k2=s.k2)
+        return Euclidean() if self.error == "l2" else self.structure.metric()
 
 
 def energy_distance_within_classes(
@@ -203,7 +200,8 @@ class LabelDistance:
         structure: window, norm and constants; k1 and k2 are in units of the scores. A single score has only k1.
 
     Raises:
-        ValueError: an unknown kind; when called, maps of scores smaller than the window.
+        ValueError: an unknown kind, or scales, pixels or chroma, which scores have not; when called, maps of scores
+            smaller than the window.
 
     Example:
         >>> import torch
@@ -220,6 +218,12 @@ class LabelDistance:
 
     def __post_init__(self) -> None:
         choice("label distance", self.kind, ("l2", "structural"))
+        s = self.structure
+        if (s.scales, s.pixels, s.chroma) != (1, 0, None):
+            raise ValueError(
+                "scores are compared at one scale and have no pixels and no chroma: leave scales, pixels and chroma "
+                "of the label distance as they are"
+            )
 
     def __call__(self, scores: Float[Tensor, "B 1 *map"], label: float) -> Float[Tensor, ""]:
         """The mean distance of (B, 1) or (B, 1, h, w) scores from the label."""

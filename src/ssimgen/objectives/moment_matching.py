@@ -36,7 +36,7 @@ from ssimgen.discrepancy import energy_distance, mmd2
 from ssimgen.engine import Form
 from ssimgen.engine.spec import joined
 from ssimgen.kernels import GMMN_BANDWIDTHS, DistanceInduced, Gaussian, Kernel, median_distance
-from ssimgen.metrics import Euclidean, Metric, StructuralDistance
+from ssimgen.metrics import Euclidean, Metric
 from ssimgen.objectives.structure import Structure
 from ssimgen.similarity import root
 
@@ -90,9 +90,7 @@ class PairKernel:
             return (Euclidean(),)
         structures = sorted(self._structures(), key=lambda s: s.size)
         fitting = [s for s in structures if s.size <= min(shape[1:])] or structures[:1]  # which is then refused
-        return tuple(
-            StructuralDistance(1.0, form=s.form, norm=s.norm, window=s.make_window(), k1=s.k1, k2=s.k2) for s in fitting
-        )
+        return tuple(s.metric() for s in fitting)
 
     def code_metrics(self) -> tuple[Metric, ...]:
         """The metric on codes in [0, 1], (n, d); windows do not apply."""

@@ -12,12 +12,16 @@ bce        mean over pixels of -x log y - (1 - x) log(1 - y)       nats; at best
 ssim       D^2 of any form; "product" with "rms": 1 - SSIM         none, <= 2
 ms_ssim    1 - MS-SSIM                                             none, < 1
 mix        alpha (1 - MS-SSIM) + (1 - alpha) mean |y - x|          mixed; Zhao, Gallo, Frosio, Kautz (2017)
+pyramid    mean over 3 scales of D^2, + mean |y - x|               mixed, <= 4; `structure.PYRAMID`
 =========  ======================================================  ========================================
 
 `mix` is Eq. (13) of Zhao et al. with their alpha = 0.84. It differs from theirs in two points: they weight the
 absolute difference by the Gaussian of the coarsest scale around each position, which sums to a blurred mean
 and here is the plain mean; and they emulate scales by Gaussians of sigma 0.5 to 8 on the full image, where
 MS-SSIM here halves the image (Wang, Simoncelli, Bovik 2003), as many times as fit.
+
+`pyramid` is a squared Hilbertian metric, which MS-SSIM is not (docs/kernels.md, F7 and F11). `ssim` with
+options of `structure` has other scales, constants and weights.
 """
 
 from __future__ import annotations
@@ -32,9 +36,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen._arguments import choice, in_common
-from ssimgen.objectives.structure import Structure
+from ssimgen.objectives.structure import PYRAMID, Structure
 
-Objective = Literal["l2", "l1", "bce", "ssim", "ms_ssim", "mix"]
+Objective = Literal["l2", "l1", "bce", "ssim", "ms_ssim", "mix", "pyramid"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class Reconstruction:
     """A reconstruction error with its options; call it with (reconstruction, original), both (B, C, H, W) in [0, 1].
 
     Attributes:
-        name: l2, l1, bce, ssim, ms_ssim or mix.
-        structure: window, form and constants of the structural ones; the others ignore it.
+        name: l2, l1, bce, ssim, ms_ssim, mix or pyramid.
+        structure: window, form and constants of `ssim`, `ms_ssim` and `mix`; the others ignore it.
         alpha: weight of 1 - MS-SSIM in `mix`, the rest being l1's.
 
     Raises:
@@ -99,6 +103,10 @@ def _mix(options: Reconstruction, y: Tensor, x: Tensor) -> Tensor:
     return options.alpha * _ms_ssim(options, y, x) + (1 - options.alpha) * _l1(options, y, x)
 
 
+def _pyramid(_: Reconstruction, y: Tensor, x: Tensor) -> Tensor:
+    return PYRAMID.squared_distance(y, x)
+
+
 OBJECTIVES: dict[str, Callable[[Reconstruction, Tensor, Tensor], Tensor]] = {
     "l2": _l2,
     "l1": _l1,
@@ -106,4 +114,5 @@ OBJECTIVES: dict[str, Callable[[Reconstruction, Tensor, Tensor], Tensor]] = {
     "ssim": _ssim,
     "ms_ssim": _ms_ssim,
     "mix": _mix,
+    "pyramid": _pyramid,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 from zlib import crc32
@@ -13,6 +14,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import _shown as shown
 from ssimgen import engine
+from ssimgen._pyramid import EachScale, Pyramid
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm, checked_options
 from ssimgen.engine import Form
 from ssimgen.similarity import distance, ms_ssim, ssim
@@ -145,7 +147,7 @@ class StructuralDistanceMetric(_MeanOfPairs):
 
     Args:
         data_range: l, for values in [0, l], or (lo, hi).
-        form, norm, squared, window, k1, k2: as :func:`ssimgen.distance`.
+        form, norm, squared, window, k1, k2, scales, pixels, chroma: as :func:`ssimgen.distance`.
         kwargs: as `torchmetrics.Metric`.
 
     Raises:
@@ -170,18 +172,23 @@ class StructuralDistanceMetric(_MeanOfPairs):
         norm: Norm = "rms",
         squared: bool = False,
         window: Window = DEFAULT_WINDOW,
-        k1: float = 0.01,
-        k2: float = 0.03,
+        k1: EachScale = 0.01,
+        k2: EachScale = 0.03,
+        scales: int | None = 1,
+        pixels: float = 0.0,
+        chroma: float | None = None,
         **kwargs: Any,
     ) -> None:
-        options = _options(data_range, window, k1, k2, form)
+        pyramid = Pyramid(scales, k1, k2, pixels, chroma)
+        pyramid.checked(data_range, window, form)
+        options = {"data_range": arguments.plain(data_range), "window": window, **asdict(pyramid)}
         options |= {"form": form, "norm": arguments.choice("norm", norm, NORMS), "squared": squared}
         super().__init__(distance, options, **kwargs)
 
 
-def _options(data_range: DataRange, window: Window, k1: float, k2: float, form: Form = "product") -> dict[str, Any]:
+def _options(data_range: DataRange, window: Window, k1: float, k2: float) -> dict[str, Any]:
     """What all functions of pairs take, checked."""
-    checked_options(data_range, window, k1, k2, form)
+    checked_options(data_range, window, k1, k2, "product")
     return {
         "data_range": arguments.plain(data_range),
         "window": window,
