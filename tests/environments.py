@@ -3,7 +3,7 @@
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
@@ -15,7 +15,14 @@ PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_t
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
 
-def brought(*extras: str) -> set[str]:
+@cache
+def installed() -> Mapping[str, list[str]]:
+    """The top-level modules here, and the distributions that they are of; reading it takes a second."""
+    return packages_distributions()
+
+
+@cache
+def brought(*extras: str) -> frozenset[str]:
     """The top-level modules, of those installed here, that an installation with these extras has."""
     waiting = [Requirement(text) for text in PROJECT["dependencies"]]
     waiting += [Requirement(text) for extra in extras for text in EXTRAS[extra]]
@@ -31,7 +38,7 @@ def brought(*extras: str) -> set[str]:
             continue
         waiting += [r for r in _requirements(requirement.name) if _asked_for(r, requirement.extras or {""})]
     names = {name for name, _ in seen}
-    return {module for module, of in packages_distributions().items() if names & {_plain(name) for name in of}}
+    return frozenset(module for module, of in installed().items() if names & {_plain(name) for name in of})
 
 
 def without(*modules: str) -> str:
@@ -43,13 +50,13 @@ def without(*modules: str) -> str:
 
 def only(*extras: str) -> str:
     """The beginning of a script that finds the standard library, and what an installation with these extras has."""
-    return without(*packages_distributions().keys() - brought(*extras) - {"ssimgen"})
+    return without(*installed().keys() - brought(*extras) - {"ssimgen"})
 
 
 def hide(modules: Iterable[str]) -> None:
     """Let this process find no modules of these names, imported already or not."""
     hidden = set(modules)
-    distributions = {_plain(name) for module in hidden for name in packages_distributions().get(module, ())}
+    distributions = {_plain(name) for module in hidden for name in installed().get(module, ())}
     for name in [name for name in sys.modules if name.partition(".")[0] in hidden]:
         del sys.modules[name]
     sys.meta_path[:] = [_Without(hidden, distributions, finder) for finder in sys.meta_path]

@@ -22,6 +22,7 @@ MODULES = [
     "ssimgen.streaming",
     "ssimgen.distributed",
     "ssimgen.pictures",
+    "ssimgen.plots",
     "ssimgen.objectives.structure",
     "ssimgen.objectives.reconstruction",
     "ssimgen.objectives.adversarial",

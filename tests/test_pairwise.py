@@ -186,5 +186,5 @@ def test_progress_bar(x: Tensor, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_progress_bar_needs_rich(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "rich.progress", None)
-    with pytest.raises(ImportError, match="progress=True needs rich: pip install rich"):
+    with pytest.raises(ImportError, match=r"progress=True needs rich: pip install 'ssimgen\[progress\]'"):
         pairwise.ssim(x, **OPTIONS, progress=True)

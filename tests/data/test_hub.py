@@ -110,15 +110,12 @@ def test_the_package_is_optional(
 
     def without(name: str, *rest: Any, **named: Any) -> Any:
         if name == "datasets":
-            raise ModuleNotFoundError(name)
+            raise ModuleNotFoundError(name, name=name)
         return original(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
     assert main(["train", "vae", "--tau", "1", "--data", "hf:someone/something", "-o", str(tmp_path / "run")]) == 2
-    assert (
-        "reading hf:someone/something needs an optional dependency: pip install 'ssimgen[hf]'"
-        in capsys.readouterr().err
-    )
+    assert "reading hf:someone/something needs datasets: pip install 'ssimgen[hf]'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

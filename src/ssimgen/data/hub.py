@@ -167,7 +167,8 @@ def _encoded(name: str, picture: Any, of_files: bool) -> Encoded:
         )
     if "://" not in str(path):
         return Encoded(name, Path(str(path)))
-    from datasets.utils.file_utils import xopen
+    with extra("hf", "reading data sets"):
+        from datasets.utils.file_utils import xopen
 
     with xopen(str(path), "rb") as file:
         return Encoded(name, bytes(file.read()))
