@@ -16,6 +16,7 @@ NEEDED = {  # module or package: the extra without which it is not imported
     "_stored_pixels": "train",
     "commands": "train",
     "data": "train",
+    "detection": "train",
     "distributed": "dask",
     "engine.triton.all_pairs_kernels": "triton",
     "engine.triton.pair_kernels": "triton",

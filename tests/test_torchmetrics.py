@@ -314,7 +314,8 @@ def test_a_value_of_nothing() -> None:
 
 def test_without_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    monkeypatch.delitem(sys.modules, "ssimgen.torchmetrics")
+    for name in [name for name in sys.modules if name.startswith("ssimgen.torchmetrics")]:
+        monkeypatch.delitem(sys.modules, name)
     text = r"ssimgen.torchmetrics needs torchmetrics: pip install 'ssimgen\[torchmetrics\]'"
     with pytest.raises(ImportError, match=text):
         import_module("ssimgen.torchmetrics")
