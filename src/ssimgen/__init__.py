@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ssimgen.similarity import distance, ms_ssim, ssim, ssim_map
     from ssimgen.windows import Window
 
+    __version__: str
+
 __all__ = [
     "DataRange",
     "DataRangeWarning",
@@ -29,7 +31,6 @@ __all__ = [
     "ssim_map",
     "warmup",
 ]
-__version__ = "0.1.0"
 
 if not TYPE_CHECKING:  # import what is asked for when it is asked for: help must not wait for PyTorch
     _HOMES = {"distance": "similarity", "ms_ssim": "similarity", "ssim": "similarity", "ssim_map": "similarity"}
@@ -37,7 +38,17 @@ if not TYPE_CHECKING:  # import what is asked for when it is asked for: help mus
     _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check", "warmup": "engine.fused.compilation"}
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            return _version()
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         home = import_module(f"{__name__}.{_HOMES[name]}")
         return home if _HOMES[name] == name else getattr(home, name)
+
+    def _version() -> str:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("ssimgen")
+        except PackageNotFoundError:  # imported from a folder of sources that nobody has installed
+            return "0+unknown"
