@@ -1,4 +1,4 @@
-"""What SSIM libraries answer for one pair of pictures, each called as its users call it, beside the call that agrees here.
+"""What SSIM libraries answer for one pair of pictures, as their users call them, beside the call here that agrees.
 
 The pictures are 256 x 256 px of the astronaut of scikit-image, in colour, and they with noise. `python
 benchmarks/figures.py` prints the table of docs/coming-from.md; it needs benchmarks/requirements.txt.

@@ -46,6 +46,7 @@ nb_execution_timeout = 300
 
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
+autodoc_type_aliases = {"DataRange": "DataRange", "Form": "Form"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 100
@@ -91,7 +92,7 @@ def as_restructured_text(lines: list[str]) -> list[str]:
         indent = len(line) - len(line.lstrip())
         prompt = bool(text) and (prompt or text.startswith(">>>"))
         if text and not literal and not before.strip() and indent > margin and not prompt:
-            result += [f"{' ' * margin}::", ""]
+            result += [f"{' ' * margin}.. code-block:: text", ""]
             literal = True
         elif text and indent <= margin:
             literal = False
@@ -104,6 +105,7 @@ def as_restructured_text(lines: list[str]) -> list[str]:
 def _without_markup(line: str) -> str:
     parts = re.split(r"(`+[^`]+`+)", line)  # names in backticks stay as they are
     parts[::2] = [re.sub(r"(\||(?<![\w*])\*(?=[^\s*]))", r"\\\1", part) for part in parts[::2]]
+    parts[2::2] = [re.sub(r"^(?=\w)", r"\\ ", part) for part in parts[2::2]]  # the plural of a name
     return "".join(parts)
 
 

@@ -1,12 +1,13 @@
-"""Whether the library works with the oldest and the newest releases that pyproject.toml allows, in an environment of its own.
+"""Whether the library works with the oldest and the newest releases that pyproject.toml allows.
 
     python tests/matrix.py lowest                             # torch 2.4, numpy 1.26, numba 0.60, jaxtyping 0.3
     python tests/matrix.py newest --python python3.13         # what pip takes without constraints
     python tests/matrix.py pinned --wheel dist/*.whl          # a wheel, with constraints.txt
 
-It makes a virtual environment (--folder; one that is there is used again), installs the library with the extra `train` and
-what tests need, and runs those of pairs, all pairs, losses and windows. Where PyTorch's wheels for CPUs are wanted, pip is
-told so in the environment, as by PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu. Called by continuous integration.
+It makes a virtual environment (--folder; one that is there is used again), installs the library with the extra `train`
+and what tests need, and runs those of pairs, all pairs, losses and windows. Where PyTorch's wheels for CPUs are wanted,
+pip is told so in the environment, as by PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu. Continuous
+integration calls it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ("beartype", "hypothesis", "pytest", "pytest-timeout", "tifffile")
-TESTS = ("test_windows.py", "test_similarity.py", "test_scales.py", "test_losses.py", "test_pairwise.py", "test_metrics.py")
+TESTS = (
+    "test_windows.py",
+    "test_similarity.py",
+    "test_scales.py",
+    "test_losses.py",
+    "test_pairwise.py",
+    "test_metrics.py",
+)
 
 
 def lowest() -> list[str]:

@@ -1,4 +1,4 @@
-"""What strangers get: a README whose links lead somewhere, one place for addresses, a documentation that has everything."""
+"""What strangers get: links that lead somewhere, one place for addresses, a documentation that has everything."""
 
 import json
 import re
@@ -69,7 +69,9 @@ def test_notebooks_are_kept_without_outputs() -> None:
 def test_every_page_is_in_the_navigation() -> None:
     index = (DOCS / "index.md").read_text()
     named = {line for block in re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL) for line in block.split()}
-    pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in [*DOCS.glob("*.md"), *DOCS.glob("*/*.ipynb")]}
+    pages = {
+        path.relative_to(DOCS).with_suffix("").as_posix() for path in [*DOCS.glob("*.md"), *DOCS.glob("*/*.ipynb")]
+    }
     assert pages - {"index"} <= named
 
 
