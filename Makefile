@@ -1,12 +1,20 @@
 # `make demo` and `make test` set up what they need; a second call starts at once.
-.PHONY: demo test fuzz faults mutants lint format types bench gpu clean
+.PHONY: demo test fuzz faults mutants lint format types bench docs dist gpu clean
 
-PYTHON ?= python3.11
+# Python 3.11 to 3.14: the first of these that is one, or make test PYTHON=/path/to/python
+SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+PYTHON ?= $(or $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c '$(SUITABLE)' 2>/dev/null && { echo $$p; break; }; done),python3)
+CHECK = @$(PYTHON) -c '$(SUITABLE)' 2>/dev/null || \
+  { echo "$(PYTHON) is not Python 3.11 to 3.14: install one and name it, as in make test PYTHON=python3.12" >&2; exit 2; }
 BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH := .bench-venv
+DOCS := .docs-venv
+DIST := .dist-venv
 
 $(STAMP): pyproject.toml constraints.txt
+	$(CHECK)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -41,8 +49,32 @@ bench: $(BENCH)/.installed
 	$(BENCH)/bin/python benchmarks/compilation.py
 
 $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
+	$(CHECK)
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/pip install --quiet --constraint constraints.txt --requirement benchmarks/requirements.txt --editable '.[all]'
+	touch $@
+
+# The documentation site, in docs/_build/html; a warning, as of a broken link, is an error.
+docs: $(DOCS)/.installed
+	$(DOCS)/bin/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+$(DOCS)/.installed: pyproject.toml constraints.txt
+	$(CHECK)
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+# Wheel and source archive, built and checked, in dist/
+dist: $(DIST)/.installed
+	rm -rf dist
+	$(DIST)/bin/python -m build --quiet
+	$(DIST)/bin/twine check --strict dist/*
+
+$(DIST)/.installed: constraints.txt
+	$(CHECK)
+	$(PYTHON) -m venv $(DIST)
+	$(DIST)/bin/pip install --quiet --constraint constraints.txt build twine
 	touch $@
 
 # With a GPU, in an environment whose PyTorch finds it (pip install -e '.[dev]'): make gpu GPU_PYTHON=python; 10 minutes
@@ -64,4 +96,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .bench-venv
+	rm -rf .venv .bench-venv .docs-venv .dist-venv dist docs/_build docs/api

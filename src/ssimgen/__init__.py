@@ -8,8 +8,6 @@ compiles ahead what calls need. Modules, as `ssimgen.losses`, are imported when 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ssimgen._version import __version__ as __version__
-
 if TYPE_CHECKING:
     from ssimgen import (
         arrays,
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from ssimgen import training as training
     from ssimgen._range_check import DataRangeWarning
     from ssimgen._request import DataRange
+    from ssimgen._version import __version__ as __version__
     from ssimgen.engine.fused.compilation import warmup
     from ssimgen.engine.trouble import EngineWarning
     from ssimgen.similarity import distance, ms_ssim, ssim, ssim_map
@@ -75,7 +74,7 @@ __all__ = [  # what every installation has; `dir` shows the modules that need an
 if not TYPE_CHECKING:  # import what is asked for when it is asked for: help must not wait for PyTorch
     _HOMES = {"distance": "similarity", "ms_ssim": "similarity", "ssim": "similarity", "ssim_map": "similarity"}
     _HOMES |= {"DataRange": "_request", "DataRangeWarning": "_range_check", "EngineWarning": "engine.trouble"}
-    _HOMES |= {"Window": "windows", "warmup": "engine.fused.compilation"}
+    _HOMES |= {"Window": "windows", "__version__": "_version", "warmup": "engine.fused.compilation"}
     _WITH_EXTRAS = ("data", "detection", "distributed", "features", "pictures", "report", "runs", "study", "subspace")
     _MODULES = {*_WITH_EXTRAS, "torchmetrics", "training", *__all__} - _HOMES.keys()
 
@@ -87,4 +86,4 @@ if not TYPE_CHECKING:  # import what is asked for when it is asked for: help mus
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return sorted({*_MODULES, *__all__, "__version__"})
+        return sorted({*_MODULES, *_HOMES})

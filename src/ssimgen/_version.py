@@ -1,3 +1,8 @@
-"""The version, for what is below the front of the package too."""
+"""The version: that of the distribution which is installed, which has it from its tag."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("ssimgen")
+except PackageNotFoundError:  # imported from a folder of sources that nobody has installed
+    __version__ = "0+unknown"
