@@ -94,6 +94,7 @@ def test_losses_print_as_calls_that_make_them() -> None:
         losses.SSIMLoss(data_range=(-1, 1), window=Window.uniform(8), reduction="sum"),
         losses.MSSSIMLoss(data_range=255, weights=(0.5, 0.5)),
         losses.StructuralDistanceLoss(data_range=1.0, form="product", norm="frobenius", squared=False),
+        losses.StructuralDistanceLoss(data_range=1.0, scales=2, k2=(0.03, 0.1), pixels=0.5),
         losses.MMDLoss(Gaussian(Euclidean(), bandwidths=(1.0, 2.0)), root=True),
         losses.EnergyLoss(StructuralDistance(data_range=1.0), gather=True),
     ):

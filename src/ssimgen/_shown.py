@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
@@ -14,6 +15,12 @@ def listed(options: Mapping[str, object]) -> str:
 def attributes(record: object, *names: str) -> str:
     """Some attributes of an object, as :func:`listed`."""
     return listed({name: getattr(record, name) for name in names})
+
+
+def options(made: object) -> str:
+    """The options that an object was made with and keeps under their names, as :func:`listed`."""
+    names = [name for name in inspect.signature(type(made)).parameters if hasattr(made, name)]
+    return attributes(made, *names)
 
 
 def call(name: str, *arguments: object, **options: object) -> str:

@@ -68,7 +68,7 @@ class SSIMLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, as `print` shows them."""
-        return shown.attributes(self, "data_range", "window", "k1", "k2", "reduction")
+        return shown.options(self)
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss of x against y, both (B, C, *spatial), where `mask` lets them be seen: 0-d, or (B,) with the
@@ -125,7 +125,7 @@ class MSSSIMLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, as `print` shows them."""
-        return shown.attributes(self, "data_range", "window", "weights", "k1", "k2", "reduction")
+        return shown.options(self)
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss of x against y, both (B, C, *spatial), where `mask` lets them be seen: 0-d, or (B,) with the
@@ -196,7 +196,7 @@ class StructuralDistanceLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, as `print` shows them."""
-        return shown.attributes(self, "data_range", "form", "norm", "squared", "window", "k1", "k2", "reduction")
+        return shown.options(self)
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss of x against y, both (B, C, *spatial), where `mask` lets them be seen: 0-d, or (B,) with the
@@ -256,7 +256,7 @@ class MMDLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, as `print` shows them."""
-        return shown.attributes(self, "kernel", "unbiased", "root", "gather")
+        return shown.options(self)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of the sample x against y, (n, ...) and (m, ...): 0-d."""
@@ -296,7 +296,7 @@ class EnergyLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, as `print` shows them."""
-        return shown.attributes(self, "metric", "unbiased", "gather")
+        return shown.options(self)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of the sample x against y, (n, ...) and (m, ...): 0-d."""
