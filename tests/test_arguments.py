@@ -405,9 +405,11 @@ def test_the_data_range_is_a_length_or_a_pair(function: Function, value: Any) ->
 
 @pytest.mark.parametrize("function", WITH_CONSTANTS, ids=lambda f: f"{f.__module__}.{f.__name__}")
 @pytest.mark.parametrize("name", ["k1", "k2"])
-@pytest.mark.parametrize("value", [0, -0.01, math.nan, math.inf, True, "0.01", None, (0.01,)], ids=repr)
+@pytest.mark.parametrize("value", [0, -0.01, math.nan, math.inf, True, "0.01", None, (0.01, 0.03)], ids=repr)
 def test_the_constants_are_positive_numbers(function: Function, name: str, value: Any) -> None:
     text = f"{name} must be a positive number, got {value!r}: the usual values are k1=0.01, k2=0.03"
+    if isinstance(value, tuple) and "distance" in function.__name__.lower():  # which take one number a scale
+        text = f"{name} must be one number, or one for each of scales=1, got 2: pass scales=2, or one number"
     refused(ValueError, text, function, GOOD, GOOD, data_range=1, **{name: value})
 
 

@@ -169,5 +169,5 @@ def test_what_is_read_out_of_packages_is_brought() -> None:
 
 
 def test_all_is_all() -> None:
-    own = {name for name in EXTRAS if name not in ("all", "dev", "triton")}
+    own = {name for name in EXTRAS if name not in ("all", "dev", "docs", "triton")}
     assert EXTRAS["all"] == [f"ssimgen[{','.join(name for name in EXTRAS if name in own)}]"]

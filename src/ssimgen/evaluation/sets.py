@@ -26,6 +26,7 @@ from ssimgen.discrepancy.two_sample import check_level, shared_points
 from ssimgen.engine import Form
 from ssimgen.kernels import SSIM, DistanceInduced
 from ssimgen.metrics import Euclidean, Metric, StructuralDistance
+from ssimgen.scores import METRICS
 from ssimgen.windows import Window
 
 __all__ = ["KERNELS", "KernelName", "Respect", "SetComparison", "compare_sets"]
@@ -95,7 +96,7 @@ class SetComparison:
         for respect in self.respects:
             p_value = "not tested" if respect.result is None else respect.result.p_value
             rows.append((respect.name, p_value, respect.adjusted, *(respect.means or (None, None))))
-        head = ("in respect of", "p-value", "adjusted (Holm)", "mean of x", "mean of y")
+        head = ("in respect of", METRICS["p_value"].label, "adjusted (Holm)", "mean of x", "mean of y")
         return shown.html_table("do two sets of images differ?", rows, head)
 
 

@@ -9,6 +9,7 @@ checkpoints/         the latest few, see :mod:`ssimgen.runs.checkpoints`
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
@@ -250,6 +251,7 @@ def must_agree(about: Mapping[str, Any]) -> dict[str, Any]:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """(name, value before, value now) of what `now` has otherwise than `before`, which comes from JSON."""
+    before = _with_later_options(before)
     for section, new in json.loads(json.dumps(now)).items():
         old = before.get(section)
         if not isinstance(new, dict):
@@ -258,6 +260,18 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[t
             old = old if isinstance(old, dict) else {}
             compared = [(f"{section}.{key}", old.get(key), value) for key, value in new.items()]
         yield from ((name, a, b) for name, a, b in compared if a != b)
+
+
+def _with_later_options(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a run says of itself; options that its version did not know have their defaults, which do nothing."""
+    name, config = about.get("model"), about.get("config")
+    if name not in MODELS or not isinstance(config, dict):
+        return about
+    try:
+        complete = _options.from_mapping(MODELS[name][1], config)
+    except ValueError:  # which then differs
+        return about
+    return {**about, "config": json.loads(json.dumps(dataclasses.asdict(complete)))}
 
 
 def load_model(path: Path | str) -> Model:
