@@ -268,7 +268,7 @@ def _with_later_options(about: Mapping[str, Any]) -> Mapping[str, Any]:
     if name not in MODELS or not isinstance(config, dict):
         return about
     try:
-        complete = _options.from_mapping(MODELS[name][1], config)
+        complete: Any = _options.from_mapping(MODELS[name][1], config)
     except ValueError:  # which then differs
         return about
     return {**about, "config": json.loads(json.dumps(dataclasses.asdict(complete)))}
