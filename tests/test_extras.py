@@ -18,6 +18,7 @@ NEEDED = {  # module or package: the extra without which it is not imported
     "data": "train",
     "detection": "train",
     "distributed": "dask",
+    "engine.triton.all_pairs_gradient_kernels": "triton",
     "engine.triton.all_pairs_kernels": "triton",
     "engine.triton.pair_kernels": "triton",
     "evaluation.neighbours": "train",

@@ -18,7 +18,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from ssimgen import Window
-from ssimgen.engine.triton import all_pairs, all_pairs_kernels, pair_kernels
+from ssimgen.engine.triton import all_pairs, all_pairs_gradient_kernels, all_pairs_kernels, pair_kernels
 
 TAPS = Window.gaussian(11, 1.5).taps
 NUMBERS = dict.fromkeys(("c1", "c2", "lo", "rest_of_lo", "beta", "limit"), "fp32")
@@ -89,18 +89,18 @@ def slopes_to_patches(tile: all_pairs._GradientTile) -> ASTSource:
     pointers = "statistics_x", "statistics_y", "upstream", "scales", "slopes", "own"
     types = _pointers("fp16", "x", "y") | _pointers("fp32", *pointers) | _integers("n", "m")
     constants = {"FORM": "product", "K": NUMBER, "BM": tile.rows, "BN": tile.columns}
-    return _source(all_pairs_kernels.slopes_to_patches, types | {"factor": "fp32", **CONSTANTS}, constants)
+    return _source(all_pairs_gradient_kernels.slopes_to_patches, types | {"factor": "fp32", **CONSTANTS}, constants)
 
 
 def slopes_to_pixels() -> ASTSource:
     types = {"slopes": "*fp32", "own": "*fp32", "vectors": "*fp16", "n": "i32", "beta": "fp32"}
-    return _source(all_pairs_kernels.slopes_to_pixels, types, {**WINDOW, "K": NUMBER, "PATCHES": 16})
+    return _source(all_pairs_gradient_kernels.slopes_to_pixels, types, {**WINDOW, "K": NUMBER, "PATCHES": 16})
 
 
 def added_up() -> ASTSource:
     types = {"slopes": "*fp32", "gradient": "*fp32", **_integers("first", "count", "line", "n"), **GEOMETRY}
     constants = {"KV": len(TAPS), "KH": len(TAPS), "K": NUMBER, "IMAGES": 4, "COLUMNS": 32}
-    return _source(all_pairs_kernels.added_up, types, constants)
+    return _source(all_pairs_gradient_kernels.added_up, types, constants)
 
 
 class Kernel(NamedTuple):

@@ -33,6 +33,7 @@ _TOGETHER = 1024  # pairs that a program finishes
 _LEAST_PLACES = 16  # that a product of matrices sums over
 
 _kernels = launching.kernels("all_pairs_kernels")
+_gradient_kernels = launching.kernels("all_pairs_gradient_kernels")
 
 
 def can(x: Tensor, patch: PatchDistance) -> bool:
@@ -295,7 +296,7 @@ class _Block(NamedTuple):
         slopes, rest = (side.gradient.new_empty(shape) for shape in ((count, n, places), (2, count, n)))
         tile = _GradientTile.of(n, m, places, _is_hopper(self.x))
         launch(
-            _kernels.slopes_to_patches,
+            _gradient_kernels.slopes_to_patches,
             (-(-n // tile.rows), count, 1),
             (
                 *(*own.pair(other), side.upstream, side.scales, slopes, rest),
@@ -307,7 +308,7 @@ class _Block(NamedTuple):
         )
         together = max(1, 2048 // places)
         launch(
-            _kernels.slopes_to_pixels,
+            _gradient_kernels.slopes_to_pixels,
             (-(-count * n // together), 1, 1),
             (slopes, rest, own.vectors, count * n, request.beta),
             (*self.taps, places, together),
@@ -316,7 +317,7 @@ class _Block(NamedTuple):
         begin, end = self._line(chunk.start), self._line(chunk.stop - 1) + len(request.vertical)
         images, columns = 4, 32
         launch(
-            _kernels.added_up,
+            _gradient_kernels.added_up,
             (end - begin, -(-n // images), -(-self.x.shape[3] // columns)),
             (slopes, side.gradient, chunk.start, count, begin, n, *self.geometry),
             (*map(len, self.taps), places, images, columns),
