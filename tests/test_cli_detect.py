@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from command_line import run
+from command_line import complaint, run
 from ssimgen import pictures
 from ssimgen.data import Images, open_gallery
 from ssimgen.detection import Detector, conformal_threshold
@@ -23,15 +23,6 @@ pytestmark = pytest.mark.usefixtures("eager_engine")
 
 SIDE = 16
 SMALL = ["--network.kind", "mlp", "--network.hidden", "32", "--batch", "16", "--iterations", "150"]
-
-
-def complaint(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on standard error; nothing else was printed."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    (line,) = err.splitlines()
-    assert line.startswith("ssimgen: ")
-    return line.removeprefix("ssimgen: ")
 
 
 def waves(n: int, height: int, width: int, seed: int) -> np.ndarray:

@@ -11,17 +11,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from command_line import run
+from command_line import complaint, run
 from ssimgen.data import load_images
-
-
-def complaint(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on standard error; nothing else was printed."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    (line,) = err.splitlines()
-    assert line.startswith("ssimgen: ")
-    return line.removeprefix("ssimgen: ")
 
 
 def save_all(folder: Path, images: np.ndarray) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -30,19 +30,29 @@ def scale_complements(
     scales: int,
     halve: Callable[[Tensor, Window], Tensor],
 ) -> Float[Tensor, "B C M"]:
-    """1 - t_j of each channel and scale: mean 1 - s2, and at the coarsest scale mean 1 - SSIM (`patch`).
+    """1 - t_j of each channel and scale: mean 1 - s2, and at the coarsest scale mean 1 - SSIM (`patch`)."""
+    dtype = dtype_of_result(x, y)
+    levels = levels_of_terms(x, y, patch, scales, halve)
+    return torch.stack([engine.squared_mean(*level).to(dtype) for level in levels], -1)
+
+
+def levels_of_terms(
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
+    patch: PatchDistance,
+    scales: int,
+    halve: Callable[[Tensor, Window], Tensor],
+) -> Iterator[tuple[Tensor, Tensor, PatchDistance]]:
+    """The images of each scale of MS-SSIM, and what is asked there: 1 - s2, and at the coarsest `patch`.
 
     Images are halved in float64, and less lo: rounded averages of nearly equal images would differ by their rounding
     errors.
     """
-    dtype, structure = dtype_of_result(x, y), replace(patch, form="centred")
-    complements = []
     for _ in range(scales - 1):
-        complements.append(engine.squared_mean(x, y, structure))
-        x, y = (_less(patch.lo, engine.widened(z)) for z in (x, y))
-        patch, structure = replace(patch, lo=0.0), replace(structure, lo=0.0)
-        x, y = (halve(z, patch.window) for z in (x, y))
-    return torch.stack([part.to(dtype) for part in (*complements, engine.squared_mean(x, y, patch))], -1)
+        yield x, y, replace(patch, form="centred")
+        x, y = (halve(_less(patch.lo, engine.widened(z)), patch.window) for z in (x, y))
+        patch = replace(patch, lo=0.0)
+    yield x, y, patch
 
 
 def _less(lo: float, z: Tensor) -> Tensor:

@@ -34,19 +34,29 @@ class Fit:
         return images if self.size is None else _squares(images, self.size)
 
 
+def scaled_size(height: int, width: int, size: int) -> tuple[int, int]:
+    """Height and width of an image whose shorter side is scaled to `size`."""
+    scale = size / min(height, width)
+    return max(size, round(height * scale)), max(size, round(width * scale))
+
+
+def scaled(images: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Float[Tensor, "B C h w"]:
+    """Images in [0, 1] of another size."""
+    return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)  # bicubic overshoots
+
+
 def _squares(images: Float[Tensor, "*B C H W"], size: int) -> Float[Tensor, "*B C {size} {size}"]:
     height, width = images.shape[-2:]
     if (height, width) == (size, size):
         return images
-    scale = size / min(height, width)
-    h, w = max(size, round(height * scale)), max(size, round(width * scale))
+    h, w = scaled_size(height, width, size)
     if h * w > LARGEST:
         raise ValueError(
             f"is {width} x {height} px, which scaled to {size} px would be {w} x {h}, more than {LARGEST:,} pixels: "
             "crop it, or take a smaller size"
         )
     batch = images if images.ndim == 4 else images[None]
-    batch = F.interpolate(batch, (h, w), mode="bicubic", antialias=True).clamp(0, 1)  # bicubic overshoots
+    batch = scaled(batch, (h, w))
     top, left = (h - size) // 2, (w - size) // 2
     batch = batch[..., top : top + size, left : left + size]
     return batch if images.ndim == 4 else batch[0]

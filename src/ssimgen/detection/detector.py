@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen._numbers import positive_integer
+from ssimgen.data.fitting import scaled, scaled_size
 from ssimgen.detection.maps import WINDOW, Residual, anomaly_map
 from ssimgen.detection.tiles import check_overlap, reconstruct_in_tiles
 from ssimgen.models import MODELS, Autoencoder, Model
@@ -107,27 +108,21 @@ class Detector:
             image = image.expand(channels, -1, -1)
         if len(image) != channels:
             raise ValueError(f"has {len(image)} channels, and the model was trained on grey images: turn it into grey")
-        seen = _scaled(image[None], self.seen_size(*image.shape[1:]))[0]
+        size = self.seen_size(*image.shape[1:])
+        seen = image if image.shape[1:] == size else scaled(image[None], size)[0]
         back = reconstruct_in_tiles(
             self.model.reconstruct, seen.to(self.model.device), (side[0], side[1]), self.overlap
         )
         back = back.to(seen).clamp(0, 1)
         values = self._map(seen[None], back[None])
-        size = image.shape[1:]
-        return Detection(_enlarged(back[None], size)[0], _enlarged(values[None], size)[0, 0], values.max().item())
+        own = image.shape[1:]
+        return Detection(_enlarged(back[None], own)[0], _enlarged(values[None], own)[0, 0], values.max().item())
 
     def seen_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width to which an image is scaled."""
         if self.size is None:
             return height, width
-        short = min(height, width)
-        return max(self.size, round(height * self.size / short)), max(self.size, round(width * self.size / short))
-
-
-def _scaled(images: Float[Tensor, "B C H W"], size: tuple[int, int]) -> Float[Tensor, "B C h w"]:
-    if images.shape[2:] == size:
-        return images
-    return F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)  # bicubic overshoots
+        return scaled_size(height, width, self.size)
 
 
 def _enlarged(images: Float[Tensor, "B C h w"], size: tuple[int, ...]) -> Float[Tensor, "B C H W"]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen import engine
 from ssimgen._request import DataRange
-from ssimgen._scales import fitting_scales, halved, join_scales, renormalised_wang_weights
+from ssimgen._scales import fitting_scales, halved, join_scales, levels_of_terms, renormalised_wang_weights
 from ssimgen.engine import Form
 from ssimgen.similarity import Pairs, prepare, root
 from ssimgen.windows import Window
@@ -109,18 +109,11 @@ def _distance(pairs: Pairs) -> Tensor:
 
 
 def _ms_ssim(pairs: Pairs) -> Tensor:
-    x, y, patch = pairs.x, pairs.y, pairs.patch
-    window = patch.window
-    weights = renormalised_wang_weights(fitting_scales(x, replace(window, padding="valid"), lambda side: side // 2))
-    height, width = x.shape[-2:]
-    complements = []
-    for scale in range(len(weights)):
-        if scale:
-            x, y = (halved(engine.widened(z) - patch.lo, window) for z in (x, y))  # see `scale_complements`
-            patch = replace(patch, lo=0.0)
-        coarsest = scale == len(weights) - 1
-        squares = engine.squared_map(x, y, patch if coarsest else replace(patch, form="centred"))
-        complements.append(_enlarged(squares, 2**scale, height, width))
+    inside = replace(pairs.patch.window, padding="valid")
+    weights = renormalised_wang_weights(fitting_scales(pairs.x, inside, lambda side: side // 2))
+    levels = levels_of_terms(pairs.x, pairs.y, pairs.patch, len(weights), halved)
+    height, width = pairs.x.shape[-2:]
+    complements = [_enlarged(engine.squared_map(*level), 2**scale, height, width) for scale, level in enumerate(levels)]
     return join_scales(torch.stack(complements, -1), weights).mean(1)
 
 

@@ -99,8 +99,8 @@ def squared_all_pairs(
 class _SquaredAllPairs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance | None) -> Tensor:
-        square, _, ctx.beyond = _values(x, y, patch, advance)
-        ctx.patch = patch
+        square, _, (steep_x, steep_y) = _values(x, y, patch, advance)
+        ctx.beyond, ctx.patch = (steep_x | _opposite_to_others(square, patch.form), steep_y), patch
         ctx.save_for_backward(x, y)
         return square
 
@@ -136,8 +136,6 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
         out[rows[:, None], columns] = block
         if y is None:
             out[columns[:, None], rows] = block.T
-    if out.dtype == torch.float32:
-        steep_x |= (out > _OPPOSITE[patch.form]).any(1)
     return _Values(out, beyond, (in_x | steep_x, None if y is None else in_y | steep_y))
 
 
@@ -147,7 +145,7 @@ def near_others(
     """Which images of the first set are nearly equal to one of the second; with errors, from which D on, in sum, they
     are not."""
     least = _LIMITS[pairs.dtype_of(square)].nearly_equal
-    rows = max(1, _BLOCK_PAIRS // square.shape[1])
+    rows = _rows_of_blocks(square)
     near = []
     for start, part in enumerate(square.split(rows)):
         limit: Tensor | float = least
@@ -156,6 +154,18 @@ def near_others(
             limit = sums.square_().clamp_min_(least)
         near.append((part < limit).sum(1))
     return torch.cat(near) > int(itself)
+
+
+def _opposite_to_others(square: Tensor, form: Form) -> Tensor:
+    """Which images of the first set are opposite to one of the second, which float32 alone cannot hold."""
+    if square.dtype != torch.float32:
+        return torch.zeros(len(square), dtype=torch.bool)
+    return torch.cat([(part > _OPPOSITE[form]).any(1) for part in square.split(_rows_of_blocks(square))])
+
+
+def _rows_of_blocks(square: Tensor) -> int:
+    """Of so many rows of the matrix another may be made."""
+    return max(1, _BLOCK_PAIRS // square.shape[1])
 
 
 def _any(beyond: _Beyond) -> bool:
