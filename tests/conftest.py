@@ -13,6 +13,7 @@ from torch import Tensor
 from new_processes import Processes
 from ssimgen import _range_check, engine
 from ssimgen.data import load_images
+from ssimgen.evaluation import perceptual
 
 gc.disable()  # until everything is imported: a tenth of the time would go into looking for garbage, and finding none
 
@@ -55,6 +56,12 @@ def eager_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The PyTorch engine, for what is not about engines and has windows of its own, each of which were to compile."""
     for choice in ("_fused_pairs_can", "_fused_all_pairs_can"):
         monkeypatch.setattr(engine, choice, lambda *_: False)
+
+
+@pytest.fixture
+def without_st_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were not installed, for what is not about it: a network that takes a twentieth of a second an image."""
+    monkeypatch.setattr(perceptual, "PACKAGE", "no-such-package")
 
 
 @pytest.fixture(params=["default", "eager"])

@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("folder", "without_st_lpips")
 def test_a_table_and_the_numbers_behind_it(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["judges", "--data", "images.npy", "--held-out", "0.5", *QUICK]
     assert cli.main([*words, "-o", "judges.json"]) == 0

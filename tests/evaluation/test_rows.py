@@ -183,6 +183,7 @@ def test_reconstructions_against_the_metrics_and_copies_of_training_images(sets,
     assert made[-1].reference.value == pytest.approx(sharpness(images, data_range=1.0).mean().item(), rel=1e-5)
 
 
+@pytest.mark.usefixtures("without_st_lpips")
 def test_images_pass_the_feature_network_once(sets):
     """Those of the reconstructions, of the nearest training images, and of the images."""
     seen = []
@@ -197,6 +198,7 @@ def test_images_pass_the_feature_network_once(sets):
     assert seen == [60, 60, 60]
 
 
+@pytest.mark.usefixtures("without_st_lpips")
 def test_perfect_reconstructions(sets):
     made = evaluate_reconstructions(sets["train"], sets["train"].clone(), data_range=1.0, network=PIXELS, window=WINDOW)
     values = {row.metric: row.model.value for row in made}

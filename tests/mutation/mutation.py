@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -26,7 +28,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from queue import SimpleQueue
@@ -100,7 +102,8 @@ KERNELS = tuple(  # of engine/fused, what is compiled
 )
 
 KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
-PATIENCE, LEAST_LIMIT = 5, 120  # time limits: so many times what the unchanged sources take, seconds
+PATIENCE, LEAST_LIMIT = 5, 120  # limits: so many times what the unchanged sources take, seconds of processor time
+WAITING = 10  # times that long by the clock, for mutants that wait for ever; a loaded machine is no endless mutant
 
 
 class Worker:
@@ -130,7 +133,8 @@ class Worker:
             _kill(self.process)
 
     def _limit(self, module: str, stage: list[str]) -> float:
-        """The time that tests of a mutant have, from that of a run without one, which must pass and need the module."""
+        """The processor time that a process of the tests of a mutant has, from the time by the clock of a run without
+        one, which is no less, as there is one thread; that run must pass, and need the module."""
         name = repr((module, stage))
         if name not in self.limits:
             begin = time.monotonic()
@@ -167,17 +171,26 @@ class Worker:
                 text=True,
                 errors="replace",
                 start_new_session=True,
+                preexec_fn=None if limit is None else partial(_limit_processor_time, limit),
             )
             with self.process:
                 try:
-                    output = "" if self.stopped else self.process.communicate(timeout=limit)[0]
+                    wait = None if limit is None else WAITING * limit
+                    output = "" if self.stopped else self.process.communicate(timeout=wait)[0]
                 except subprocess.TimeoutExpired:
                     return None, ""
                 finally:
                     _kill(self.process)
+        if self.process.returncode == -signal.SIGXCPU:
+            return None, ""
         if self.stopped or self.process.returncode in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
             raise InterruptedError("the tests were stopped from outside, which says nothing of the mutant")
         return self.process.returncode, output
+
+
+def _limit_processor_time(seconds: float) -> None:
+    """Of this process, and of each that it starts: more of it ends them by SIGXCPU."""
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), resource.RLIM_INFINITY))
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

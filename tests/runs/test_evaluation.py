@@ -32,6 +32,8 @@ from ssimgen.runs.judge import rate_row
 from ssimgen.scores import JUDGES, METRICS, Metric, read
 from ssimgen.training import RunFolder, Training, load_model, train
 
+pytestmark = pytest.mark.usefixtures("without_st_lpips")
+
 NETWORK = Network("mlp", hidden=(8,))
 OPTIONS = EvaluationOptions(images=40, tested=20, permutations=19, resamples=50)
 PIXELS = FeatureNetwork("coarse pixels", lambda x: torch.nn.functional.avg_pool2d(x, 4).flatten(1))

@@ -18,6 +18,8 @@ from ssimgen.runs import Evaluation, EvaluationOptions, evaluate_run
 from ssimgen.study import Plan, read_plan, results
 from ssimgen.study.execution import is_finished
 
+pytestmark = pytest.mark.usefixtures("without_st_lpips")
+
 KEPT = Path(__file__).parents[1] / "data" / "before_rooms"
 RUN = Path("study/runs/discs/vae/l2/seed-0")
 PIXELS = FeatureNetwork("coarse pixels", lambda x: avg_pool2d(x, 4).flatten(1))

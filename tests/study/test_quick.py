@@ -293,6 +293,7 @@ def test_a_whole_quick_study(
     assert json.loads((tmp_path / "out" / "quick.json").read_text()) == kept
 
 
+@pytest.mark.usefixtures("without_st_lpips")
 def test_a_quick_study_that_its_budget_ends_has_no_verdict(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

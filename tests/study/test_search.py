@@ -11,7 +11,7 @@ import torch
 
 from ssimgen._reading import read_config
 from ssimgen.data import Images, Splits, load_images
-from ssimgen.evaluation import FeatureNetwork, reconstruction
+from ssimgen.evaluation import FeatureNetwork
 from ssimgen.runs import evaluate_run
 from ssimgen.study import Outcome, PlannedRun, execution, make_plan, run, run_study, write_tables
 from ssimgen.study.ranges import drawn
@@ -109,10 +109,9 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(execution, "carried_out", carried_out)
     monkeypatch.setattr(run, "evaluate_run", evaluated)
-    monkeypatch.setattr(reconstruction, "weights_file", lambda: None)
 
 
-@pytest.mark.usefixtures("in_this_process", "eager_engine")
+@pytest.mark.usefixtures("in_this_process", "eager_engine", "without_st_lpips")
 def test_the_best_trial_gives_the_options_of_the_runs(tmp_path: Path) -> None:
     path = tmp_path / "noise.npy"
     np.save(path, np.random.default_rng(0).integers(0, 256, (160, 12, 12), dtype=np.uint8))

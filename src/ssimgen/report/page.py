@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment
+from jinja2 import Environment, Template
 from markupsafe import Markup
 
 from ssimgen import scores
@@ -112,43 +112,39 @@ def page(
     network, checks = first.evaluation.network, checks_of(runs)
     unfit = {r.score: r.unfit for r in records if r.unfit}
     source = first.config["data"]["source"].removesuffix(", training")
-    return (
-        _environment()
-        .from_string(_resource("report.html"))
-        .render(
-            title=title or f"Runs on {source}",
-            verdict=verdict,
-            primary=primary,
-            data=first.config["data"],
-            source=source,
-            shape=first.config["shape"],
-            evaluation=first.evaluation,
-            runs=runs,
-            seeds=sorted({run.seed for run in runs}),
-            arms=arms,
-            many_groups=len(groups) > 1,
-            rankings=[r for r in (ranking(kind, means, arms) for kind in RANKED_BY) if r],
-            withheld=_withheld(records),
-            judges=[(scores.read(name).short(network), check) for name, check in checks.items()],
-            unfit=[score.short(network) for score in unfit],
-            unchecked={score.short(network): why for score, why in unfit.items() if score.label not in checks},
-            meanings=scores.meanings(r.score for r in sorted(means, key=lambda r: r.kind != "rate")),
-            matched=_by_group(at_rate),
-            apart=_apart(records, at_rate),
-            compared=comparisons(means, lambda row: row.arm),
-            rates=[c for c in (_rate_charts(group, means, first) for group in groups) if c.charts],
-            unlogged=[arm.label for arm in shown if not arm.runs[0].metrics],
-            losses=[c for c in (_loss_charts(group, shown) for group in groups) if c.charts],
-            galleries=galleries(shown, embedded.uris),
-            real=embedded.uris.get(("", "real")),
-            compressed=embedded.note,
-            left_out=len(arms) - len(shown),
-            options=[options_of(group) for group in groups],
-            between=options_between(groups),
-            versions=first.config.get("versions", {}),
-            style=Markup(_resource("report.css")),
-            script=Markup(_resource("report.js")),
-        )
+    return _template().render(
+        title=title or f"Runs on {source}",
+        verdict=verdict,
+        primary=primary,
+        data=first.config["data"],
+        source=source,
+        shape=first.config["shape"],
+        evaluation=first.evaluation,
+        runs=runs,
+        seeds=sorted({run.seed for run in runs}),
+        arms=arms,
+        many_groups=len(groups) > 1,
+        rankings=[r for r in (ranking(kind, means, arms) for kind in RANKED_BY) if r],
+        withheld=_withheld(records),
+        judges=[(scores.read(name).short(network), check) for name, check in checks.items()],
+        unfit=[score.short(network) for score in unfit],
+        unchecked={score.short(network): why for score, why in unfit.items() if score.label not in checks},
+        meanings=scores.meanings(r.score for r in sorted(means, key=lambda r: r.kind != "rate")),
+        matched=_by_group(at_rate),
+        apart=_apart(records, at_rate),
+        compared=comparisons(means, lambda row: row.arm),
+        rates=[c for c in (_rate_charts(group, means, first) for group in groups) if c.charts],
+        unlogged=[arm.label for arm in shown if not arm.runs[0].metrics],
+        losses=[c for c in (_loss_charts(group, shown) for group in groups) if c.charts],
+        galleries=galleries(shown, embedded.uris),
+        real=embedded.uris.get(("", "real")),
+        compressed=embedded.note,
+        left_out=len(arms) - len(shown),
+        options=[options_of(group) for group in groups],
+        between=options_between(groups),
+        versions=first.config.get("versions", {}),
+        style=Markup(_resource("report.css")),
+        script=Markup(_resource("report.js")),
     )
 
 
@@ -251,6 +247,10 @@ def _loss_charts(group: Group, shown: Sequence[Arm]) -> Charts:
 
 
 @cache
+def _template() -> Template:
+    return _environment().from_string(_resource("report.html"))
+
+
 def _environment() -> Environment:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["short"] = lambda score, network: score.short(network)

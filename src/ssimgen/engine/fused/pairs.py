@@ -153,7 +153,7 @@ def _mean_and_gradients(
     x: Tensor, y: Tensor, patch: PatchDistance, needs: _Needs, upstream: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """d^2 averaged over positions, and the gradients of its sum times `_unit`, or of its sum weighted by `upstream`."""
-    if needs == (False, True):  # d^2 is symmetric
+    if needs == (False, True) and x.dtype == y.dtype:  # d^2 is symmetric; formats have one order, see `_in_order`
         mean, g_y, _ = _mean_and_gradients(y, x, patch, (True, False), upstream)
         return mean, None, g_y
     covering = all(axis.stride == 1 for axis in patch.window.axes(x.ndim - 2))
@@ -175,7 +175,7 @@ def _mean_and_gradients(
         for gradient, wide in zip((g_x, g_y), gradients, strict=True):
             if wide is not None:
                 gradient[planes] = (unit * wide[:, 0]).to(gradient.dtype)
-    return walk.means, g_x, g_y if needs[1] else None
+    return walk.means, g_x if needs[0] else None, g_y if needs[1] else None
 
 
 def _by_eager_engine(
