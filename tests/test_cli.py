@@ -604,6 +604,7 @@ def test_large_pictures_are_refused_before_they_are_decoded(
 # --- demo ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_st_lpips")
 def test_demo_leaves_picture_table_and_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
