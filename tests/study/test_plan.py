@@ -169,7 +169,7 @@ def test_a_file_that_is_not_toml(file: Path) -> None:
         read_plan(file)
 
 
-@pytest.mark.parametrize("path", ["docs/study.md", "studies/main.toml", "studies/distance.toml"])
+@pytest.mark.parametrize("path", ["docs/study.md", "studies/main.toml", "studies/distance.toml", "studies/ladder.toml"])
 def test_studies_of_this_repository(path: str) -> None:
     text = (Path(__file__).parents[2] / path).read_text()
     if path.endswith(".md"):
@@ -181,5 +181,6 @@ def test_studies_of_this_repository(path: str) -> None:
         "docs/study.md": 3 * (2 + 2 * 2),
         "studies/main.toml": 3 * (3 * (7 * 3 + 2 + 4 + 2 + 2 + 4 + 4) + 2 * 2),  # on three sets of images, or two
         "studies/distance.toml": 5 * 3 * 9,
+        "studies/ladder.toml": 3 * 5 * 5,
     }
     assert len(plan.runs) == expected[path]
