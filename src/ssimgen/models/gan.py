@@ -54,7 +54,9 @@ class GANConfig:
     game: Game = "non-saturating"
     perceptual: Perceptual = field(default_factory=Perceptual)
     network: Network = field(default_factory=lambda: Network(width=16, norm="batch"))
-    discriminator: Network = field(default_factory=lambda: Network(width=16, activation="leaky_relu", dropout=0.3))
+    discriminator: Network = field(
+        default_factory=lambda: Network("conv", width=16, activation="leaky_relu", dropout=0.3)
+    )
 
     def __post_init__(self) -> None:
         choice("game", self.game, ("non-saturating", "minimax"))
