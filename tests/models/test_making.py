@@ -83,8 +83,10 @@ def test_networks_of_the_users_own_are_trained_resumed_and_loaded(tmp_path: Path
             train(model, images, tmp_path / name, training=training, resume=iterations != lengths[0])
     whole, parts = (load_model(tmp_path / name, make_own) for name in ("whole", "parts"))
     assert all(torch.equal(a, parts.state_dict()[key]) for key, a in whole.state_dict().items())
-    assert not torch.equal(whole.decoder[0].weight, make_model(make_own, CONFIG, images.shape, seed=1).decoder[0].weight)
-    with pytest.raises(CheckpointError, match="if they are your own, pass load_model the function that makes the model"):
+    assert not torch.equal(
+        whole.decoder[0].weight, make_model(make_own, CONFIG, images.shape, seed=1).decoder[0].weight
+    )
+    with pytest.raises(CheckpointError, match="if they are your own, pass load_model the function"):
         load_model(tmp_path / "whole")
 
 

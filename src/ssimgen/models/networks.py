@@ -9,8 +9,8 @@ Four functions build them from one description, :class:`Network`; each returns a
 
 Residual networks, the usual ones, halve the image by convolutions of stride 2 until no side is longer than 8 px, and
 double it again by repeating pixels and convolving. Transposed convolutions of stride 2, of "conv", instead draw
-checkerboards (Odena, Dumoulin, Olah 2016). At each resolution but the full one a residual block follows, x + f(x) (He et
-al. 2016). Sides that are no multiple of the stride are padded before, by the outermost pixels, and cropped after.
+checkerboards (Odena, Dumoulin, Olah 2016). At each resolution but the full one a residual block follows, x + f(x)
+(He et al. 2016). Sides that cannot be halved so often are padded before, by the outermost pixels, and cropped after.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class _Maxout(nn.Module):
     """The largest of every `_PIECES` neighbouring channels: (B, 5 k, ...) -> (B, k, ...)."""
 
     def forward(self, x: Float[Tensor, "B pk ..."]) -> Float[Tensor, "B k ..."]:
-        return x.unflatten(1, (-1, _PIECES)).amax(2)
+        units: Tensor = x.unflatten(1, (-1, _PIECES)).amax(2)
+        return units
 
 
 class _Residual(nn.Module):
@@ -95,7 +96,8 @@ class _Residual(nn.Module):
         self.f = nn.Sequential(*layers)
 
     def forward(self, x: Float[Tensor, "B f h w"]) -> Float[Tensor, "B f h w"]:
-        return x + self.f(x)
+        added: Tensor = self.f(x)
+        return added + x  # in this order, which keeps the layout in memory that convolutions return
 
 
 class MarginalBias(nn.Module):
@@ -191,11 +193,7 @@ def decoder(network: Network, inputs: int, shape: Shape) -> nn.Sequential:
     if network.kind == "mlp":
         hidden = network.hidden[::-1]
         pixels = nn.Linear(_last(hidden, inputs), channels * height * width)
-        if network.marginals:
-            end = [nn.Unflatten(1, shape), *end]
-        else:  # in this order, which checkpoints of earlier versions have by number
-            end = [*end, nn.Unflatten(1, shape)]
-        return nn.Sequential(*_dense(network, (inputs, *hidden)), pixels, *end)  # (B, C, H, W)
+        return nn.Sequential(*_dense(network, (inputs, *hidden)), pixels, nn.Unflatten(1, shape), *end)  # (B, C, H, W)
     depth, h, w = _halvings(shape)
     features = _features(network, depth)
     units = features * _spread(network)
@@ -321,7 +319,7 @@ def _spread(network: Network) -> int:
 
 def _features(network: Network, level: int) -> int:
     """Channels of a convolutional network after so many halvings."""
-    return network.width * 2 ** (level - 1)
+    return network.width << level - 1
 
 
 def _margins(shape: Shape) -> tuple[int, int, int, int]:

@@ -315,7 +315,7 @@ def load_model(path: Path | str, make: Callable[[Any, Shape], Model] | None = No
         raise CheckpointError(f"{path} is of a model {name!r}{_options.suggestion(name, MODELS)}")
     usual, options = MODELS[name]
     try:
-        config = _options.from_mapping(options, about["config"])
+        config: Any = _options.from_mapping(options, about["config"])
         model = make_model(make or usual, config, tuple(about["shape"]), training=False)
         model.load_state_dict({**checkpoint.part("model"), **checkpoint.part("average")})
     except RuntimeError as error:
