@@ -151,6 +151,21 @@ def _not_residual(network: nn.Module) -> list[Tensor]:
     return [value for key, value in network.state_dict().items() if ".f." not in key]
 
 
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 128, 100)])
+def test_residual_networks_keep_the_variance_and_begin_at_the_mean_colour(shape: tuple[int, int, int]) -> None:
+    """Through all layers, with no norm, the deeper ones too: else they learn black and stay there."""
+    torch.manual_seed(0)
+    images = torch.rand(8, *shape) * torch.linspace(0.2, 0.6, shape[0]).view(-1, 1, 1)
+    encode, decode = encoder(Network(), shape, 5), decoder(Network(), 5, shape)
+    begin_at_marginals(decode, images)
+    features = encode[:-2](images)
+    assert 0.3 < (features.square().mean() / images.square().mean()).sqrt() < 3
+    pixels = decode[:-1](torch.randn(8, 5)) - decode[-2].bias
+    assert 0.05 < pixels.std() < 0.5
+    colours = torch.sigmoid(decode[-2].bias).flatten()
+    torch.testing.assert_close(colours, (8 * images.mean((0, 2, 3)) + 0.5) / 9)
+
+
 def test_a_maxout_unit_is_the_largest_of_five_linear_functions() -> None:
     torch.manual_seed(0)
     units = perceptron(Network("mlp", hidden=(3,), activation="maxout"), 2, 1)

@@ -53,7 +53,7 @@ class GANConfig:
     num_classes: int = 0
     game: Game = "non-saturating"
     perceptual: Perceptual = field(default_factory=Perceptual)
-    network: Network = field(default_factory=lambda: Network(width=16, norm="batch"))
+    network: Network = field(default_factory=lambda: Network("conv", width=16, norm="batch"))
     discriminator: Network = field(
         default_factory=lambda: Network("conv", width=16, activation="leaky_relu", dropout=0.3)
     )

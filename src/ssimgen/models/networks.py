@@ -11,6 +11,8 @@ Residual networks, the usual ones, halve the image by convolutions of stride 2 u
 double it again by repeating pixels and convolving. Transposed convolutions of stride 2, of "conv", instead draw
 checkerboards (Odena, Dumoulin, Olah 2016). At each resolution but the full one a residual block follows, x + f(x)
 (He et al. 2016). Sides that cannot be halved so often are padded before, by the outermost pixels, and cropped after.
+They learn without a norm, too: weights keep the variance from layer to layer (He et al. 2015), f begins small, and what
+is drawn at the mean colour of the first batch. Begun at grey, a decoder rushes to black and stays there.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from ssimgen._arguments import choice
 from ssimgen.batches import Shape
 
 _COARSEST = 8  # convolutional networks halve the image until no side is longer than this
+_SMALL = 0.2  # f of a residual block, and what a network returns, begin so much smaller than what they are added to
 _PIECES = 5  # linear functions of which a maxout unit takes the largest (Goodfellow et al. 2014)
 
 
@@ -47,8 +50,8 @@ class Network:
             Batch statistics tie the images of a batch together and differ between devices; "group" does neither.
         dropout: probability of dropping a hidden unit (of an "mlp") or channel (of a convolutional network).
         input_dropout: probability of dropping a pixel of the images that an encoder or a discriminator sees.
-        marginals: a decoder begins at the mean of the first training batch, pixel by pixel: its output has a bias,
-            the log-odds of that mean (Goodfellow et al. 2014). For images that are centred, such as digits.
+        marginals: a decoder begins at the mean of the first training batch, pixel by pixel (Goodfellow et al. 2014),
+            not only, as residual ones do, at its mean colour. For images that are centred, such as digits.
 
     Raises:
         ValueError: an option that is unknown or out of range, by its name.
@@ -101,10 +104,10 @@ class _Residual(nn.Module):
 
 
 class MarginalBias(nn.Module):
-    """A bias for every pixel, which begins at the log-odds of the mean of images.
+    """A bias for every pixel, or one for all of a channel, which begins at the log-odds of the mean of images.
 
     With n images of mean m it is log(q / (1 - q)), q = (n m + 1/2) / (n + 1), so that pixels that are always black
-    have one that is finite.
+    have one that is finite. Its shape is (C, H, W) or (C, 1, 1).
 
     Example:
         >>> import torch
@@ -126,11 +129,12 @@ class MarginalBias(nn.Module):
     @torch.no_grad()
     def fit(self, images: Float[Tensor, "B C H W"]) -> None:
         """Begin at the mean of these images, in [0, 1]."""
-        self.bias.copy_(torch.logit((images.sum(0) + 0.5) / (len(images) + 1)))
+        mean = (images.sum(0) + 0.5) / (len(images) + 1)
+        self.bias.copy_(torch.logit(mean.mean((1, 2), keepdim=True) if self.bias.shape[1:] == (1, 1) else mean))
 
 
 def begin_at_marginals(model: nn.Module, images: Float[Tensor, "B C H W"]) -> None:
-    """Let every decoder in `model` that has :class:`MarginalBias` begin at the mean of `images`.
+    """Let every decoder in `model` that has a :class:`MarginalBias` begin at the mean of `images`.
 
     Example:
         >>> import torch
@@ -172,7 +176,8 @@ def encoder(network: Network, shape: Shape, outputs: int) -> nn.Sequential:
             nn.Linear(_last(network.hidden, channels * height * width), outputs),
         )
     depth, h, w = _halvings(shape)
-    return nn.Sequential(
+    return _begun(
+        network,
         *_halving_layers(network, shape, depth),  # (B, features, h, w)
         nn.Flatten(),  # (B, features h w)
         nn.Linear(_features(network, depth) * h * w, outputs),
@@ -189,7 +194,7 @@ def decoder(network: Network, inputs: int, shape: Shape) -> nn.Sequential:
         torch.Size([2, 3, 17, 16])
     """
     channels, height, width = shape
-    end = [*([MarginalBias(shape)] if network.marginals else []), nn.Sigmoid()]
+    end = [*_output_bias(network, shape), nn.Sigmoid()]
     if network.kind == "mlp":
         hidden = network.hidden[::-1]
         pixels = nn.Linear(_last(hidden, inputs), channels * height * width)
@@ -208,7 +213,7 @@ def decoder(network: Network, inputs: int, shape: Shape) -> nn.Sequential:
         layers += [*_doubling(network, features, finer * _spread(network))]
         layers += [*_finish(network, finer * _spread(network), image=True), *_residual(network, finer)]
         features = finer
-    return nn.Sequential(*layers, *_pixels(network, features, channels), *_crop(shape), *end)
+    return _begun(network, *layers, *_pixels(network, features, channels), *_crop(shape), *end)
 
 
 def perceptron(network: Network, inputs: int, outputs: int) -> nn.Sequential:
@@ -239,7 +244,7 @@ def score_map(network: Network, shape: Shape, outputs: int = 1) -> nn.Sequential
         raise ValueError("a map of scores needs a convolutional network: set kind='residual'")
     depth, _, _ = _halvings(shape)
     scores = nn.Conv2d(_features(network, depth), outputs, 3, padding=1)
-    return nn.Sequential(*_halving_layers(network, shape, depth), scores)
+    return _begun(network, *_halving_layers(network, shape, depth), scores)
 
 
 def _dense(network: Network, sizes: tuple[int, ...]) -> list[nn.Module]:
@@ -249,6 +254,19 @@ def _dense(network: Network, sizes: tuple[int, ...]) -> list[nn.Module]:
         units = b * _spread(network)
         layers += [nn.Linear(a, units), *_finish(network, units, image=False)]
     return layers
+
+
+def _begun(network: Network, *layers: nn.Module) -> nn.Sequential:
+    """The layers in a row; residual networks with weights that keep the variance, but for what begins small."""
+    if network.kind == "residual":
+        weighted = [m for layer in layers for m in layer.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+        for module in weighted:
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+        for last in (weighted[-1], *(layer.f[-1] for layer in layers if isinstance(layer, _Residual))):
+            with torch.no_grad():
+                last.weight.mul_(_SMALL)
+    return nn.Sequential(*layers)
 
 
 def _halving_layers(network: Network, shape: Shape, depth: int) -> list[nn.Module]:
@@ -306,6 +324,12 @@ def _norm(network: Network, units: int, *, image: bool) -> list[nn.Module]:
         groups = max(g for g in range(1, max(1, units // 8) + 1) if units % g == 0) if image else 1
         return [nn.GroupNorm(groups, units)]
     return []
+
+
+def _output_bias(network: Network, shape: Shape) -> list[nn.Module]:
+    if network.marginals:
+        return [MarginalBias(shape)]
+    return [MarginalBias((shape[0], 1, 1))] if network.kind == "residual" else []
 
 
 def _input_dropout(network: Network) -> list[nn.Module]:
