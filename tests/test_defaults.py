@@ -76,7 +76,8 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "dropout": 0.0,
             "input_dropout": 0.0,
             "marginals": False,
-        }
+        },
+        "score_map": {"outputs": 1},
     },
     "objectives.structure": {
         "Structure": {

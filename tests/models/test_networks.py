@@ -80,19 +80,14 @@ def test_odd_sides_are_padded_by_the_outermost_pixels_and_cropped() -> None:
     """An encoder for 31 x 29 px is that for 32 x 32 px with pixels repeated at the borders; a decoder cuts them off."""
     torch.manual_seed(0)
     small, large = encoder(Network(width=4), (1, 31, 29), 3), encoder(Network(width=4), (1, 32, 32), 3)
-    small.load_state_dict({_one_later(key): value for key, value in large.state_dict().items()})
+    small.load_state_dict(dict(zip(small.state_dict(), large.state_dict().values(), strict=True)))
     images = torch.rand(2, 1, 31, 29)
     padded = nn.functional.pad(images, (1, 2, 0, 1), mode="replicate")
     torch.testing.assert_close(small(images), large(padded))
     drawn, whole = decoder(Network(width=4), 3, (1, 31, 29)), decoder(Network(width=4), 3, (1, 32, 32))
-    drawn.load_state_dict(whole.state_dict())
+    drawn.load_state_dict(dict(zip(drawn.state_dict(), whole.state_dict().values(), strict=True)))
     z = torch.randn(2, 3)
     torch.testing.assert_close(drawn(z), whole(z)[:, :, :31, 1:30])
-
-
-def _one_later(key: str) -> str:
-    number, rest = key.split(".", 1)
-    return f"{int(number) + 1}.{rest}"
 
 
 def test_networks_of_earlier_versions_are_what_they_were() -> None:
@@ -125,13 +120,13 @@ def test_decoders_draw_no_checkerboards() -> None:
     torch.manual_seed(0)
     spreads = {}
     for kind in ("residual", "conv"):
-        decode = decoder(Network(kind, width=8), 4, (1, 64, 64))  # type: ignore[arg-type]
+        decode = decoder(Network(kind, width=8), 4, (1, 16, 16))  # type: ignore[arg-type]
         with torch.no_grad():
             decode[0].weight.zero_()
             decode[0].bias.copy_(torch.randn(len(decode[0].bias) // 64).repeat_interleave(64))
-            middle = decode[:-1](torch.zeros(1, 4))[..., 28:36, 28:36]
+            middle = decode[:-1](torch.zeros(1, 4))[..., 6:10, 6:10]  # which the borders do not reach
         spreads[kind] = (middle.std() / middle.abs().mean()).item()
-    assert spreads["residual"] < 1e-3 < 0.01 < spreads["conv"]  # borders reach the middle faintly
+    assert spreads["residual"] < 1e-6 < 0.01 < spreads["conv"]
 
 
 def test_a_residual_block_adds_to_its_input() -> None:

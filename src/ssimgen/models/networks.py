@@ -259,14 +259,18 @@ def _dense(network: Network, sizes: tuple[int, ...]) -> list[nn.Module]:
 def _begun(network: Network, *layers: nn.Module) -> nn.Sequential:
     """The layers in a row; residual networks with weights that keep the variance, but for what begins small."""
     if network.kind == "residual":
-        weighted = [m for layer in layers for m in layer.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-        for module in weighted:
+        for module in _weighted(*layers):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)
-        for last in (weighted[-1], *(layer.f[-1] for layer in layers if isinstance(layer, _Residual))):
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # all have one
+        branches = [layer for layer in layers if isinstance(layer, _Residual)]
+        for last in (_weighted(*layers)[-1], *(_weighted(branch)[-1] for branch in branches)):
             with torch.no_grad():
                 last.weight.mul_(_SMALL)
     return nn.Sequential(*layers)
+
+
+def _weighted(*layers: nn.Module) -> list[nn.Conv2d | nn.Linear]:
+    return [m for layer in layers for m in layer.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
 
 
 def _halving_layers(network: Network, shape: Shape, depth: int) -> list[nn.Module]:

@@ -13,7 +13,6 @@ import torch
 
 from ssimgen._interruption import noted
 from ssimgen.batches import Data
-from ssimgen.models.networks import begin_at_marginals
 from ssimgen.models.options import Hardware, Optimiser, Training
 from ssimgen.models.steps import Model
 from ssimgen.runs.folder import RunFolder
@@ -84,7 +83,7 @@ def train(
     first = next(data.batches(training.batch, training.seed, 0))
     with memory_in_words():
         rehearse(model, first)
-    begin_at_marginals(model, first.images)
+    model.begin(first)
     launch(fabric, hardware)
     about = {
         "model": model.name,
