@@ -1,11 +1,13 @@
 """Training, in images a second, of every model at its defaults: weights as PyTorch lays them out, and channels last.
 
-`python benchmarks/training.py [MODEL ...]` prints a table and writes results/training.json. One thread, processor time,
-digits of 28 x 28 px; all in one process, in turn. `make_model` lays convolutions out channels last.
+`python benchmarks/training.py [MODEL ...]` prints a table and writes results/training.json, where models that are not
+named keep what they had. One thread, processor time, digits of 28 x 28 px; both layouts in one process, in turn.
+`make_model` lays convolutions out channels last.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from functools import partial
 
 import torch
 
-from _timing import interleaved_medians, save, show
+from _timing import RESULTS, interleaved_medians, save, show
 from ssimgen.batches import Batch
 from ssimgen.data import Source, load_images
 from ssimgen.models import MODELS, make_model, usual_training
@@ -24,7 +26,7 @@ from ssimgen.training.iteration import iterate
 from ssimgen.training.state import State
 
 LAYOUTS = {"as PyTorch lays out": torch.contiguous_format, "channels last": torch.channels_last}
-RUNS = 5
+RUNS = 3
 PACKAGES = ("ssimgen", "torch", "numba", "numpy")
 
 
@@ -58,7 +60,9 @@ def measured(name: str) -> dict[str, float]:
 def main(names: list[str]) -> int:
     """Measure the models named, or all."""
     torch.set_num_threads(1)
-    found = {name: measured(name) for name in names or MODELS}
+    kept = RESULTS / "training.json"
+    before_now = json.loads(kept.read_text())["images a second"] if names and kept.exists() else {}
+    found = before_now | {name: measured(name) for name in names or MODELS}
     before, after = LAYOUTS
     rows = [[n, *(f"{f[label]:.0f}" for label in LAYOUTS), f"{f[after] / f[before]:.2f}"] for n, f in found.items()]
     show("images a second in training", ["model", *LAYOUTS, "times faster"], rows)
