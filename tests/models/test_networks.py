@@ -190,7 +190,7 @@ def test_decoders_begin_at_the_marginals_of_the_images(kind: str) -> None:
 
 
 def test_score_maps_are_convolutional() -> None:
-    with pytest.raises(ValueError, match="set kind='residual'"):
+    with pytest.raises(ValueError, match="set kind='conv'"):
         score_map(Network("mlp"), (1, 28, 28))
 
 

@@ -90,7 +90,7 @@ def check_model(name: str, config: Any, shape: Shape) -> None:
         >>> check_model("lsgan", LSGANConfig(scores="patches", discriminator=Network("mlp")), (1, 28, 28))
         Traceback (most recent call last):
             ...
-        ValueError: a map of scores needs a convolutional network: set kind='residual'
+        ValueError: a map of scores needs a convolutional network: set kind='conv'
     """
     with torch.device("meta"):
         MODELS[name][0](config, shape)

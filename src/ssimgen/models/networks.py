@@ -241,7 +241,7 @@ def score_map(network: Network, shape: Shape, outputs: int = 1) -> nn.Sequential
         torch.Size([2, 1, 8, 8])
     """
     if network.kind == "mlp":
-        raise ValueError("a map of scores needs a convolutional network: set kind='residual'")
+        raise ValueError("a map of scores needs a convolutional network: set kind='conv'")
     depth, _, _ = _halvings(shape)
     scores = nn.Conv2d(_features(network, depth), outputs, 3, padding=1)
     return _begun(network, *_halving_layers(network, shape, depth), scores)
