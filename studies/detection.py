@@ -146,7 +146,8 @@ def images_of(texture: str, seed: int) -> tuple[Images, Grey, list[Defective]]:
 
 def trained(folder: Path, objective: str, images: Images, iterations: int, seed: int) -> Detector:
     """The autoencoder of a run, which goes on where it was."""
-    config = PlainAutoencoderConfig(latent=64, objective=objective, network=Network(width=16, activation="leaky_relu"))  # type: ignore[arg-type]
+    network = Network("conv", width=16, activation="leaky_relu")
+    config = PlainAutoencoderConfig(latent=64, objective=objective, network=network)  # type: ignore[arg-type]
     training = Training(iterations, seed=seed, log_every=100, picture_every=iterations, checkpoint_every=250, keep=1)
     optimiser = Optimiser(lr=2e-3, schedule="cosine")
     model = make_model(PlainAutoencoder, config, images.shape, seed)

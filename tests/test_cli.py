@@ -305,7 +305,6 @@ def test_a_demonstration_that_is_stopped_says_how_to_go_on(
         (["--weight-decay", "-1"], "--weight-decay must be a positive number, or 0 for none"),
         (["--held-out", "2"], "--held-out must be a fraction between 0 and 1, got 2.0"),
         (["--batch", "99"], "fewer than a batch of 99: take a smaller batch"),
-        (["--network.kind", "conv", "--size", "27"], "27 x 27 px becomes 27 x 27: pass --size 24 to scale and crop"),
         (["--size", "1000000"], "size must be from 1 to 10000 pixels, got 1000000"),
         (["--memory", "inf"], "memory must be a number of gigabytes, at least 0, got inf"),
         (["--background", "whit"], "background must be a colour such as white, black or '#a0c0ff', got 'whit'"),

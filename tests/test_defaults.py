@@ -67,6 +67,18 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "energy_distance": {"unbiased": True},
         "block_sum": {"diagonal": True},
     },
+    "models.networks": {
+        "Network": {
+            "kind": "residual",
+            "width": 32,
+            "activation": "relu",
+            "norm": "none",
+            "dropout": 0.0,
+            "input_dropout": 0.0,
+            "marginals": False,
+        },
+        "score_map": {"outputs": 1},
+    },
     "objectives.structure": {
         "Structure": {
             "form": "product",

@@ -31,7 +31,7 @@ from ssimgen.models.defaults import usual_training
 from ssimgen.models.gan import GAN, GANConfig
 from ssimgen.models.gmmn import GMMN, GMMNConfig
 from ssimgen.models.lsgan import LSGAN, LSGANConfig
-from ssimgen.models.making import make_model
+from ssimgen.models.making import make_model, with_networks
 from ssimgen.models.steps import Autoencoder, LatentAutoencoder, LatentModel, Model, Step
 from ssimgen.models.vae import VAE, VAEConfig
 
@@ -63,6 +63,7 @@ __all__ = [
     "check_model",
     "make_model",
     "usual_training",
+    "with_networks",
 ]
 
 MODELS: dict[str, tuple[type[Model], type]] = {
@@ -83,12 +84,13 @@ def check_model(name: str, config: Any, shape: Shape) -> None:
     """Raise ValueError if a model of MODELS cannot be made for images of this shape; at once, and without memory.
 
     Example:
-        >>> from ssimgen.models import VAEConfig, check_model
-        >>> check_model("vae", VAEConfig(tau=6.5e-3), (1, 28, 28))
-        >>> check_model("vae", VAEConfig(tau=6.5e-3), (1, 30, 30))
+        >>> from ssimgen.models import LSGANConfig, check_model
+        >>> from ssimgen.models.networks import Network
+        >>> check_model("lsgan", LSGANConfig(), (1, 28, 28))
+        >>> check_model("lsgan", LSGANConfig(scores="patches", discriminator=Network("mlp")), (1, 28, 28))
         Traceback (most recent call last):
             ...
-        ssimgen.models.networks.SidesError: convolutional networks halve the image until no side ...
+        ValueError: a map of scores needs a convolutional network: set kind='conv'
     """
     with torch.device("meta"):
         MODELS[name][0](config, shape)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ssimgen import _shown as shown
 from ssimgen.batches import Batch, Shape, own_share, processes
+from ssimgen.models.networks import begin_at_marginals
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def steps(self) -> list[Step]:
         """The updates of one iteration, in order."""
+
+    def begin(self, batch: Batch) -> None:
+        """What a run does before its first iteration, with its first batch: images begin at the mean of the batch."""
+        begin_at_marginals(self, batch.images)
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} C H W"]:

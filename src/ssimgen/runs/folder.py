@@ -14,7 +14,7 @@ import hashlib
 import json
 import platform
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from ssimgen import _options
 from ssimgen._files import remove_temporaries, synchronise, writable_folder, write_atomically
 from ssimgen._reading import CONFIG, METRICS, read_config, whole_lines
 from ssimgen._version import __version__
+from ssimgen.batches import Shape
 from ssimgen.models import MODELS, Model
 from ssimgen.models.making import make_model
 from ssimgen.models.options import Hardware, Optimiser, Training
@@ -274,11 +275,16 @@ def _with_later_options(about: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**about, "config": json.loads(json.dumps(dataclasses.asdict(complete)))}
 
 
-def load_model(path: Path | str) -> Model:
+def load_model(path: Path | str, make: Callable[[Any, Shape], Model] | None = None) -> Model:
     """The trained model of a run folder, or of one checkpoint file, ready to sample (with averaged weights if kept).
 
+    Args:
+        path: a run folder or a checkpoint.
+        make: the function of options and shape that made the model, if it has networks of your own.
+
     Raises:
-        CheckpointError: no checkpoint, a damaged one, or one of a model that this version does not know.
+        CheckpointError: no checkpoint, a damaged one, one of a model that this version does not know, or with networks
+            of your own without `make`.
 
     Example:
         >>> import torch
@@ -307,11 +313,17 @@ def load_model(path: Path | str) -> Model:
     name = about["model"]
     if name not in MODELS:
         raise CheckpointError(f"{path} is of a model {name!r}{_options.suggestion(name, MODELS)}")
-    make, options = MODELS[name]
+    usual, options = MODELS[name]
     try:
-        model = make_model(make, _options.from_mapping(options, about["config"]), tuple(about["shape"]), training=False)
+        config: Any = _options.from_mapping(options, about["config"])
+        model = make_model(make or usual, config, tuple(about["shape"]), training=False)
         model.load_state_dict({**checkpoint.part("model"), **checkpoint.part("average")})
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} was written by ssimgen {about.get('version')}, this is {__version__}, and its networks are not "
+            "those of its options: if they are your own, pass load_model the function that makes the model"
+        ) from error
+    except ValueError as error:
         raise CheckpointError(
             f"{path} was written by ssimgen {about.get('version')}, this is {__version__}: {error}"
         ) from error

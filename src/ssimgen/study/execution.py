@@ -16,7 +16,6 @@ from ssimgen._reading import read_config, read_evaluation
 from ssimgen.batches import Shape
 from ssimgen.data import load_images
 from ssimgen.models import check_model
-from ssimgen.models.networks import SidesError
 from ssimgen.runs import EvaluationOptions
 from ssimgen.runs.folder import differences, must_agree
 from ssimgen.study.plan import Plan, PlannedRun
@@ -137,9 +136,6 @@ def _checked_data(plan: Plan) -> dict[str, str]:
     for run in {(run.data, run.model, run.arm, run.trial): run for run in all_runs}.values():
         try:
             check_model(run.model, run.config, shapes[run.data])
-        except SidesError as error:
-            remedy = f"add size = {error.size} to the images {run.data} of the study"
-            raise ValueError(f"{error.problem}: {remedy}") from error
         except ValueError as error:
             raise ValueError(f"{run.folder}: {error}") from error
     return hashes

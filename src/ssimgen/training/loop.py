@@ -47,7 +47,8 @@ def train(
 ) -> None:
     """Train `model` on `data` in the run folder `folder`, or go on from its latest checkpoint (`resume`).
 
-    A new run starts from the weights that the model has (:func:`ssimgen.training.make_model` makes them from a seed).
+    A new run starts from the weights that the model has (:func:`ssimgen.training.make_model` makes them from a seed),
+    with the output biases that its networks may ask for (`marginals`).
     The model ends with its last weights (not averaged); pictures of reconstructions are of `held_out` images
     where given. `notes` are added to config.json. Nothing is done where a finished run is resumed.
 
@@ -79,8 +80,10 @@ def train(
         vae 3/3 ...
     """
     fabric = make_fabric(hardware, training.batch)
+    first = next(data.batches(training.batch, training.seed, 0))
     with memory_in_words():
-        rehearse(model, next(data.batches(training.batch, training.seed, 0)))
+        rehearse(model, first)
+    model.begin(first)
     launch(fabric, hardware)
     about = {
         "model": model.name,
