@@ -69,7 +69,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "models.networks": {
         "Network": {
-            "kind": "residual",
+            "kind": "conv",
             "width": 32,
             "activation": "relu",
             "norm": "none",

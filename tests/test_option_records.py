@@ -49,7 +49,7 @@ def test_nested_records_keep_what_the_default_of_their_field_has() -> None:
 
     made = from_mapping(Outermost, {"outer": {"flag": True, "inner": {"sizes": [8]}}})
     assert made.outer == Outer(2.0, True, 5, inner=Inner("b", (8,)))
-    assert from_mapping(GMMNConfig, {"network": {"width": 8}}).network == Network("conv", width=8, norm="batch")
+    assert from_mapping(GMMNConfig, {"network": {"width": 8}}).network == Network(width=8, norm="batch")
 
 
 def test_a_draft_is_checked_by_type_alone() -> None:

@@ -130,7 +130,7 @@ def test_decoders_draw_no_checkerboards() -> None:
 
 
 def test_a_residual_block_adds_to_its_input() -> None:
-    network = encoder(Network(width=4), (1, 16, 16), 3)
+    network = encoder(Network("residual", width=4), (1, 16, 16), 3)
     with torch.no_grad():
         for module in network.modules():
             if type(module).__name__ == "_Residual":
@@ -151,7 +151,7 @@ def test_residual_networks_keep_the_variance_and_begin_at_the_mean_colour(shape:
     """Through all layers, with no norm, the deeper ones too: else they learn black and stay there."""
     torch.manual_seed(0)
     images = torch.rand(8, *shape) * torch.linspace(0.2, 0.6, shape[0]).view(-1, 1, 1)
-    encode, decode = encoder(Network(), shape, 5), decoder(Network(), 5, shape)
+    encode, decode = encoder(Network("residual"), shape, 5), decoder(Network("residual"), 5, shape)
     begin_at_marginals(decode, images)
     features = encode[:-2](images)
     assert 0.3 < (features.square().mean() / images.square().mean()).sqrt() < 3
@@ -217,7 +217,7 @@ def test_dropout_acts_in_training_only() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "cnn"}, "kind must be one of 'residual', 'mlp', 'conv', got 'cnn'"),
+        ({"kind": "cnn"}, "kind must be one of 'conv', 'residual', 'mlp', got 'cnn'"),
         ({"norm": "layer"}, "norm must be one of 'none', 'batch', 'group'"),
         ({"activation": "rleu"}, "did you mean 'relu'"),
         ({"width": 0}, "width and hidden must be at least 1"),

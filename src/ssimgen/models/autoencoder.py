@@ -52,7 +52,7 @@ class PlainAutoencoderConfig:
     objective: Objective = "ssim"
     structure: Structure = field(default_factory=Structure)
     alpha: float = 0.84
-    network: Network = field(default_factory=lambda: Network(width=16))
+    network: Network = field(default_factory=Network)
 
     def __post_init__(self) -> None:
         if self.latent < 1:

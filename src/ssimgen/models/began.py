@@ -58,8 +58,8 @@ class BEGANConfig:
     structure: Structure = field(default_factory=Structure)
     gamma: float = 1.0
     rate: float = 0.1
-    network: Network = field(default_factory=lambda: Network("conv", width=16, norm="group"))
-    discriminator: Network = field(default_factory=lambda: Network("conv", width=16))
+    network: Network = field(default_factory=lambda: Network(width=16, norm="group"))
+    discriminator: Network = field(default_factory=lambda: Network(width=16))
 
     def __post_init__(self) -> None:
         choice("energy", self.energy, ("l1", "l2", "ssim", "ms_ssim", "mix"))

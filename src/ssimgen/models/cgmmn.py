@@ -65,7 +65,7 @@ class CGMMNConfig:
     condition_kernel: PairKernel = field(default_factory=lambda: PairKernel(metric="l2"))
     regularisation: float = 1e-3
     root: bool = True
-    network: Network = field(default_factory=lambda: Network("conv", norm="batch"))
+    network: Network = field(default_factory=lambda: Network(norm="batch"))
     features: int = 64
 
     def __post_init__(self) -> None:

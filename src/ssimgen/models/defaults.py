@@ -11,7 +11,6 @@ _FALLING = Optimiser(lr=5e-3, schedule="cosine")
 _ADVERSARIAL = Training(iterations=3500, ema=0.99), Optimiser(lr=1e-3, momentum=0.5)
 
 DEFAULTS: dict[str, tuple[Training, Optimiser]] = {
-    "vae": (Training(iterations=2000), Optimiser()),
     "aae": (Training(iterations=2500), Optimiser()),
     "gan": _ADVERSARIAL,
     "lsgan": _ADVERSARIAL,

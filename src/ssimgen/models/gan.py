@@ -53,10 +53,8 @@ class GANConfig:
     num_classes: int = 0
     game: Game = "non-saturating"
     perceptual: Perceptual = field(default_factory=Perceptual)
-    network: Network = field(default_factory=lambda: Network("conv", width=16, norm="batch"))
-    discriminator: Network = field(
-        default_factory=lambda: Network("conv", width=16, activation="leaky_relu", dropout=0.3)
-    )
+    network: Network = field(default_factory=lambda: Network(width=16, norm="batch"))
+    discriminator: Network = field(default_factory=lambda: Network(width=16, activation="leaky_relu", dropout=0.3))
 
     def __post_init__(self) -> None:
         choice("game", self.game, ("non-saturating", "minimax"))

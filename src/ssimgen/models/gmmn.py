@@ -50,7 +50,7 @@ class GMMNConfig:
     kernel: PairKernel = field(default_factory=PairKernel)
     unbiased: bool = False
     root: bool = True
-    network: Network = field(default_factory=lambda: Network("conv", norm="batch"))
+    network: Network = field(default_factory=lambda: Network(norm="batch"))
 
     def __post_init__(self) -> None:
         if self.latent < 1:

@@ -59,10 +59,8 @@ class LSGANConfig:
     labels: Literal["0,1,1", "-1,1,0"] = "0,1,1"
     distance: LabelDistance = field(default_factory=LabelDistance)
     scores: Literal["image", "patches"] = "image"
-    network: Network = field(default_factory=lambda: Network("conv", width=16, norm="batch"))
-    discriminator: Network = field(
-        default_factory=lambda: Network("conv", width=16, activation="leaky_relu", dropout=0.3)
-    )
+    network: Network = field(default_factory=lambda: Network(width=16, norm="batch"))
+    discriminator: Network = field(default_factory=lambda: Network(width=16, activation="leaky_relu", dropout=0.3))
 
     def __post_init__(self) -> None:
         choice("labels", self.labels, CODES)

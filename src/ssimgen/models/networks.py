@@ -7,12 +7,12 @@ Four functions build them from one description, :class:`Network`; each returns a
     perceptron(network, inputs, outputs) (B, inputs)  -> (B, outputs)          adversaries on codes
     score_map(network, shape, outputs)   (B, C, H, W) -> (B, outputs, h, w)    a discriminator of patches
 
-Residual networks, the usual ones, halve the image by convolutions of stride 2 until no side is longer than 8 px, and
-double it again by repeating pixels and convolving. Transposed convolutions of stride 2, of "conv", instead draw
-checkerboards (Odena, Dumoulin, Olah 2016). At each resolution but the full one a residual block follows, x + f(x)
-(He et al. 2016). Sides that cannot be halved so often are padded before, by the outermost pixels, and cropped after.
-They learn without a norm, too: weights keep the variance from layer to layer (He et al. 2015), f begins small, and what
-is drawn at the mean colour of the first batch. Begun at grey, a decoder rushes to black and stays there.
+Convolutional networks halve the image by convolutions of stride 2 until no side is longer than 8 px, and double it
+again: "conv" by transposed convolutions of stride 2, which draw checkerboards (Odena, Dumoulin, Olah 2016), "residual"
+by repeating pixels and convolving. Sides that cannot be halved so often are padded before, by the outermost pixels, and
+cropped after. In residual networks a block x + f(x) follows at each resolution but the full one (He et al. 2016). They
+learn without a norm, too: weights keep the variance from layer to layer (He et al. 2015), f begins small, and what is
+drawn at the mean colour of the first batch. Begun at grey, a decoder rushes to black and stays there.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Network:
     """What a network is made of.
 
     Attributes:
-        kind: "residual", a convolutional network for any sides, "mlp", a multilayer perceptron on flattened pixels, or
-            "conv", strided and transposed convolutions, as in versions before 0.2, whose runs and figures need it.
+        kind: "conv", strided and transposed convolutions, "residual", convolutions that draw no checkerboards, with
+            residual blocks, two to four times the cost, or "mlp", a multilayer perceptron on flattened pixels.
         hidden: units of the hidden layers of an "mlp", in the order of an encoder; a decoder mirrors them.
         width: channels of convolutional networks at half the resolution; they double with each halving of the image.
         activation: "relu", "leaky_relu" (slope 0.2, usual in discriminators), "silu", "sigmoid" or "maxout", the
@@ -63,7 +63,7 @@ class Network:
         ['Flatten', 'Linear', 'GroupNorm', 'ReLU', 'Linear']
     """
 
-    kind: Literal["residual", "mlp", "conv"] = "residual"
+    kind: Literal["conv", "residual", "mlp"] = "conv"
     hidden: tuple[int, ...] = (512, 512)
     width: int = 32
     activation: Literal["relu", "leaky_relu", "silu", "sigmoid", "maxout"] = "relu"
@@ -73,7 +73,7 @@ class Network:
     marginals: bool = False
 
     def __post_init__(self) -> None:
-        choice("kind", self.kind, ("residual", "mlp", "conv"))
+        choice("kind", self.kind, ("conv", "residual", "mlp"))
         choice("activation", self.activation, _ACTIVATIONS)
         choice("norm", self.norm, ("none", "batch", "group"))
         if self.width < 1 or any(units < 1 for units in self.hidden):
