@@ -197,8 +197,12 @@ def decoder(network: Network, inputs: int, shape: Shape) -> nn.Sequential:
     end = [*_output_bias(network, shape), nn.Sigmoid()]
     if network.kind == "mlp":
         hidden = network.hidden[::-1]
-        pixels = nn.Linear(_last(hidden, inputs), channels * height * width)
-        return nn.Sequential(*_dense(network, (inputs, *hidden)), pixels, nn.Unflatten(1, shape), *end)  # (B, C, H, W)
+        return nn.Sequential(
+            *_dense(network, (inputs, *hidden)),
+            nn.Linear(_last(hidden, inputs), channels * height * width),
+            nn.Unflatten(1, shape),  # (B, C, H, W)
+            *end,
+        )
     depth, h, w = _halvings(shape)
     features = _features(network, depth)
     units = features * _spread(network)
