@@ -132,7 +132,7 @@ def test_mlflow_gets_the_metrics_of_a_run_that_goes_on_as_one(tmp_path: Path, ml
     errors = [(step, value) for run, key, value, step in mlflow.values if (run, key) == ("run-1", "autoencoder/error")]
     assert errors == [(line["iteration"], line["autoencoder/error"]) for line in lines]
     assert mlflow.params["training.batch"] == 8
-    assert mlflow.params["latent"] == 3
+    assert mlflow.params["config.latent"] == 3
     assert mlflow.ends == [("run-1", "FAILED"), ("run-1", "FINISHED")]
 
 
@@ -190,6 +190,7 @@ def test_a_logger_that_fails_ends_the_run_with_its_checkpoint(
     assert read_metrics(tmp_path)[-1]["iteration"] == 4
 
 
+@pytest.mark.usefixtures("no_shape_checks")
 def test_names_are_those_of_loggers() -> None:
     with pytest.raises(TypeError, match=r"^loggers must be a list of 'tensorboard', 'csv', 'wandb', 'mlflow', got "):
         logging("comet")  # type: ignore[arg-type]
