@@ -19,7 +19,7 @@ from ssimgen.training.errors import NotWrittenError
 class Logger(Protocol):
     """What Lightning Fabric calls a logger, as far as a run needs it."""
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+    def log_metrics(self, metrics: dict[str, Any], step: int) -> None:
         """Take in the numbers of one line."""
 
     def finalize(self, status: str) -> None:
@@ -39,13 +39,15 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def opened_loggers(run: RunFolder, about: Mapping[str, Any], iteration: int) -> Iterator[list[Logger]]:
-    """The loggers that the run `about` asks for, which stands after so many iterations.
+def opened_loggers(
+    names: Sequence[str], run: RunFolder, about: Mapping[str, Any], iteration: int
+) -> Iterator[list[Logger]]:
+    """The loggers of these names for the run `about`, which stands after so many iterations.
 
     Raises:
         ValueError: one cannot begin, such as for want of a login.
     """
-    loggers = [_open(name, run, about, iteration) for name in dict.fromkeys(about["training"]["loggers"])]
+    loggers = [_open(name, run, about, iteration) for name in dict.fromkeys(names)]
     status = "failed"
     try:
         yield loggers
@@ -87,7 +89,7 @@ def _open(name: str, run: RunFolder, about: Mapping[str, Any], iteration: int) -
 
 
 def _tensorboard(run: RunFolder, _: Mapping[str, Any], iteration: int) -> Logger:
-    from lightning_fabric.loggers import TensorBoardLogger
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
     again = iteration + 1  # what an interrupted run wrote from here on is hidden
     return TensorBoardLogger(run.path, name="tensorboard", version="", purge_step=again)
@@ -95,7 +97,7 @@ def _tensorboard(run: RunFolder, _: Mapping[str, Any], iteration: int) -> Logger
 
 def _csv(run: RunFolder, _: Mapping[str, Any], iteration: int) -> Logger:
     """csv/metrics.csv, written anew from metrics.jsonl: Fabric's logger begins with an empty file."""
-    from lightning_fabric.loggers import CSVLogger
+    from lightning_fabric.loggers.csv_logs import CSVLogger
 
     (run.path / "csv" / "metrics.csv").unlink(missing_ok=True)
     logger = CSVLogger(run.path, name="csv", version="", flush_logs_every_n_steps=1)
@@ -115,7 +117,7 @@ class _WandB:
         )
         (run.path / "wandb.id").write_text(number)
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+    def log_metrics(self, metrics: dict[str, Any], step: int) -> None:
         self._run.log(metrics, step=step)
 
     def finalize(self, status: str) -> None:
@@ -136,7 +138,7 @@ class _MLflow:
             (run.path / "mlflow.id").write_text(number)
         self._number = number
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+    def log_metrics(self, metrics: dict[str, Any], step: int) -> None:
         for key, value in metrics.items():
             self._client.log_metric(self._number, key, value, step=step)
 
@@ -166,7 +168,7 @@ def _kept(file: Path, iteration: int) -> str | None:
     return file.read_text() if iteration and file.exists() else None
 
 
-def _split(line: Mapping[str, float]) -> tuple[dict[str, float], int]:
+def _split(line: Mapping[str, float]) -> tuple[dict[str, Any], int]:
     return {key: value for key, value in line.items() if key != "iteration"}, int(line["iteration"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def _loop(
     batches = data.batches(training.batch, training.seed, state.iteration)
     state.model.train()
     with (
-        opened_loggers(run, about, state.iteration) if main else nullcontext([]) as loggers,
+        opened_loggers(training.loggers if main else (), run, about, state.iteration) as loggers,
         progress_bar(state.model.name, training.length, state.done, visible=main) as advance,
     ):
         while state.done < training.length:
