@@ -59,6 +59,7 @@ html_static_path = ["_static", str(MATHJAX)]
 html_css_files = ["site.css"]
 html_theme_options = {"source_view_link": f"{URLS['Source']}/blob/main/docs/{{filename}}"}
 html_copy_source = False
+html_show_copyright = False  # the licence is in the repository
 mathjax_path = MATHJAX.name
 copybutton_exclude = ".linenos, .gp, .go"
 

@@ -22,7 +22,7 @@ settings.load_profile("reproducible")
 
 # Shells start what runs behind them with signals ignored, which children inherit; tests send them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-for ended in (signal.SIGTERM, signal.SIGHUP):
+for ended in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # Windows has no SIGHUP
     signal.signal(ended, signal.SIG_DFL)
 
 

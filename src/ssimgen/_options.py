@@ -169,6 +169,8 @@ def _name(hint: Any) -> str:
         return "one of " + ", ".join(map(repr, arguments))
     if origin in (Union, types.UnionType):
         return " or ".join(map(_name, arguments))
+    if origin is tuple and typing.get_origin(arguments[0]) is Literal:
+        return _name(arguments[0]).replace("one of", "a list of", 1)
     if origin is tuple:
         count = "" if arguments[-1] is ... else f"{len(arguments)} "
         return f"a list of {count}{_name(arguments[0]).removeprefix('a ')}s"

@@ -74,12 +74,6 @@ def test_the_callers_random_numbers_are_left_alone(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_tensorboard_gets_the_metrics(tmp_path: Path) -> None:
-    fit(tmp_path, training=Training(iterations=4, batch=8, log_every=2, tensorboard=True))
-    (events,) = (tmp_path / "tensorboard").rglob("events.out.tfevents.*")
-    assert b"autoencoder/error" in events.read_bytes()
-
-
 def test_mixed_precision_trains_and_resumes(tmp_path: Path) -> None:
     hardware = Hardware(accelerator="cpu", precision="bf16-mixed")
     for iterations, resume in ((4, False), (8, True)):

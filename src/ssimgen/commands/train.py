@@ -14,6 +14,7 @@ from tyro.conf import OmitArgPrefixes, arg
 from ssimgen._options import check, draft, merged, suggestion
 from ssimgen._usage import parse
 from ssimgen.commands.common import ended, note
+from ssimgen.commands.no_compiler import without_compiler
 from ssimgen.commands.wording import of_options, option_names
 
 if TYPE_CHECKING:
@@ -81,18 +82,19 @@ def _train(name: str, chosen: Any) -> None:
         raise ValueError(f"evaluate_every must be at least 1 iteration, or 0 for never, got {chosen.evaluate_every}")
     splits = load_images(chosen.source, report=note)
     finished = chosen.resume and RunFolder(chosen.output).is_trained(chosen.training)
-    run(
-        make_model(MODELS[name][0], chosen.model, splits.train.shape, chosen.training.seed),
-        splits.train,
-        chosen.output,
-        training=chosen.training,
-        optimiser=chosen.optimiser,
-        hardware=chosen.hardware,
-        held_out=splits.held_out,
-        hooks=[evaluation_hook(chosen.evaluate_every, splits.held_out)] if chosen.evaluate_every else [],
-        resume=chosen.resume,
-        notes={"source": dataclasses.asdict(chosen.source), "evaluate_every": chosen.evaluate_every},
-    )
+    with without_compiler():
+        run(
+            make_model(MODELS[name][0], chosen.model, splits.train.shape, chosen.training.seed),
+            splits.train,
+            chosen.output,
+            training=chosen.training,
+            optimiser=chosen.optimiser,
+            hardware=chosen.hardware,
+            held_out=splits.held_out,
+            hooks=[evaluation_hook(chosen.evaluate_every, splits.held_out)] if chosen.evaluate_every else [],
+            resume=chosen.resume,
+            notes={"source": dataclasses.asdict(chosen.source), "evaluate_every": chosen.evaluate_every},
+        )
     if finished:
         length = "iterations" if chosen.training.seconds is None else "seconds"
         more = f"more --{length} than {chosen.training.length} go on with it"

@@ -30,7 +30,8 @@ class Training:
         picture_every: iterations between pictures of samples and reconstructions.
         checkpoint_every: iterations between checkpoints.
         keep: how many of the latest checkpoints are kept.
-        tensorboard: write metrics for TensorBoard too.
+        loggers: where lines of metrics.jsonl go besides: "tensorboard", "csv", and, with the package of that name
+            installed, "wandb", "mlflow".
         seconds: train for so many seconds of processor time, of all threads together and without evaluations,
             instead of so many iterations; schedules run over it. How many iterations that makes is not repeatable.
 
@@ -48,7 +49,7 @@ class Training:
     picture_every: int = 500
     checkpoint_every: int = 500
     keep: int = 2
-    tensorboard: bool = False
+    loggers: tuple[Literal["tensorboard", "csv", "wandb", "mlflow"], ...] = ()
     seconds: float | None = None
 
     def __post_init__(self) -> None:

@@ -15,7 +15,15 @@ from PIL import Image
 from ssimgen._reading import Evaluation, read_config, read_evaluation, read_metrics
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_NO_MATTER = ("seed", "log_every", "picture_every", "checkpoint_every", "keep", "tensorboard")
+_NO_MATTER = (
+    "seed",
+    "log_every",
+    "picture_every",
+    "checkpoint_every",
+    "keep",
+    "loggers",
+    "tensorboard",
+)  # the last of 0.1
 
 
 @dataclass(frozen=True)

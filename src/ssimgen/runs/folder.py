@@ -5,6 +5,9 @@ metrics.jsonl        one JSON object a line: iteration, seconds, learning rate, 
 samples/             grids of samples from a fixed noise, one PNG a time
 reconstructions/     fixed images, each row followed by its reconstructions
 checkpoints/         the latest few, see :mod:`ssimgen.runs.checkpoints`
+
+and what the loggers leave that were asked for: tensorboard/, csv/, wandb/, and wandb.id and mlflow.id, by which a run
+that goes on is found there again.
 """
 
 from __future__ import annotations
@@ -194,12 +197,12 @@ class RunFolder:
         if missing := [key for key in hints if key not in content]:
             raise ValueError(f"{self.config} is damaged: {', '.join(missing)} missing")
         try:
-            _options.check(hints, {key: content[key] for key in hints})
+            _options.check(hints, {key: _with_loggers(content)[key] for key in hints})
         except ValueError as error:
             raise ValueError(f"{self.config} is damaged: {error}") from error
         if content.pop(_CHECKSUM, None) not in (None, _checksum(content)):  # None: of an earlier version
             raise ValueError(f"{self.config} is damaged: its content does not have its checksum: restore it")
-        return content
+        return _with_loggers(content)
 
     def log(self, line: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl."""
@@ -231,6 +234,15 @@ class RunFolder:
                 "restore it, or remove it to go on without"
             )
         write_atomically(self.metrics, lambda file: file.write(kept))
+
+
+def _with_loggers(about: dict[str, Any]) -> dict[str, Any]:
+    """What a run says of itself; one of 0.1 says whether TensorBoard gets its lines, instead of who does."""
+    training = dict(about["training"])
+    tensorboard = training.pop("tensorboard", None)
+    if tensorboard is None:
+        return about
+    return {**about, "training": {**training, "loggers": ["tensorboard"] if tensorboard else []}}
 
 
 def _model(about: Mapping[str, Any]) -> dict[str, Any]:

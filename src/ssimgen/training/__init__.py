@@ -18,6 +18,7 @@ loop.py       the run, from its first iteration to its last
 iteration.py  one iteration
 state.py      what an iteration changes, saved in a checkpoint and taken up again; average.py is part of it
 hooks.py      pictures and what a caller adds on the way; monitoring.py: scores
+loggers.py    where the lines of the log go besides
 devices.py    devices and processes that share a run
 bar.py        what a terminal shows
 errors.py     what ends a run early

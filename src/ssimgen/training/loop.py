@@ -29,6 +29,7 @@ from ssimgen.training.devices import (
 from ssimgen.training.errors import Interrupted, NotWrittenError
 from ssimgen.training.hooks import Hook, picture_hook, run_hooks
 from ssimgen.training.iteration import iterate, rehearse
+from ssimgen.training.loggers import Logger, check_loggers, log_line, opened_loggers
 from ssimgen.training.state import State, Sums
 
 
@@ -55,7 +56,8 @@ def train(
     Raises:
         ValueError: the folder holds a run (without `resume`) or none, one that is damaged, or of other options or data
             (with it); it is in use by another process; there are fewer images than a batch;
-            options do not fit the images, this machine or its memory.
+            options do not fit the images, this machine or its memory; a logger cannot begin.
+        ModuleNotFoundError: a logger needs a package that is not installed.
         CheckpointError: the latest checkpoint is damaged, of another model or of more iterations.
         NotFiniteError: a term, gradient or weight is NaN or infinite; the last checkpoint stays.
         NotWrittenError: a checkpoint, picture or line of the log could not be written; the last checkpoint stays.
@@ -79,6 +81,7 @@ def train(
         >>> train(model, images, Path("run"), training=Training(iterations=3, batch=8), resume=True)
         vae 3/3 ...
     """
+    check_loggers(training.loggers)
     fabric = make_fabric(hardware, training.batch)
     first = next(data.batches(training.batch, training.seed, 0))
     with memory_in_words():
@@ -116,7 +119,7 @@ def _failures(run: RunFolder, state: State, resume: bool) -> Iterator[None]:
         if state.fabric.is_global_zero and state.iteration == 0 and not resume:
             run.abandon()
         raise
-    except BrokenPipeError:  # whoever read our output has gone
+    except (BrokenPipeError, NotWrittenError):  # whoever read our output has gone, or it is in words already
         raise
     except OSError as error:
         raise NotWrittenError(
@@ -132,9 +135,11 @@ def _loop(
     fabric, training = state.fabric, state.training
     main = fabric.is_global_zero
     batches = data.batches(training.batch, training.seed, state.iteration)
-    board = _tensorboard(run, state) if main and training.tensorboard else None
     state.model.train()
-    with progress_bar(state.model.name, training.length, state.done, visible=main) as advance:
+    with (
+        opened_loggers(training.loggers if main else (), run, about, state.iteration) as loggers,
+        progress_bar(state.model.name, training.length, state.done, visible=main) as advance,
+    ):
         while state.done < training.length:
             with state.timed():
                 values = iterate(state, own_part(fabric, next(batches)))
@@ -148,7 +153,7 @@ def _loop(
                 line = {**state.sums.means(), **line}
                 state.sums = Sums()
             if line and main:
-                _log(state, run, line, board)
+                _log(state, run, line, loggers)
 
             stop = any_process(fabric, bool(received))
             if main and (stop or last or done % training.checkpoint_every == 0):
@@ -159,16 +164,9 @@ def _loop(
                 raise Interrupted(received[0] if received else signal.SIGTERM, done)
 
 
-def _log(state: State, run: RunFolder, line: Mapping[str, float], board: Any) -> None:
-    line = {**{f"{m.step.name}/lr": m.optimiser.param_groups[0]["lr"] for m in state.movers}, **line}
+def _log(state: State, run: RunFolder, line: Mapping[str, float], loggers: Sequence[Logger]) -> None:
+    rates = {f"{m.step.name}/lr": m.optimiser.param_groups[0]["lr"] for m in state.movers}
     seconds = {"seconds": round(state.seconds, 3), "processor_seconds": round(state.processor_seconds, 3)}
-    run.log({"iteration": state.iteration, **seconds, **line})
-    if board is not None:
-        board.log_metrics(line, state.iteration)
-
-
-def _tensorboard(run: RunFolder, state: State) -> Any:
-    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
-
-    again = state.iteration + 1  # what an interrupted run wrote from here on is hidden
-    return TensorBoardLogger(run.path, name="tensorboard", version="", purge_step=again)
+    line = {"iteration": state.iteration, **seconds, **rates, **line}
+    run.log(line)
+    log_line(loggers, line)

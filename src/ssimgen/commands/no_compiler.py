@@ -1,0 +1,59 @@
+"""A stand-in for PyTorch's compiler, the import of which is a third of the time until a run begins.
+
+PyTorch's optimisers and Lightning Fabric import it for three names that do nothing where nothing is compiled, as in a
+command. Whoever asks the stand-in for another one, such as DistributedDataParallel, gets it of the compiler itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+_NAME = "torch._dynamo"
+
+
+class _StandIn(ModuleType):
+    OptimizedModule = type("OptimizedModule", (), {})  # nothing is one
+
+    @staticmethod
+    def disable(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
+        """The function itself: there is no compiler to keep away from it."""
+        return function
+
+    @staticmethod
+    def graph_break() -> None:
+        """There is no graph."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what importing asks of any module
+            raise AttributeError(name)
+        self.leave()
+        return getattr(import_module(_NAME), name)
+
+    def leave(self) -> None:
+        """Make room for the compiler."""
+        import torch
+
+        if sys.modules.get(_NAME) is self:
+            del sys.modules[_NAME]
+            del torch._dynamo
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Within it, PyTorch's compiler is imported only if more is asked of it than not to compile."""
+    import torch
+
+    if _NAME in sys.modules:
+        yield
+        return
+    stand_in = _StandIn(_NAME)
+    sys.modules[_NAME] = torch._dynamo = stand_in
+    try:
+        yield
+    finally:
+        stand_in.leave()
