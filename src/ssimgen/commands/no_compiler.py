@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +29,12 @@ class _StandIn(ModuleType):
     def graph_break() -> None:
         """There is no graph."""
 
+    def __init__(self) -> None:
+        import torch
+
+        super().__init__(_NAME)
+        self.__path__ = [str(Path(torch.__file__).parent / "_dynamo")]  # whoever imports a part of it gets that part
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what importing asks of any module
             raise AttributeError(name)
@@ -38,9 +45,14 @@ class _StandIn(ModuleType):
         """Make room for the compiler."""
         import torch
 
-        if sys.modules.get(_NAME) is self:
-            del sys.modules[_NAME]
-            del torch._dynamo
+        if sys.modules.get(_NAME) is not self:
+            return
+        del sys.modules[_NAME]
+        del torch._dynamo
+        if parts := [name for name in vars(self) if f"{_NAME}.{name}" in sys.modules]:
+            whole = import_module(_NAME)
+            for name in parts:  # which their import has bound to the stand-in
+                setattr(whole, name, sys.modules[f"{_NAME}.{name}"])
 
 
 @contextmanager
@@ -51,7 +63,7 @@ def without_compiler() -> Iterator[None]:
     if _NAME in sys.modules:
         yield
         return
-    stand_in = _StandIn(_NAME)
+    stand_in = _StandIn()
     sys.modules[_NAME] = torch._dynamo = stand_in
     try:
         yield
