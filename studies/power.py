@@ -5,8 +5,8 @@
 
 A pool of 600 real images of each set is changed in one way, a little, more or much, and each test draws
 n images of the pool and n changed ones of others, so that no image is in both: where nothing was changed, all 2 n are
-exchangeable and a test of level 0.05 rejects in 5 of 100. There are 200 tests a cell, of 199 relabellings; of the
-classifier, which is trained anew for each relabelling, 50 of 39. Kernel matrices are computed once, of the whole pool
+exchangeable and a test of level 0.05 rejects in 5 of 100. There are 200 tests a cell, of 99 relabellings; of the
+classifier, which is trained anew for each relabelling, 50 of 19. Kernel matrices are computed once, of the whole pool
 and all changed images together, with their medians for bandwidths, and each test takes its rows and columns.
 
 digits     mnist5k, 28 px                        garments   Fashion-MNIST, 28 px, a folder of IDX files
@@ -33,7 +33,8 @@ import csv
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -50,13 +51,13 @@ from ssimgen.evaluation import FeatureNetwork, efficientnet_lite0
 from ssimgen.evaluation.classifier_test import bits, cross_fitted, standardised
 from ssimgen.evaluation.degradations import k_means
 from ssimgen.evaluation.sets import gaussian_gram
-from ssimgen.metrics import Euclidean, StructuralDistance
+from ssimgen.metrics import Euclidean, Metric, StructuralDistance
 from ssimgen.windows import Window
 
 POOL = 600
 SIZES = (50, 100, 200)
-TESTS, PERMUTATIONS = 200, 199
-CLASSIFIER_TESTS, CLASSIFIER_PERMUTATIONS, FOLDS = 50, 39, 5
+TESTS, PERMUTATIONS = 200, 99
+CLASSIFIER_TESTS, CLASSIFIER_PERMUTATIONS, FOLDS = 50, 19, 5
 LEVEL = 0.05
 RESOLUTION = 64  # px, of the feature network
 CLUSTERS = 10
@@ -93,15 +94,22 @@ Cell = tuple[str, str, str]  # set, change and severity
 
 @dataclass(frozen=True)
 class Pool:
-    """Real images, and which class or cluster each is of."""
+    """Real images, which class or cluster each is of, and what was computed of them alone."""
 
     images: Tensor
     modes: Tensor
+    known: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def coloured(self) -> bool:
         """Whether colours can be changed."""
         return self.images.shape[1] == 3
+
+    def once(self, name: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `compute` makes of the images, computed when first asked for."""
+        if name not in self.known:
+            self.known[name] = compute(self.images)
+        return self.known[name]
 
 
 def digits() -> Pool:
@@ -167,22 +175,34 @@ def kept(pool: Pool, change: str, severity: float, generator: Generator) -> Tens
     return there | ~dropped | (change != MODES)
 
 
-def matrices(images: Tensor, features: Tensor) -> dict[str, Tensor]:
-    """Kernel matrices of all images, by name."""
-    mirrored = Window.gaussian(padding="symmetric")
-    parts = {part: Component(part, 1.0).squared(images) for part in PARTS}
-    sparse = [Component(part, 1.0, Window.gaussian(stride=3, padding="symmetric")).squared(images) for part in PARTS]
-    pixels = gaussian_gram(Euclidean().squared(images))
+METRICS: Mapping[str, Metric] = {
+    **{part: Component(part, 1.0) for part in PARTS},
+    **{f"{part}, sparse": Component(part, 1.0, Window.gaussian(stride=3, padding="symmetric")) for part in PARTS},
+    "structural distance": StructuralDistance(1.0),
+    "structural distance, mirrored": StructuralDistance(1.0, window=Window.gaussian(padding="symmetric")),
+    "pixels": Euclidean(),
+}
+
+
+def matrices(pool: Pool, changed: Tensor, features: Tensor) -> dict[str, Tensor]:
+    """Kernel matrices of the pool and the changed images together, by name."""
+    squares = {name: joined(pool.once(name, metric.squared), metric, pool, changed) for name, metric in METRICS.items()}
+    pixels = gaussian_gram(squares["pixels"])
     return {
-        **{part: gaussian_gram(square) for part, square in parts.items()},
-        "components": gaussian_gram(*parts.values()),
-        "components, mirrored, stride 3": gaussian_gram(*sparse),
-        "structural distance": gaussian_gram(StructuralDistance(1.0).squared(images)),
-        "structural distance, mirrored": gaussian_gram(StructuralDistance(1.0, window=mirrored).squared(images)),
+        **{part: gaussian_gram(squares[part]) for part in PARTS},
+        "components": gaussian_gram(*(squares[part] for part in PARTS)),
+        "components, mirrored, stride 3": gaussian_gram(*(squares[f"{part}, sparse"] for part in PARTS)),
+        **{name: gaussian_gram(squares[name]) for name in ("structural distance", "structural distance, mirrored")},
         "pixels": pixels,
         **{f"pixels {factor}": pixels ** (factor**-2) for factor in BANDWIDTHS},
         "deep features": gaussian_gram(Euclidean().squared(features)),
     }
+
+
+def joined(within: Tensor, metric: Metric, pool: Pool, changed: Tensor) -> Tensor:
+    """Squared distances of all images, of which those of the pool are known."""
+    across = metric.squared(pool.images, changed)
+    return torch.cat([torch.cat([within, across], 1), torch.cat([across.T, metric.squared(changed)], 1)])
 
 
 def draws(there: Tensor, n: int, tests: int) -> Iterator[tuple[int, Tensor]]:
@@ -258,9 +278,8 @@ def rows_of(cell: Cell, pool: Pool, network: FeatureNetwork) -> list[Row]:
     generator = Generator().manual_seed(0)
     changed = CHANGES[change](pool.images, float(severity), generator).clamp(0, 1)
     there = kept(pool, change, float(severity), generator)
-    images = torch.cat([pool.images, changed])
-    features = network(images)
-    grams = matrices(images, features)
+    features = torch.cat([pool.once("features", network), network(changed)])
+    grams = matrices(pool, changed, features)
     rows = []
     for n in SIZES:
         rejected = {**kernel_tests(grams, there, n), CLASSIFIER: classifier_tests(features, there, n)}
@@ -274,12 +293,13 @@ def rows_of(cell: Cell, pool: Pool, network: FeatureNetwork) -> list[Row]:
 HEAD = ("data", "change", "severity", "images", "test", "tests", "rejected")
 
 
-def cells(pools: Mapping[str, Pool]) -> Iterator[Cell]:
-    """Those of middle severity first, so that a part of the table speaks of all changes."""
-    for place, (change, severities), (data, pool) in product((1, 0, 2), SEVERITIES.items(), pools.items()):
-        if (change == NOTHING and place != 1) or (change == COLOUR and not pool.coloured):
+def cells(pools: Mapping[str, Callable[[], Pool]]) -> Iterator[Cell]:
+    """Those of middle severity first, and no change, so that a part of the table speaks of all changes."""
+    for place, data, (change, severities) in product((1, 0, 2), pools, SEVERITIES.items()):
+        if change == NOTHING and place != 1:
             continue
-        yield data, change, f"{severities[min(place, len(severities) - 1)]:.3g}"
+        if change != COLOUR or pools[data]().coloured:
+            yield data, change, f"{severities[place % len(severities)]:.3g}"
 
 
 def finished(path: Path) -> list[Row]:
@@ -308,7 +328,7 @@ def lines(rows: Sequence[Row], *, head: bool) -> bytes:
     return text.getvalue().encode()
 
 
-def carry_on(output: Path, pools: Mapping[str, Pool], network: FeatureNetwork, minutes: float) -> None:
+def carry_on(output: Path, pools: Mapping[str, Callable[[], Pool]], network: FeatureNetwork, minutes: float) -> None:
     """Carry out the cells that are not finished, until the budget is used."""
     end = time.monotonic() + 60 * minutes
     output.mkdir(parents=True, exist_ok=True)
@@ -323,7 +343,7 @@ def carry_on(output: Path, pools: Mapping[str, Pool], network: FeatureNetwork, m
             print("the budget is used; the same command goes on")
             return
         began = time.monotonic()
-        rows = rows_of(cell, pools[cell[0]], network)
+        rows = rows_of(cell, pools[cell[0]](), network)
         with path.open("ab") as file:
             file.write(lines(rows, head=False))
         print(f"{' '.join(cell)}: {time.monotonic() - began:.0f} s", flush=True)
@@ -337,11 +357,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--garments", type=str, metavar="FOLDER", help="IDX files of Fashion-MNIST")
     parser.add_argument("--icons", type=str, metavar="FOLDER", help="coloured pictures")
     chosen = parser.parse_args(arguments)
-    pools = {"digits": digits(), "textures": textures()}
+    pools: dict[str, Callable[[], Pool]] = {"digits": cache(digits), "textures": cache(textures)}
     if chosen.garments:
-        pools["garments"] = of_source(Source(chosen.garments))
+        pools["garments"] = cache(lambda: of_source(Source(chosen.garments)))
     if chosen.icons:
-        pools["icons"] = of_source(Source(chosen.icons, size=SIDE))
+        pools["icons"] = cache(lambda: of_source(Source(chosen.icons, size=SIDE)))
     carry_on(chosen.output, pools, efficientnet_lite0(RESOLUTION), chosen.budget)
 
 

@@ -34,9 +34,9 @@ def images(n: int = 60, channels: int = 1) -> torch.Tensor:
 
 
 def test_where_nothing_was_changed_tests_reject_as_often_as_their_level(power: ModuleType) -> None:
-    both = images().repeat(2, 1, 1, 1)
-    everyone = torch.ones(60, dtype=torch.bool)
-    rejected = power.kernel_tests(power.matrices(both, NETWORK(both)), everyone, 10)
+    pool = power.Pool(images(), torch.arange(60) % 10)
+    grams = power.matrices(pool, pool.images, NETWORK(pool.images).repeat(2, 1))
+    rejected = power.kernel_tests(grams, torch.ones(60, dtype=torch.bool), 10)
     assert list(rejected) == list(power.KERNELS)
     assert all(count <= 14 for count in rejected.values())  # of 100 at 0.05: more by chance in 1 of 8,000
 
@@ -90,7 +90,8 @@ def test_images_are_in_one_of_the_sets_only(power: ModuleType) -> None:
 def test_it_goes_on_where_it_stopped(power: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(power, "SEVERITIES", {power.NOTHING: (0.0,), "brightness": (0.1, 0.2, 0.5)})
     monkeypatch.setattr(power, "TESTS", 5)
-    pools = {"noise": power.Pool(images(), torch.arange(60) % 10)}
+    pool = power.Pool(images(), torch.arange(60) % 10)
+    pools = {"noise": lambda: pool}
     power.carry_on(tmp_path, pools, NETWORK, 0)
     path = tmp_path / "power.csv"
     assert path.read_text().splitlines() == [",".join(power.HEAD)]
