@@ -175,6 +175,13 @@ def test_harm_by_some_is_not_called_no_difference() -> None:
     assert verdict.heading.startswith("Structure is not shown to help on these images, and some of it does harm")
 
 
+def test_collapsed_runs_are_named() -> None:
+    of_all = records({"ssim": [-0.5, -0.51, -0.49], "mix": [-0.2, -0.2, -0.21]})
+    collapsed = [dataclasses.replace(r, fault="it collapsed") if r.variant == "mix" else r for r in of_all]
+    said = "d, vae: mix with seed 0, 1, 2 compares with no other, as it collapsed."
+    assert said in recommendation(collapsed, 400).sentences
+
+
 def test_lost_colours_are_said_where_there_is_colour() -> None:
     of_all = records({"ssim": [-0.5, -0.51, -0.49]})
     colours = [

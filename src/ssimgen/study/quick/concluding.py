@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ssimgen import scores
 from ssimgen.report import Verdict
+from ssimgen.report.endpoints import faults
 from ssimgen.report.results import Result
 from ssimgen.report.summary import NO_BETTER_THAN_ONE_PICTURE, Summary, matched, reach
 
@@ -44,7 +45,7 @@ def recommendation(
         'No conclusion'
     """
     seeds = len({record.seed for record in records})
-    gaps = _gaps(seeds, finished, left_out)
+    gaps = [*_gaps(seeds, finished, left_out), *faults(records)]
     if seeds < 2:
         needed = "At least two seeds with every objective and temperature are needed: go on with the same command."
         return Verdict("No conclusion", (*gaps, needed))
