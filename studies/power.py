@@ -31,6 +31,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -219,7 +220,7 @@ def kernel_tests(grams: Mapping[str, Tensor], there: Tensor, n: int) -> dict[str
     stacked.diagonal(dim1=1, dim2=2).zero_()
     rejected = dict.fromkeys(KERNELS, 0)
     for test, chosen in draws(there, n, TESTS):
-        found = statistics(stacked[:, chosen[:, None], chosen], relabellings(n, test))
+        found = quadratic_forms(stacked[:, chosen[:, None], chosen], relabellings(n, test))
         for kind, of_kind in KERNELS.items():
             rejected[kind] += rejects(found[[names.index(name) for name in of_kind]])
     return rejected
@@ -231,7 +232,7 @@ def relabellings(n: int, seed: int) -> Tensor:
     return torch.cat([torch.arange(2 * n)[None], places]).lt(n).float().mul_(2).sub_(1)
 
 
-def statistics(grams: Tensor, labels: Tensor) -> Tensor:
+def quadratic_forms(grams: Tensor, labels: Tensor) -> Tensor:
     """w'Kw for each kernel matrix of zero diagonal and each labelling: (kernels, 1 + B).
 
     With S the sum of K, the sums of K within the two sets are (S + w'Kw) / 2 together, that between them is
@@ -349,6 +350,22 @@ def carry_on(output: Path, pools: Mapping[str, Callable[[], Pool]], network: Fea
         print(f"{' '.join(cell)}: {time.monotonic() - began:.0f} s", flush=True)
 
 
+def overview(rows: Sequence[Row]) -> str:
+    """The share of tests that reject, by their kind and the number of images: over all changes, and without one."""
+    head = [f"{what} {n:>4}" for what in ("changed,", "as it is,") for n in SIZES]
+    text = [f"{'':<30} " + "  ".join(head)]
+    for test in (*KERNELS, CLASSIFIER):
+        shares = [
+            [int(row["rejected"]) / int(row["tests"]) for row in rows if row["test"] == test and row["images"] == str(n)
+             and (row["change"] == NOTHING) == unchanged]
+            for unchanged in (False, True)
+            for n in SIZES
+        ]  # fmt: skip
+        cells = [f"{statistics.mean(of_cell):.2f}" if of_cell else "-" for of_cell in shares]
+        text.append(f"{test:<30} " + "  ".join(f"{cell:>{len(name)}}" for cell, name in zip(cells, head, strict=True)))
+    return "\n".join(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Carry out the study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -363,6 +380,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.icons:
         pools["icons"] = cache(lambda: of_source(Source(chosen.icons, size=SIDE)))
     carry_on(chosen.output, pools, efficientnet_lite0(RESOLUTION), chosen.budget)
+    print(overview(finished(chosen.output / "power.csv")))
 
 
 if __name__ == "__main__":

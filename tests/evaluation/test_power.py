@@ -46,7 +46,7 @@ def test_statistics_are_the_unbiased_mmd_but_for_a_scale(power: ModuleType) -> N
     gram = (gram + gram.T).fill_diagonal_(0)
     labels = power.relabellings(10, seed=0)[:5].double()
     total = gram.sum()
-    for found, row in zip(power.statistics(gram[None], labels)[0], labels, strict=True):
+    for found, row in zip(power.quadratic_forms(gram[None], labels)[0], labels, strict=True):
         x, y = (row > 0).nonzero()[:, 0], (row < 0).nonzero()[:, 0]
         expected = mmd2(gram[x][:, x], gram[x][:, y], gram[y][:, y])
         torch.testing.assert_close((total + found) / 180 - (total - found) / 200, expected)
@@ -99,6 +99,10 @@ def test_it_goes_on_where_it_stopped(power: ModuleType, tmp_path: Path, monkeypa
     whole = path.read_text()
     assert len(whole.splitlines()) == 1 + 4 * (len(power.KERNELS) + 1)
     assert "noise,brightness,0.5,10,components,5,5\n" in whole
+    rows = power.finished(path)
+    of_components = [int(row["rejected"]) for row in rows if row["test"] == "components"]  # nothing first
+    shares = [f"{sum(of_components[1:]) / 15:.2f}", f"{of_components[0] / 5:.2f}"]
+    assert power.overview(rows).splitlines()[1].split() == ["components", *shares]
     path.write_text(whole[:-30])  # killed while it wrote
     power.carry_on(tmp_path, pools, NETWORK, 1)
     assert path.read_text() == whole
