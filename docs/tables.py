@@ -291,7 +291,7 @@ def tables() -> dict[str, str]:
         "detection": of_detection(read("detection")),
     }
     power = read("power")
-    made["power"] = of_power(power)
+    made |= {"power": of_power(power)} if power else {}
     made |= {f"power {data}": of_power_by_change(power, data) for data in dict.fromkeys(row["data"] for row in power)}
     for data in JUDGED:
         made |= {f"vae {data}": of_autoencoders(matched, data), f"samples {data}": of_samples(summary, results, data)}
