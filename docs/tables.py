@@ -12,6 +12,11 @@ from studies/results/detection.csv:
 
 - `detection`: how well autoencoders find made defects, by texture, objective and residual;
 
+from studies/results/power.csv:
+
+- `power`: how often two-sample tests reject, by set of images and number, over all changes, and where nothing changed;
+- `power DATA`: the same by change and severity, of 100 images a set;
+
 and from benchmarks/results:
 
 - `two samples`: how often a test finds a change, by kernel;
@@ -57,6 +62,9 @@ JUDGED = ("mnist5k", "fashion")
 
 DETECTED = ("pixel AUROC", "PRO", "image AUROC", "flagged", "false alarms")
 """Columns of the study of detection."""
+
+COMPARED = "100"
+"""Images of either set in the tables of power by change."""
 
 PAIRS = {
     "vae": ("l2", "ssim"),
@@ -216,6 +224,44 @@ def short(number: float) -> str:
     return f"{number:,.{0 if number >= 10 else 1 if number >= 1 else 2}f}" if number else ""
 
 
+def rejected(rows: Iterable[Row]) -> str:
+    """The share of tests that reject, over cells."""
+    shares = [int(row["rejected"]) / int(row["tests"]) for row in rows]
+    return f"{statistics.mean(shares):.2f}" if shares else ""
+
+
+def of_power(rows: Sequence[Row]) -> str:
+    """Power over all changes and severities, by test, set of images and their number; and false rejections."""
+    columns = list(dict.fromkeys((row["data"], row["images"]) for row in rows))
+    lines = []
+    for test in dict.fromkeys(row["test"] for row in rows):
+        own = [row for row in rows if row["test"] == test]
+        changed = [row for row in own if row["change"] != "nothing"]
+        by_set = [[r for r in changed if (r["data"], r["images"]) == column] for column in columns]
+        unchanged = [row for row in own if row["change"] == "nothing"]
+        lines.append([test, *map(rejected, (*by_set, changed, unchanged))])
+    return table(["test", *(f"{data}, {n}" for data, n in columns), "all", "nothing changed"], lines, 1)
+
+
+def of_power_by_change(rows: Sequence[Row], data: str) -> str:
+    """Power by test and change, the severities one after the other."""
+    own = [row for row in rows if row["data"] == data and row["images"] == COMPARED]
+    severities: dict[str, set[str]] = {}
+    for row in own:
+        severities.setdefault(row["change"], set()).add(row["severity"])
+    lines = []
+    for test in dict.fromkeys(row["test"] for row in own):
+        cells = [
+            " / ".join(
+                rejected(row for row in own if (row["test"], row["change"], row["severity"]) == (test, change, each))
+                for each in sorted(of_change, key=lambda text: abs(float(text) - (change == "contrast")))
+            )
+            for change, of_change in severities.items()
+        ]
+        lines.append([test, *cells])
+    return table(["test", *severities], lines, 1)
+
+
 def of_detection(rows: list[Row]) -> str:
     """How well defects of all kinds are found: means over seeds."""
     rows = [row for row in rows if row["defects"] == "all"]
@@ -244,6 +290,9 @@ def tables() -> dict[str, str]:
         "two samples": of_two_samples(json.loads((MEASURED / "two_samples.json").read_text())),
         "detection": of_detection(read("detection")),
     }
+    power = read("power")
+    made |= {"power": of_power(power)} if power else {}
+    made |= {f"power {data}": of_power_by_change(power, data) for data in dict.fromkeys(row["data"] for row in power)}
     for data in JUDGED:
         made |= {f"vae {data}": of_autoencoders(matched, data), f"samples {data}": of_samples(summary, results, data)}
     return made

@@ -1,4 +1,7 @@
-"""docs/paper.md: each claim has a status, links and tests that exist, and the numbers of the pages it links to."""
+"""docs/paper.md: each claim has a status, links and tests that exist, and the numbers of the pages it links to.
+
+And each fact of docs/kernels.md has tests that exist.
+"""
 
 import ast
 import re
@@ -87,3 +90,22 @@ def test_equation_2_takes_no_more_averages_than_equation_1(
     x, y = torch.rand(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     distance(x, y, data_range=1.0, form=form, window=Window.uniform(4))
     assert len(calls) == averages
+
+
+def facts() -> dict[str, str]:
+    """The sections of docs/kernels.md that state something and prove it, by their headings."""
+    parts = re.split(r"^## (.+)$", (ROOT / "docs" / "kernels.md").read_text(), flags=re.MULTILINE)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    return {name: text for name, text in sections.items() if re.match(r"F\d+\. |The two-sample test is exact", name)}
+
+
+def test_every_fact_names_tests_that_exist() -> None:
+    assert len(facts()) == 11 + 1
+    for fact, text in facts().items():
+        shown, path = 0, Path()
+        for file, function in re.findall(r"`(tests/[\w/]+\.py)?(?:::)?(test_\w+)?`", text):
+            path = ROOT / file if file else path
+            assert path.is_file(), (fact, file)
+            assert not function or function in functions_of(path), (fact, function)
+            shown += bool(file or function)
+        assert shown, fact

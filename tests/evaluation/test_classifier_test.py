@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from ssimgen.evaluation import Bootstrap, c2st
-from ssimgen.evaluation.classifier_test import _RIDGE, _cross_fitted, _standardised
+from ssimgen.evaluation.classifier_test import _RIDGE, cross_fitted, standardised
 
 FEW = Bootstrap(resamples=20)
 
@@ -21,10 +21,10 @@ def gaussians(n: int, shift: float, features: int = 6) -> tuple[Tensor, Tensor]:
 
 
 def test_classifiers_are_those_of_scikit_learn() -> None:
-    points = _standardised(torch.cat(gaussians(60, 1.5)))
+    points = standardised(torch.cat(gaussians(60, 1.5)))
     signs = torch.ones(120).index_fill_(0, torch.arange(60, 120), -1)
     folds = torch.arange(120) % 5
-    found = _cross_fitted(points, signs, folds)
+    found = cross_fitted(points, signs, folds)
     for fold in range(5):
         seen = folds != fold
         reference = LogisticRegression(C=1 / (_RIDGE * int(seen.sum())), fit_intercept=False, tol=1e-8)

@@ -18,7 +18,7 @@ from ssimgen.study.quick import Costs, Extent, planned, planning, recommendation
 from ssimgen.study.quick.planning import extent_of, study_file, warn_if_short
 from ssimgen.study.run import carry_out
 
-NAMES = ("l2", "ssim", "ssim_sum", "ms_ssim", "mix")
+NAMES = ("l2", "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid")
 COSTS = Costs(dict.fromkeys(NAMES, 0.01), 5.0)
 
 
@@ -42,8 +42,8 @@ def content(splits: Splits, minutes: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("minutes", "objectives", "points"),
-    [(60, 5, 3), (7, 4, 3), (1.6, 2, 2)],
-    ids=["all", "without the sum form", "too short for 400 iterations"],
+    [(60, 6, 3), (7, 4, 3), (1.6, 2, 2)],
+    ids=["all", "without the sum form and MS-SSIM", "too short for 400 iterations"],
 )
 def test_the_study_fits_into_the_budget(splits: Splits, minutes: float, objectives: int, points: int) -> None:
     made = content(splits, minutes)
@@ -58,7 +58,7 @@ def test_the_study_fits_into_the_budget(splits: Splits, minutes: float, objectiv
         assert runs[0].training.iterations >= 400
     else:  # not even the smallest has room for them: the most that there is room for
         assert runs[0].training.iterations < 400
-        assert list(variants) == ["l2", "ssim"]
+        assert list(variants) == ["l2", "mix"]
     assert made["models"]["vae"]["baseline"] == "l2"
     assert made["data"]["images"] == {
         "data": "mine", "size": 12, "grey": False, "background": "white", "strict": False, "held_out": 0.2,
@@ -175,6 +175,26 @@ def test_harm_by_some_is_not_called_no_difference() -> None:
     assert verdict.heading.startswith("Structure is not shown to help on these images, and some of it does harm")
 
 
+def test_collapsed_runs_are_named() -> None:
+    of_all = records({"ssim": [-0.5, -0.51, -0.49], "mix": [-0.2, -0.2, -0.21]})
+    collapsed = [dataclasses.replace(r, fault="it collapsed") if r.variant == "mix" else r for r in of_all]
+    said = "d, vae: mix with seed 0, 1, 2 compares with no other, as it collapsed."
+    assert said in recommendation(collapsed, 400).sentences
+
+
+def test_lost_colours_are_said_where_there_is_colour() -> None:
+    of_all = records({"ssim": [-0.5, -0.51, -0.49]})
+    colours = [
+        dataclasses.replace(r, score=Score("colour_error"), value=0.03 if r.variant == "l2" else 0.09 + 1e-3 * r.seed)
+        for r in of_all
+        if r.kind == "reconstruction"
+    ]
+    said = "Colours: the mean colour of a reconstruction, of channels from 0 to 1, is off by l2 0.03, ssim 0.091, "
+    assert f"{said}worse than l2." in recommendation([*of_all, *colours], 400).sentences
+    unfit = [dataclasses.replace(r, unfit="the images are grey") for r in colours]
+    assert "Colours" not in " ".join(recommendation([*of_all, *unfit], 400).sentences)
+
+
 def test_rates_that_do_not_meet_allow_no_conclusion() -> None:
     verdict = recommendation(records({"far": [0.0, 0.0, 0.0]}), 1)
     assert verdict.heading == "No conclusion"
@@ -234,16 +254,16 @@ def again(old: Extent, seconds: float, done: int) -> tuple[int, list[str]]:
 
 def test_a_plan_follows_what_runs_have_cost() -> None:
     old = extent(7)
-    assert old.objectives == ("l2", "ssim", "ms_ssim", "mix")
+    assert old.objectives == ("l2", "ssim", "mix", "pyramid")
     run = old.iterations * 0.01 + 5.0
     seed = 4 * 3 * run  # seconds
-    assert again(old, 2 * seed, 1) == (3, ["l2", "ssim", "ms_ssim", "mix"])  # as planned
+    assert again(old, 2 * seed, 1) == (3, ["l2", "ssim", "mix", "pyramid"])  # as planned
     assert again(old, 1.6 * seed, 1) == (3, ["l2", "ssim", "mix"])  # slower
-    assert again(old, 0.1 * seed, 1) == (3, ["l2", "ssim"])
-    assert again(old, 0.1 * seed, 2) == (3, ["l2", "ssim", "ms_ssim", "mix"])  # which have two seeds
-    everything = 2 * 5 * 3 * run + 3 * run  # two seeds of five, and one of that which comes in
+    assert again(old, 0.1 * seed, 1) == (3, ["l2", "mix"])
+    assert again(old, 0.1 * seed, 2) == (3, ["l2", "ssim", "mix", "pyramid"])  # which have two seeds
+    everything = 2 * 6 * 3 * run + 2 * 3 * run  # two seeds of six, and one of those that come in
     assert again(old, everything, 1) == (3, list(NAMES))
-    assert again(old, everything + 2.1 * 5 * 3 * run, 1) == (5, list(NAMES))  # seeds for the rest
+    assert again(old, everything + 2.1 * 6 * 3 * run, 1) == (5, list(NAMES))  # seeds for the rest
     assert again(old, 1e6, 1) == (10, list(NAMES))
 
 
@@ -253,6 +273,16 @@ def test_costs_are_corrected_by_what_runs_took(splits: Splits) -> None:
     corrected = COSTS.corrected(runs, 2 * seconds)
     assert corrected.iteration["mix"] == pytest.approx(0.02)
     assert corrected.evaluation == pytest.approx(10)
+
+
+def test_what_the_first_runs_cost_is_known_before_the_others_begin(splits: Splits, tmp_path: Path) -> None:
+    """Of nothing finished, as many runs as there are processes; then all others of the seed."""
+    plan = make_plan(content(splits, 7), "quick")
+    assert running._next_runs(plan, tmp_path, 2) == plan.runs[:2]
+    finished = plan.runs[:2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "is_finished", lambda run, *_: run in finished)
+        assert running._next_runs(plan, tmp_path, 2) == tuple(run for run in plan.runs[2:] if run.seed == 0)
 
 
 # --- the command --------------------------------------------------------------------------------------------------
@@ -318,7 +348,7 @@ def test_a_quick_study_that_its_budget_ends_has_no_verdict(
     assert main(["study", "--quick", "--data", data, "-o", str(tmp_path / "out"), "--seeds", "2"]) == 0
     printed = capsys.readouterr()
     assert "\nNo conclusion\n7 of 8 runs are finished, and of 1 seeds all" in printed.out
-    assert "Left out for want of time: ssim_sum, ms_ssim, mix." in printed.out
+    assert "Left out for want of time: ssim_sum, ms_ssim, mix, pyramid." in printed.out
     assert "7 of 8 runs are finished; the same command goes on" in printed.err
     html = (tmp_path / "out" / "report" / "index.html").read_text()
     assert "<h2>No conclusion</h2>" in html
@@ -329,7 +359,7 @@ def test_a_quick_study_that_its_budget_ends_has_no_verdict(
     [
         (["--budget", "0"], "budget must be a positive number of minutes, got 0"),
         (["--seeds", "1"], "seeds must be at least 2, or nothing can be said of chance, got 1"),
-        (["--size", "5"], "images are 5 x 5 px: structure needs at least 7 x 7 px"),
+        (["--size", "5"], "images are 5 x 5 px: structure needs at least 8 x 8 px"),
         (["--data", "nowhere"], "no such data: 'nowhere'"),
     ],
     ids=["budget", "seeds", "size", "data"],

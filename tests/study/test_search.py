@@ -12,6 +12,7 @@ import torch
 from ssimgen._reading import read_config
 from ssimgen.data import Images, Splits, load_images
 from ssimgen.evaluation import FeatureNetwork
+from ssimgen.report.folders import run_folders
 from ssimgen.runs import evaluate_run
 from ssimgen.study import Outcome, PlannedRun, execution, make_plan, run, run_study, write_tables
 from ssimgen.study.ranges import drawn
@@ -136,3 +137,4 @@ def test_the_best_trial_gives_the_options_of_the_runs(tmp_path: Path) -> None:
     write_tables(plan, output)
     with (output / "search.csv").open() as file:
         assert [row["chosen"] for row in csv.DictReader(file)] == [str(trial.chosen) for trial in trials]
+    assert run_folders([output]) == sorted(output / run.folder for run in chosen(plan, output).runs)  # no trial

@@ -11,11 +11,9 @@ from ssimgen._judged import left_out
 from ssimgen.commands.common import command, note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ssimgen.report import Verdict
-    from ssimgen.report.results import Result
     from ssimgen.study import Outcome, Plan, PlannedRun
+    from ssimgen.study.export import Tables
 
 _NAMED = 12  # missing runs
 
@@ -114,8 +112,7 @@ def run_and_report(plan: Plan, output: Path, *, budget: float | None, parallel: 
     for data, folders in finished_folders(plan, output).items():
         add_checks(folders, note)
         say_what_may_not_judge(data, folders)
-    records = write_tables(plan, output)
-    for path in write_reports(plan, output, records):
+    for path in write_reports(plan, output, write_tables(plan, output)):
         print(f"report: {path}")
     print(f"tables: {output / 'results.csv'}, summary.csv, matched.csv")
     say_what_is_left(plan, outcomes)
@@ -132,20 +129,18 @@ def say_what_may_not_judge(data: str, folders: list[Path]) -> None:
         print(f"{data}: {sentence}")
 
 
-def write_reports(plan: Plan, output: Path, records: Sequence[Result]) -> list[Path]:
+def write_reports(plan: Plan, output: Path, tables: Tables) -> list[Path]:
     """A report for each set of images with finished runs, and what it concludes printed."""
     from ssimgen.report import write_report
     from ssimgen.report.endpoints import conclusion, faults, unnamed
     from ssimgen.study.execution import finished_folders
-    from ssimgen.study.export import primaries
 
-    primary = primaries(plan, output, records)
     paths = []
     for data, folders in finished_folders(plan, output).items():
-        here = [endpoint for endpoint in primary if endpoint.row.data == data]
+        here = [endpoint for endpoint in tables.primaries if endpoint.row.data == data]
         verdict = _unfinished([run for run in plan.runs if run.data == data], output, folders)
         if verdict is None:
-            of_data = [record for record in records if record.data == data]
+            of_data = [record for record in tables.results if record.data == data]
             verdict = conclusion(here, [*unnamed(of_data, plan.rates), *faults(of_data), *_searched(plan, data)])
         if here:
             print(f"{data}: {verdict.heading}", *verdict.sentences, sep="\n")

@@ -45,32 +45,38 @@ def c2st(x: Float[Tensor, "n F"], y: Float[Tensor, "m F"], *, bootstrap: Bootstr
     signs = torch.ones(2 * n).index_fill_(0, torch.arange(n, 2 * n), -1)
     generator = torch.Generator().manual_seed(bootstrap.seed)
     folds = torch.cat([torch.randperm(n, generator=generator) % _FOLDS for _ in range(2)])
-    scores = _cross_fitted(_standardised(points), signs.to(points), folds.to(points.device))
-    return bootstrap.mean(1 - F.softplus(-signs.to(scores) * scores) / math.log(2))
+    signs, folds = signs.to(points), folds.to(points.device)
+    return bootstrap.mean(bits(signs, cross_fitted(standardised(points), signs, folds)))
 
 
-def _standardised(points: Float[Tensor, "n F"]) -> Float[Tensor, "n F+1"]:
+def bits(signs: Float[Tensor, "*B n"], scores: Float[Tensor, "*B n"]) -> Float[Tensor, "*B n"]:
+    """1 + log2 p(the right set), of log-odds."""
+    return 1 - F.softplus(-signs * scores) / math.log(2)
+
+
+def standardised(points: Float[Tensor, "n F"]) -> Float[Tensor, "n F+1"]:
     """Features of mean 0 and a mean squared norm of 1, and a constant beside them."""
     centred = points - points.mean(0)
     scaled = centred / (centred.square().mean(0).sqrt() + 1e-6) / points.shape[1] ** 0.5
     return torch.cat([scaled, scaled.new_ones(len(scaled), 1)], 1)
 
 
-def _cross_fitted(
-    points: Float[Tensor, "n D"], signs: Float[Tensor, " n"], folds: Int[Tensor, " n"]
-) -> Float[Tensor, " n"]:
-    """The log-odds of each point, by the classifier trained without its fold.
+def cross_fitted(
+    points: Float[Tensor, "n D"], signs: Float[Tensor, "*B n"], folds: Int[Tensor, " n"]
+) -> Float[Tensor, "*B n"]:
+    """The log-odds of each point, by the classifier trained without its fold; of one labelling, or of several.
 
     All classifiers are trained at once, by Nesterov's method for strongly convex functions: the curvature lies between
     the ridge and a quarter of the mean squared norm of the points beside it.
     """
     seen = (folds != torch.arange(_FOLDS, device=folds.device)[:, None]).to(points)  # (folds, n)
+    signs = signs[..., None, :]
     shares = signs * seen / seen.sum(1, keepdim=True)
     steepest = 1.5 * points.square().sum(1).mean().item() / 4 + _RIDGE  # a fold can hold the longest points
     momentum = (1 - (_RIDGE / steepest) ** 0.5) / (1 + (_RIDGE / steepest) ** 0.5)
-    weights = ahead = points.new_zeros(_FOLDS, points.shape[1])
+    weights = ahead = points.new_zeros(*shares.shape[:-1], points.shape[1])
     for _ in range(_STEPS):
-        doubts = torch.sigmoid(-signs * F.linear(ahead, points))  # (folds, n), of the right set
+        doubts = torch.sigmoid(-signs * F.linear(ahead, points))  # (..., folds, n), of the right set
         stepped = ahead + ((shares * doubts) @ points - _RIDGE * ahead) / steepest
         weights, ahead = stepped, stepped + momentum * (stepped - weights)
-    return F.linear(weights, points)[folds, torch.arange(len(points))]
+    return F.linear(weights, points)[..., folds, torch.arange(len(points))]

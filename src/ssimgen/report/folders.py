@@ -122,6 +122,8 @@ def _check_different(runs: Sequence[Run]) -> None:
 def run_folders(paths: Sequence[Path]) -> list[Path]:
     """The folders of runs in `paths`, each a run folder or a folder with runs somewhere below it.
 
+    Of a study that searched its options, the runs, and not the trials of the search, which saw other images.
+
     Raises:
         ValueError: no run.
     """
@@ -131,11 +133,17 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise ValueError(f"{path} is not a folder: name folders of runs")
-        inside = [path] if (path / "config.json").exists() else sorted(p.parent for p in path.rglob("config.json"))
+        inside = [path] if (path / "config.json").exists() else _below(path)
         if not inside:
             raise ValueError(f"{path} holds no run: no config.json in it or below it")
         found += inside
     return list(dict.fromkeys(found))
+
+
+def _below(path: Path) -> list[Path]:
+    """The runs in a folder, which may be that of a study."""
+    of_study = (path / "runs").is_dir() and (path / "search").is_dir()
+    return sorted(config.parent for config in (path / "runs" if of_study else path).rglob("config.json"))
 
 
 def _check_evaluated(folders: Sequence[Path]) -> None:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ssimgen._files import write_atomically
 from ssimgen.report.endpoints import PRIMARIES, Endpoint, endpoints, table
@@ -37,11 +38,28 @@ def results(plan: Plan, output: Path) -> list[Result]:
     return records
 
 
-def write_tables(plan: Plan, output: Path) -> list[Result]:
+class Tables(NamedTuple):
+    """What the tables of a study hold.
+
+    Attributes:
+        results: one record a finished run and metric.
+        primaries: the primary comparisons, without verdicts while a run is missing.
+
+    Example:
+        >>> from ssimgen.study.export import Tables
+        >>> Tables([], []).primaries
+        []
+    """
+
+    results: list[Result]
+    primaries: list[Endpoint]
+
+
+def write_tables(plan: Plan, output: Path) -> Tables:
     """results.csv, summary.csv, matched.csv and, where the study named primary endpoints, primaries.csv in `output`;
     and .parquet, where pandas and pyarrow are there.
 
-    Returns the lines of the first.
+    Returns the lines of the first and of the last.
 
     Example:
         >>> from pathlib import Path
@@ -49,7 +67,7 @@ def write_tables(plan: Plan, output: Path) -> list[Result]:
         >>> models = {"vae": {"variants": {"l2": {"options": {"objective": "l2"}, "sweep": {"tau": [0.01, 0.1]}}}}}
         >>> plan = make_plan({"data": {"digits": {"data": "mnist5k"}}, "models": models}, "taus")
         >>> write_tables(plan, Path("."))  # nothing is trained yet
-        []
+        Tables(results=[], primaries=[])
         >>> Path("results.csv").read_text()[:16]
         'study,data,group'
     """
@@ -60,15 +78,11 @@ def write_tables(plan: Plan, output: Path) -> list[Result]:
     if plan.trials:
         trials = [vars(trial) for trial in results_of_trials(plan, output)]
         _write_rows(output / "search", trials, TRIALS)
-    if found := primaries(plan, output, records):
-        _write_rows(output / "primaries", table(found), PRIMARIES)
-    return records
-
-
-def primaries(plan: Plan, output: Path, records: Sequence[Result]) -> list[Endpoint]:
-    """The primary comparisons of a study with these results; without verdicts while a run is missing."""
     done = sum(map(len, finished_folders(plan, output).values()))
-    return endpoints(records, plan.rates, finished=done == len(plan.runs))
+    primaries = endpoints(records, plan.rates, finished=done == len(plan.runs))
+    if primaries:
+        _write_rows(output / "primaries", table(primaries), PRIMARIES)
+    return Tables(records, primaries)
 
 
 def _write(path: Path, records: Sequence[Entry], columns: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ssimgen import scores
 from ssimgen.report import Verdict
+from ssimgen.report.endpoints import faults
 from ssimgen.report.results import Result
 from ssimgen.report.summary import NO_BETTER_THAN_ONE_PICTURE, Summary, matched, reach
 
@@ -44,7 +45,7 @@ def recommendation(
         'No conclusion'
     """
     seeds = len({record.seed for record in records})
-    gaps = _gaps(seeds, finished, left_out)
+    gaps = [*_gaps(seeds, finished, left_out), *faults(records)]
     if seeds < 2:
         needed = "At least two seeds with every objective and temperature are needed: go on with the same command."
         return Verdict("No conclusion", (*gaps, needed))
@@ -71,6 +72,7 @@ def recommendation(
             f"Compared at a KL of {rate:.3g} nats by the {_MEASURED[judge]}, on which none of the models was trained; "
             f"smaller is better.{_reference(records, judge)}",
             *(_sentence(name, difference, judged[name], baseline) for name, difference in differences.items()),
+            *_colours([row for row in rows if row.rate == rate]),
             *([f"Not compared, as their rates do not reach that far: {', '.join(apart)}."] if apart else []),
             *gaps,
             f"The uncertainty is that of {baseline.seeds} seeds. Each model was trained for {iterations} iterations "
@@ -116,6 +118,16 @@ def _hopeless(compared: Mapping[str, Summary], baseline: Summary, gaps: Sequence
             *gaps,
         ),
     )
+
+
+def _colours(rows: Sequence[Summary]) -> list[str]:
+    """How far off colours are, where there is colour: a structural error can lose them unnoticed."""
+    of_models = [row for row in rows if row.score.key == "colour_error" and not row.unfit]
+    if not of_models:
+        return []
+    words = {"worse": ", worse than l2", "better": ", better than l2"}
+    values = ", ".join(f"{row.variant} {row.value:.2g}{words.get(row.verdict, '')}" for row in of_models)
+    return [f"Colours: the mean colour of a reconstruction, of channels from 0 to 1, is off by {values}."]
 
 
 def _reference(records: Sequence[Result], judge: str) -> str:

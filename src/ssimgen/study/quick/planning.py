@@ -22,15 +22,16 @@ from ssimgen.runs.evaluation import shared_network
 from ssimgen.study.plan import Plan, PlannedRun, make_plan
 from ssimgen.training import make_model
 
-OBJECTIVES = ("l2", "ssim", "ssim_sum", "ms_ssim", "mix")
+OBJECTIVES = ("l2", "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid")
 
 _FACTORS = {3: (4.0, 1.0, 0.25), 2: (2.5, 0.4)}  # of the suggested temperatures
 _SIZES: tuple[tuple[tuple[str, ...], int], ...] = (  # what to leave out when time is short: objectives, points
     (OBJECTIVES, 3),
-    (("l2", "ssim", "ms_ssim", "mix"), 3),
+    (("l2", "ssim", "ms_ssim", "mix", "pyramid"), 3),
+    (("l2", "ssim", "mix", "pyramid"), 3),
     (("l2", "ssim", "mix"), 3),
-    (("l2", "ssim"), 3),
-    (("l2", "ssim"), 2),
+    (("l2", "mix"), 3),
+    (("l2", "mix"), 2),
 )
 _ENOUGH, _LEAST, _MOST = 400, 60, 4000  # iterations of a run
 _SHARE = 0.85  # of the budget, which is planned for
@@ -101,7 +102,7 @@ def measure(splits: Splits, iterations: int = 8) -> Costs:
         >>> from ssimgen.study.quick import measure
         >>> splits = Splits(*(Images(torch.rand(64, 1, 12, 12), None, "noise") for _ in range(2)))
         >>> list(measure(splits, iterations=3).iteration)
-        ['l2', 'ssim', 'ssim_sum', 'ms_ssim', 'mix']
+        ['l2', 'ssim', 'ssim_sum', 'ms_ssim', 'mix', 'pyramid']
     """
     content = study_file(Source(), splits, Extent(OBJECTIVES, 1, 1, 1))
     seconds = {}
@@ -161,9 +162,10 @@ def planned(costs: Costs, *, seconds: float, parallel: int, seeds: int) -> Exten
 
     Example:
         >>> from ssimgen.study.quick import Costs, planned
-        >>> costs = Costs(dict.fromkeys(["l2", "ssim", "ssim_sum", "ms_ssim", "mix"], 0.01), evaluation=5.0)
+        >>> names = ["l2", "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid"]
+        >>> costs = Costs(dict.fromkeys(names, 0.01), evaluation=5.0)
         >>> planned(costs, seconds=420, parallel=1, seeds=3)
-        Extent(objectives=('l2', 'ssim', 'ms_ssim', 'mix'), points=3, iterations=491, seeds=3)
+        Extent(objectives=('l2', 'ssim', 'mix', 'pyramid'), points=3, iterations=491, seeds=3)
     """
     available = _SHARE * seconds * parallel
     best = Extent(*_SIZES[-1], 0, seeds)
@@ -193,11 +195,12 @@ def replanned(extent: Extent, costs: Costs, *, seconds: float, parallel: int, do
 
     Example:
         >>> from ssimgen.study.quick import Costs, Extent, replanned
-        >>> costs = Costs(dict.fromkeys(["l2", "ssim", "ssim_sum", "ms_ssim", "mix"], 0.01), evaluation=5.0)
+        >>> names = ["l2", "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid"]
+        >>> costs = Costs(dict.fromkeys(names, 0.01), evaluation=5.0)
         >>> extent = Extent(("l2", "ssim", "mix"), points=3, iterations=400, seeds=3)
         >>> replanned(extent, costs, seconds=120, parallel=1, done=1)
-        there is no time for mix
-        Extent(objectives=('l2', 'ssim'), points=3, iterations=400, seeds=3)
+        there is no time for ssim
+        Extent(objectives=('l2', 'mix'), points=3, iterations=400, seeds=3)
     """
     points, seeds, iterations = extent.points, extent.seeds, extent.iterations
     available = seconds * parallel
@@ -299,6 +302,7 @@ def _variants(splits: Splits) -> dict[str, dict[str, Any]]:
         },
         "ms_ssim": {"options": {"objective": "ms_ssim", "structure": structure}, "tau": SUGGESTED_TAU["ms_ssim"]},
         "mix": {"options": {"objective": "mix", "structure": structure}, "tau": SUGGESTED_TAU["mix"]},
+        "pyramid": {"options": {"objective": "pyramid"}, "tau": SUGGESTED_TAU["pyramid"]},
     }
 
 

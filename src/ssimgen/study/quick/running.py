@@ -1,4 +1,4 @@
-"""A quick study from the first image to the report, planned anew after each seed."""
+"""A quick study from the first image to the report, planned anew after its first runs and after each seed."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
     """Train VAEs with l2 and with structural errors on the images of `source`, and say whether structure helps.
 
     How many objectives, temperatures and iterations there are follows from the budget and from what an iteration
-    costs here. It is planned anew after each seed, from what the runs have cost: objectives are left out or come in,
-    and seeds are added while there is time. quick.json keeps it, so that the same command goes on with an interrupted
-    study.
+    costs here. It is planned anew after the first runs and after each seed, from what runs have cost: objectives are
+    left out or come in, and seeds are added while there is time. quick.json keeps it, so that the same command goes
+    on with an interrupted study.
 
     Args:
         source: the images.
@@ -57,7 +57,7 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
         seeds: how often each is repeated at least, 2 or more.
 
     Raises:
-        ValueError: fewer than 100 images, images of less than 7 px, a budget too small for them, or a folder that
+        ValueError: fewer than 100 images, images of less than 8 px, a budget too small for them, or a folder that
             holds a study of other images.
 
     Example:
@@ -95,7 +95,7 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
         plan = _keep(study_file(source, splits, extent), output)
     print(f"{len(plan.runs)} runs of {plan.runs[0].training.iterations} iterations")
     failed: list[Outcome] = []
-    while (todo := _next_seed(plan, output)) and not failed:
+    while (todo := _next_runs(plan, output, parallel)) and not failed:
         started = time.monotonic()
         left = max(0.05, (deadline - started) / 60)
         outcomes = carry_on(dataclasses.replace(plan, runs=todo), output, budget=left, parallel=parallel)
@@ -107,7 +107,7 @@ def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 
         done = len(_whole_seeds(plan, output))
         extent = replanned(extent_of(plan), costs, seconds=deadline - now, parallel=parallel, done=done)
         plan = _keep(study_file(source, splits, extent), output)
-        if now >= deadline and _next_seed(plan, output):
+        if now >= deadline and _next_runs(plan, output, parallel):
             print("budget used up", file=sys.stderr)
             break
     verdict = _concluded(plan, output)
@@ -125,8 +125,8 @@ def _check_images(splits: Splits) -> None:
             f"{_LEAST_IMAGES}, and a thousand are better"
         )
     _, height, width = splits.train.shape
-    if min(height, width) < 7:
-        raise ValueError(f"images are {width} x {height} px: structure needs at least 7 x 7 px")
+    if min(height, width) < 8:
+        raise ValueError(f"images are {width} x {height} px: structure needs at least 8 x 8 px")
     (run,) = make_plan(study_file(Source(), splits, Extent(("l2",), 1, 1, 1)), "tried").runs
     with torch.device("meta"):  # at once, and without memory
         VAE(run.config, splits.train.shape)
@@ -154,10 +154,10 @@ def _kept(output: Path, source: Source) -> Plan | None:
     return plan
 
 
-def _next_seed(plan: Plan, output: Path) -> tuple[PlannedRun, ...]:
-    """The unfinished runs of the first seed that has some."""
+def _next_runs(plan: Plan, output: Path, parallel: int) -> tuple[PlannedRun, ...]:
+    """The unfinished runs of the first seed that has some; at the very first, one a process, to know what they cost."""
     todo = [run for run in plan.runs if not is_finished(run, output, plan.evaluation)]
-    return tuple(run for run in todo if run.seed == todo[0].seed)
+    return tuple(run for run in todo if run.seed == todo[0].seed)[: parallel if len(todo) == len(plan.runs) else None]
 
 
 def _whole_seeds(plan: Plan, output: Path) -> list[int]:
@@ -171,7 +171,7 @@ def _concluded(plan: Plan, output: Path) -> Verdict:
     """Tables, report and recommendation of what is finished."""
     finished = [output / run.folder for run in plan.runs if is_finished(run, output, plan.evaluation)]
     add_checks(finished, lambda line: print(line, file=sys.stderr))
-    records = write_tables(plan, output)
+    records, _ = write_tables(plan, output)
     whole = _whole_seeds(plan, output)
     verdict = recommendation(
         [record for record in records if record.seed in whole],
