@@ -372,18 +372,6 @@ def test_bad_input_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_sides_that_no_network_takes_are_refused_before_anything_is_measured(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(running, "measure")
-    np.save(tmp_path / "faces.npy", np.zeros((120, 112, 92), np.uint8))
-    assert main(["study", "--quick", "--data", str(tmp_path / "faces.npy"), "-o", str(tmp_path / "out")]) == 2
-    printed = capsys.readouterr()
-    assert "112 x 92 px becomes" in printed.err
-    assert printed.out == ""
-    assert not (tmp_path / "out").exists()
-
-
 def test_few_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "few.npy", np.zeros((50, 12, 12), np.uint8))
     assert main(["study", "--quick", "--data", str(tmp_path / "few.npy"), "-o", str(tmp_path / "out")]) == 2
