@@ -21,7 +21,7 @@ import pytest
 
 from ssimgen.cli import main
 from ssimgen.data import load_images
-from ssimgen.study import Outcome, execution, make_plan, read_plan, results, run_study, workers
+from ssimgen.study import Outcome, execution, make_plan, results, run_study, workers
 from ssimgen.study.execution import is_finished
 from ssimgen.study.plan import PlannedRun
 from ssimgen.study.run import _wait_for_leftovers, carry_out
@@ -396,21 +396,3 @@ def test_the_workers_of_a_killed_study_are_waited_for(tmp_path: Path) -> None:
 def test_bad_words(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", *words]) == 2
     assert message in capsys.readouterr().err
-
-
-def test_sides_that_no_network_halves_are_refused_before_training(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With what to add to the study; it then goes on."""
-    np.save(tmp_path / "faces.npy", np.random.default_rng(0).integers(0, 256, (40, 22, 18), dtype=np.uint8))
-    file = toml(tmp_path / "faces.toml", tmp_path / "faces.npy", 1)
-    file.write_text(file.read_text().replace('kind = "mlp"', 'kind = "conv", width = 2'))
-    assert main(["study", str(file), "-o", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == (
-        "ssimgen: convolutional networks halve the image until no side is longer than 8 px, but 22 x 18 px becomes "
-        "11 x 9: add size = 16 to the images noise of the study\n"
-    )
-    assert not (tmp_path / "out").exists()
-    file.write_text(file.read_text().replace("[data.noise]", "[data.noise]\nsize = 16"))
-    assert main(["study", str(file), "-o", str(tmp_path / "out"), "--list"]) == 0
-    run_study(read_plan(file), tmp_path / "out", budget=0.001)  # raises nothing
