@@ -177,3 +177,11 @@ def _name(hint: Any) -> str:
     if origin in (dict, collections.abc.Mapping):
         return "a table"
     return _NAMES.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings, by keys with dots: {"network": {"width": 8}} is {"network.width": 8}."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found

@@ -41,3 +41,8 @@ def _text(cell: object) -> str:
     if cell is None:
         return ""
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or what it is, if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

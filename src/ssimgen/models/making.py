@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ssimgen._memory import check_fits
+from ssimgen._shown import first_line
 from ssimgen.batches import Shape
 from ssimgen.models.steps import Model
 
@@ -45,7 +46,7 @@ def make_model(
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             weights = sum(p.numel() * p.element_size() for p in make(config, shape).parameters())
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # sizes beyond 64 bits
-        raise ValueError(f"a network of this size cannot be made ({_first_line(error)}): {_REMEDY}") from error
+        raise ValueError(f"a network of this size cannot be made ({first_line(error)}): {_REMEDY}") from error
     network = f"{'training ' if training else ''}a network of {weights / 1e9:.3g} GB of weights"
     check_fits(weights * (_COPIES if training else 1), network, _REMEDY)
     with torch.random.fork_rng(devices=[]):
@@ -102,13 +103,9 @@ def _returned(network: nn.Module, given: tuple[int, ...]) -> tuple[int, ...]:
         with device:  # models are first made without memory, on a device of its own
             return tuple(network.eval()(torch.zeros(given)).shape)
     except RuntimeError as error:
-        raise ValueError(f"a network that takes {given} is needed, and this one fails: {_first_line(error)}") from error
+        raise ValueError(f"a network that takes {given} is needed, and this one fails: {first_line(error)}") from error
     finally:
         network.train(training)
 
 
 _REMEDY = "take fewer classes, a smaller latent, features, width or hidden, or smaller images"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

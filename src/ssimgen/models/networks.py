@@ -41,7 +41,7 @@ class Network:
 
     Attributes:
         kind: "conv", strided and transposed convolutions, "residual", convolutions that draw no checkerboards, with
-            residual blocks, two to four times the cost, or "mlp", a multilayer perceptron on flattened pixels.
+            residual blocks, at a higher cost, or "mlp", a multilayer perceptron on flattened pixels.
         hidden: units of the hidden layers of an "mlp", in the order of an encoder; a decoder mirrors them.
         width: channels of convolutional networks at half the resolution; they double with each halving of the image.
         activation: "relu", "leaky_relu" (slope 0.2, usual in discriminators), "silu", "sigmoid" or "maxout", the

@@ -12,18 +12,12 @@ from typing import Any
 
 from PIL import Image
 
+from ssimgen import _options
 from ssimgen._reading import Evaluation, read_config, read_evaluation, read_metrics
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_NO_MATTER = (
-    "seed",
-    "log_every",
-    "picture_every",
-    "checkpoint_every",
-    "keep",
-    "loggers",
-    "tensorboard",
-)  # the last of 0.1
+# The last is of runs of 0.1.
+_NO_MATTER = ("seed", "log_every", "picture_every", "checkpoint_every", "keep", "loggers", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class Run:
         """Everything that can make runs differ, but for the seed: dotted name -> value."""
         flat = {"model": self.config["model"]}
         for section in ("config", "training", "optimiser"):
-            flat |= _flat(self.config[section], "" if section == "config" else f"{section}.")
+            flat |= _options.flat(self.config[section], "" if section == "config" else f"{section}.")
         return {key: value for key, value in flat.items() if key.removeprefix("training.") not in _NO_MATTER}
 
     @cached_property
@@ -179,10 +173,3 @@ def _difference(a: Run, b: Run, what: str) -> str:
         key = next(key for key in {**old, **new} if old.get(key) != new.get(key))
         what, old, new = key, old.get(key), new.get(key)
     return f"{what}: {old!r} and {new!r}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat

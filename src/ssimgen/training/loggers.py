@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
+from ssimgen import _options
 from ssimgen._reading import read_metrics
+from ssimgen._shown import first_line
 from ssimgen.runs.folder import RunFolder
 from ssimgen.training.errors import NotWrittenError
 
@@ -76,7 +78,7 @@ def _in_words(logger: Logger) -> Iterator[None]:
         yield
     except Exception as error:  # each package has its own
         raise NotWrittenError(
-            f"{type(logger).__name__.strip('_')}: {_first_line(error)}: training stopped, the last checkpoint is kept; "
+            f"{type(logger).__name__.strip('_')}: {first_line(error)}: training stopped, the last checkpoint is kept; "
             "go on with it (resume), with other loggers or none"
         ) from error
 
@@ -85,7 +87,7 @@ def _open(name: str, run: RunFolder, about: Mapping[str, Any], iteration: int) -
     try:
         return _LOGGERS[name](run, about, iteration)
     except Exception as error:
-        raise ValueError(f"the logger {name!r} cannot begin: {_first_line(error)}") from error
+        raise ValueError(f"the logger {name!r} cannot begin: {first_line(error)}") from error
 
 
 def _tensorboard(run: RunFolder, _: Mapping[str, Any], iteration: int) -> Logger:
@@ -133,7 +135,8 @@ class _MLflow:
         if number is None:
             experiment = _package("mlflow").set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "ssimgen"))
             number = self._client.create_run(experiment.experiment_id, run_name=run.path.name).info.run_id
-            for key, value in _flat({key: about[key] for key in ("model", "config", "training", "optimiser")}):
+            options = {key: about[key] for key in ("model", "config", "training", "optimiser")}
+            for key, value in _options.flat(options).items():
                 self._client.log_param(number, key, value)
             (run.path / "mlflow.id").write_text(number)
         self._number = number
@@ -160,7 +163,7 @@ def _package(name: str) -> Any:  # a module
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             raise ModuleNotFoundError(f"the logger {name!r} needs a package: pip install {name}", name=name) from None
-        raise ValueError(f"the logger {name!r} needs a package that is broken ({_first_line(error)})") from error
+        raise ValueError(f"the logger {name!r} needs a package that is broken ({first_line(error)})") from error
 
 
 def _kept(file: Path, iteration: int) -> str | None:
@@ -170,15 +173,3 @@ def _kept(file: Path, iteration: int) -> str | None:
 
 def _split(line: Mapping[str, float]) -> tuple[dict[str, Any], int]:
     return {key: value for key, value in line.items() if key != "iteration"}, int(line["iteration"])
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
