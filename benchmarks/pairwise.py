@@ -129,7 +129,8 @@ def training_steps() -> Timings:
     """Seconds of a GMMN step of 256 images, by kernel."""
     kernels = {
         "Euclidean, 6 bandwidths": PairKernel(metric="l2", bandwidths=(1.4, 2.2, 3.2, 4.5, 6.3, 8.9), relative=False),
-        "SSIM, 8 x 8 window, stride 4": (blocks := PairKernel(bandwidths=(0.3,), relative=False)),
+        "SSIM, windows of 4, 8 and 14 px (default)": PairKernel(relative=False),
+        "SSIM, 8 x 8 window, stride 4": (blocks := PairKernel(bandwidths=(0.3,), relative=False, scales=(1.0,))),
         "SSIM, Gaussian 11, stride 1": replace(
             blocks, structure=replace(blocks.structure, window="gaussian", size=11, stride=1)
         ),

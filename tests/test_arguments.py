@@ -107,7 +107,9 @@ def test_tensors_of_no_axes_are_numbers() -> None:
             assert type(made.k1) in (float, np.float32)
         for made in (Gaussian(Euclidean(), (one,)), Laplacian(Euclidean(), (one,))):
             assert made.bandwidths == (1.5,)
-        assert (SSIM(1.0) * one).factor == 1.5  # type: ignore[operator]
+        factor = (SSIM(1.0) * one).factor  # type: ignore[operator]
+        assert factor == 1.5
+        assert type(factor) in (float, np.float32)
     weights = (torch.tensor(0.25), np.array(0.75))
     x, y = pair(ms_ssim)
     assert torch.equal(ms_ssim(x, y, data_range=1, weights=weights), ms_ssim(x, y, data_range=1, weights=(0.25, 0.75)))  # type: ignore[arg-type]

@@ -49,6 +49,7 @@ INSTANCES: list[Kernel] = [
     SSIMS[1] + 2 * Laplacian(Euclidean(), (5.0,)),
     Laplacian(STRUCTURAL[1], (1.0,)) * 0.5,
     1 * SSIMS[1],
+    SSIMS[1] * (2 * Laplacian(Euclidean(), (5.0,))),
 ]
 
 # A windowed variance is a difference of averages: bright flat patches lose up to l^2 / c2 ~ 1000 of 1e-15 in D^2, and

@@ -287,8 +287,10 @@ class TestAllPairs:
         found = []
         for value in (0.5, math.nan):
             u, v = (torch.where(mask == 0, value, z).requires_grad_() for z in (x, y))
-            matrix = pairwise.ssim(u, v, data_range=1.0, window=Window.gaussian(5), mask=mask)
-            found.append([matrix, *torch.autograd.grad((matrix**2).sum(), (u, v))])
+            options: dict[str, Any] = {"data_range": 1.0, "window": Window.gaussian(5), "mask": mask}
+            matrices = [pairwise.ssim(u, v, **options), pairwise.distance(u, v, scales=2, pixels=0.1, **options)]
+            total = sum((matrix**2).sum() for matrix in matrices)
+            found.append([*matrices, *torch.autograd.grad(total, (u, v))])
         for clean, spoilt in zip(*found, strict=True):
             assert clean.isfinite().all()
             assert torch.equal(clean, spoilt)

@@ -103,8 +103,9 @@ def test_the_interval_of_mmd_holds_a_known_distance(generator):
 def test_options_are_checked():
     with pytest.raises(ValueError, match=r"resamples must be a whole number of draws, at least 1, got 0"):
         Bootstrap(resamples=0)
-    with pytest.raises(ValueError, match=r"level must lie between 0 and 1, got 95: 0\.95 is usual"):
-        Bootstrap(level=95)
+    for level in (95, 1, 0):
+        with pytest.raises(ValueError, match=rf"level must lie between 0 and 1, got {level}: 0\.95 is usual"):
+            Bootstrap(level=level)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,12 @@ TESTS: dict[str, list[list[str]]] = {
         [_ALL_PAIRS, "-k", "definition and fused"],
     ],
 }
+_LIBRARY = ("similarity", "pairwise", "_request", "_scales", "_masks", "components/", "kernels/", "discrepancy/")
+_WITH_DEFAULTS = ("objectives/", "evaluation/estimates", "evaluation/manifolds", "evaluation/classification")
+for _module in TESTS:  # what a caller may say, and what is taken if nothing is said
+    if _module.startswith((*_LIBRARY, *_WITH_DEFAULTS)):
+        TESTS[_module].append(["test_defaults.py", "test_arguments.py"])
+
 KERNELS = tuple(  # of engine/fused, what is compiled
     f"engine/fused/{name}" for name in ("filters", "pair_kernels", "volume_kernels", "all_pairs_kernels")
 )

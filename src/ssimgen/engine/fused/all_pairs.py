@@ -44,6 +44,7 @@ _ROWS = 10  # so many rows of positions, that their sums fit the registers of a 
 _TASKS_PER_THREAD = 4
 _UNIT_C2 = 9e-4  # images are scaled to this c2, so that no product of denominators leaves the range of float32
 _BLOCK_PAIRS, _BLOCK_PIXELS = 2**20, 2**21  # that are computed anew at once
+_JUDGED_PAIRS = 2**18  # of which truths are found at once, in a temporary matrix or three
 _FEW_PAIRS = 2**10  # that are not worth a format of their own
 _NOISY = 1e5  # beta E z^2 / (v + c2 / 2) up to which no slope shows how float64 rounds F(x')
 _BRIGHT = 1e9 * _UNIT_C2  # beta E z^2 up to which no slope shows how float64 rounds it, in v - cov + c2 of flat patches
@@ -145,27 +146,34 @@ def near_others(
     """Which images of the first set are nearly equal to one of the second; with errors, from which D on, in sum, they
     are not."""
     least = _LIMITS[pairs.dtype_of(square)].nearly_equal
-    rows = _rows_of_blocks(square)
-    near = []
-    for start, part in enumerate(square.split(rows)):
+
+    def near(rows: slice) -> Tensor:
         limit: Tensor | float = least
         if error_of_x is not None and error_of_y is not None:
-            sums = error_of_x[start * rows :][: len(part), None] + error_of_y
-            limit = sums.square_().clamp_min_(least)
-        near.append((part < limit).sum(1))
-    return torch.cat(near) > int(itself)
+            limit = (error_of_x[rows, None] + error_of_y).square_().clamp_min_(least)
+        return (square[rows] < limit).sum(1) > int(itself)
+
+    return _by_rows(near, square)
 
 
 def _opposite_to_others(square: Tensor, form: Form) -> Tensor:
     """Which images of the first set are opposite to one of the second, which float32 alone cannot hold."""
     if square.dtype != torch.float32:
         return torch.zeros(len(square), dtype=torch.bool)
-    return torch.cat([(part > _OPPOSITE[form]).any(1) for part in square.split(_rows_of_blocks(square))])
+    return _by_rows(lambda rows: (square[rows] > _OPPOSITE[form]).any(1), square)
 
 
-def _rows_of_blocks(square: Tensor) -> int:
-    """Of so many rows of the matrix another may be made."""
-    return max(1, _BLOCK_PAIRS // square.shape[1])
+def _by_rows(function: Callable[[slice], Tensor], square: Tensor) -> Tensor:
+    """A truth about each row of the matrix, found for some rows at a time.
+
+    It is written into one tensor: small ones kept between blocks would keep the allocator from using their memory again.
+    """
+    truths = torch.empty(len(square), dtype=torch.bool)
+    size = max(1, _JUDGED_PAIRS // square.shape[1])
+    for start in range(0, len(square), size):
+        rows = slice(start, start + size)
+        truths[rows] = function(rows)
+    return truths
 
 
 def _any(beyond: _Beyond) -> bool:
