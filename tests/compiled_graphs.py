@@ -8,6 +8,7 @@ import json
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,15 +28,23 @@ def nothing_is_said_of_images_out_of_range() -> None:
 
 
 def pairs() -> None:
-    """With the backward pass in a graph too, and in the forward pass alone, for other shapes and ranges."""
-    window, blocks = Window.gaussian(7), Window.uniform(4, stride=4)
+    """Also for images of other sides, channels and ranges."""
+    _of_pairs(partial(distance, window=Window.uniform(4, stride=4)), (3, 2, 15, 20))
+
+
+def scales_of_pairs() -> None:
+    """Also for the last batch of an epoch."""
+    _of_pairs(partial(ms_ssim, window=Window.gaussian(7)), (3, 1, 14, 14))
+
+
+def _of_pairs(function: Callable[..., Tensor], other: tuple[int, ...]) -> None:
+    """With the backward pass in a graph too, and in the forward pass alone, for another shape and range."""
 
     def loss(x: Tensor, y: Tensor, length: float) -> Tensor:
-        similarity = ms_ssim(x, y, data_range=length, window=window)
-        return (distance(x, y, data_range=length, window=blocks) - similarity).sum()
+        return function(x, y, data_range=length).sum()
 
-    first, other = ((2, 1, 14, 14), 1.0), ((3, 2, 15, 20), 255.0)
-    for backend, calls in (("aot_eager", [first]), ("eager", [first, other])):
+    first = (2, 1, 14, 14), 1.0
+    for backend, calls in (("aot_eager", [first]), ("eager", [first, (other, 255.0)])):
         torch.compiler.reset()
         compiled = torch.compile(loss, fullgraph=True, backend=backend)
         for shape, length in calls:
@@ -82,6 +91,7 @@ def _same(value: Tensor, expected: Tensor, *arguments: Tensor) -> None:
 CHECKS: tuple[Callable[[], None], ...] = (
     nothing_is_said_of_images_out_of_range,  # first: of many calls few are looked at
     pairs,
+    scales_of_pairs,
     all_pairs,
     losses_of_samples,
     a_range_for_each_image,

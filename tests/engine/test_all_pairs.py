@@ -348,25 +348,34 @@ def test_compiled_kernels_take_over_where_images_are_nearly_equal() -> None:
 MEMORY_SCRIPT = """
 import torch
 from ssimgen import Window, pairwise
+from ssimgen.engine.fused import all_pairs
 
 def status(name):
     lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return int(lines[name].split()[0]) * 1024
 
-def step(n, side, gradient):
-    x = torch.rand(n, 1, side, side, requires_grad=gradient)
-    y = torch.rand(n + 1, 1, side, side, requires_grad=gradient)
+def peak_of(call):
     before = status("VmRSS")
     open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
-    square = pairwise.distance(x, y, data_range=1.0, squared=True, window=Window.gaussian(5, 1.0))
-    if gradient:
-        square.backward(torch.ones_like(square))
-    kept = (2 * square.numel() + 2 * 2 * x.numel()) if gradient else square.numel()
-    return status("VmHWM") - before - 4 * kept
+    kept = call()
+    return status("VmHWM") - before - sum(z.numel() * z.element_size() for z in kept)
 
-step(20, 12, True)  # compiles
-step(20, 12, False)
-print(max(step(1000, 12, True), step(500, 12, True), step(4000, 8, False)))
+def step(n):
+    x = torch.rand(n, 1, 12, 12, requires_grad=True)
+    y = torch.rand(n + 1, 1, 12, 12, requires_grad=True)
+
+    def distances():
+        square = pairwise.distance(x, y, data_range=1.0, squared=True, window=Window.gaussian(5, 1.0))
+        upstream = torch.ones_like(square)
+        square.backward(upstream)
+        return square, upstream, x, y, x.grad, y.grad
+
+    return peak_of(distances)
+
+square, errors = torch.ones(6000, 6000), torch.zeros(6000, dtype=torch.float64)
+judging = peak_of(lambda: [all_pairs.near_others(square, False, errors, errors)])
+step(20)  # compiles
+print(max(judging, step(1000), step(500)))
 """
 
 

@@ -19,7 +19,7 @@ IMAGES = {
     "steps": (Window.uniform(3, 2, unbiased=True), (2, 1, 9, 12)),
     "apart": (Window.gaussian(2, 1.0, 3), (2, 1, 9, 11)),
     "volume": (Window.gaussian(3, 1.0), (2, 1, 5, 6, 9)),
-    "volume in steps": (Window.uniform((2, 3, 2), (1, 2, 2)), (1, 2, 4, 7, 9)),
+    "volume in steps": (Window.uniform((2, 3, 2), (2, 1, 2)), (1, 2, 5, 6, 9)),
 }
 # Kernels are compiled for each pair of dtypes and each kind of walk, but read and write by the same functions: every
 # pair of dtypes goes over dense windows and over one other kind, planes and volumes with and without float32 beside.

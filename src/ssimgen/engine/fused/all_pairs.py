@@ -166,7 +166,7 @@ def _opposite_to_others(square: Tensor, form: Form) -> Tensor:
 def _by_rows(function: Callable[[slice], Tensor], square: Tensor) -> Tensor:
     """A truth about each row of the matrix, found for some rows at a time.
 
-    It is written into one tensor: small ones kept between blocks would keep the allocator from using their memory again.
+    They are written into one tensor: small ones, kept from block to block, would lie in the way of the next large ones.
     """
     truths = torch.empty(len(square), dtype=torch.bool)
     size = max(1, _JUDGED_PAIRS // square.shape[1])
