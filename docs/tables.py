@@ -213,7 +213,7 @@ def of_speed(pairs: Mapping[str, Any], pairwise: Mapping[str, Any]) -> str:
             lines.append([what, *(short(row["seconds"].get(name, 0) * 1e3) for name in libraries)])
     of_a_pair = pairwise["microseconds a pair"]
     all_pairs = [of_a_pair.get(f"forward: {name}", 0) for name in libraries]
-    lines.append(["all pairs of 500 x 500 digits", *(short(each * 500**2 / 1e3) for each in all_pairs)])
+    lines.append(["all pairs of 500 x 500, 28 x 28", *(short(each * 500**2 / 1e3) for each in all_pairs)])
     for of, name in (("value", "value"), ("gradient", "gradient, relative")):
         lines.append([f"off by, {name}", *(f"{row[of]:.0e}" if of in row else "" for row in pairs["agreement"])])
     return table(["", *libraries], lines, 1)

@@ -31,14 +31,18 @@ def _outermost(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
 
 
 def _without_shapes(of: Any, hints: dict[str, Any]) -> Any:
-    """Checks that bind no names to sizes, which takes longer than most functions."""
-    same = FunctionType(of.__code__, of.__globals__, of.__name__, of.__defaults__, of.__closure__)
-    same.__kwdefaults__, same.__qualname__, same.__annotations__ = of.__kwdefaults__, of.__qualname__, hints
-    of_user = checked(same)
+    """Checks that bind no names to sizes, which takes longer than most functions. They are made at the first call, as
+    many functions are called in no process of the tests."""
+
+    @functools.cache
+    def of_user() -> Any:
+        same = FunctionType(of.__code__, of.__globals__, of.__name__, of.__defaults__, of.__closure__)
+        same.__kwdefaults__, same.__qualname__, same.__annotations__ = of.__kwdefaults__, of.__qualname__, hints
+        return checked(same)
 
     @functools.wraps(of)
     def either(*args: Any, **kwargs: Any) -> Any:
-        return (of if jaxtyping.config.jaxtyping_disable else of_user)(*args, **kwargs)
+        return (of if jaxtyping.config.jaxtyping_disable else of_user())(*args, **kwargs)
 
     return either
 

@@ -101,9 +101,10 @@ def distance(
     """Structural distance of all pairs: entry (i, j) is :func:`ssimgen.distance` of x_i and y_j, or its square.
 
     In float32, D^2 is within 1e-6 of its value for all finite images. Those for which float32 is not enough are
-    computed in float64, in some two to three times the time: pictures of wide flat areas in several tones, images far
-    outside of their range, and images that are nearly equal to others. With several scales or chroma, that is D^2 of
-    halves and colours rounded to float32; a term of pixels has a relative error of some 1e-6.
+    computed in float64, in several times the time: pictures of wide flat areas in several tones, images far outside of
+    their range, and pairs that are nearly equal, one by one if they are few; the gradient of an image that is nearly
+    equal to another is computed anew for all its pairs. With several scales or chroma, that is D^2 of halves and
+    colours rounded to float32; a term of pixels has a relative error of some 1e-6.
 
     Args:
         x, y: images of equal shape and device, floating point; of two dtypes, in the wider one. y=None compares x

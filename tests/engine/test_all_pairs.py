@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -343,6 +344,31 @@ def test_compiled_kernels_take_over_where_images_are_nearly_equal() -> None:
         gradients.append(torch.autograd.grad(matrix[0, 1], images)[0].double())
         assert abs(matrix[0, 1] - pair[0]) <= 1e-4 * pair[0]
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-4 * gradients[1].abs().max().item())
+
+
+@pytest.mark.parametrize("itself", [False, True])
+def test_a_few_nearly_equal_images_cost_their_pairs_alone(itself: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are as exact as where whole images are compared anew, which many are."""
+    generator = torch.Generator().manual_seed(0)
+    x, y, noise = torch.rand(3, 40, 1, 12, 12, generator=generator)
+    y[5], y[9], y[11] = x[7], x[7] + 1e-4 * noise[0], x[3]
+    sets = (torch.cat([x, y]), None) if itself else (x, y)
+    wide = [None if z is None else z.double() for z in sets]
+    options: dict[str, Any] = {"data_range": 1.0, "window": Window.gaussian(5, 1.0), "squared": True}
+    exact = pairwise.distance(*wide, **options)
+    counts: list[int] = []
+    one_by_one = all_pairs._one_by_one
+    monkeypatch.setattr(all_pairs, "_one_by_one", lambda *a: (counts.append(len(a[2])), one_by_one(*a))[1])
+    for few_of, expected in ((16, [4 if itself else 3]), (10**6, [])):
+        monkeypatch.setattr(all_pairs, "_FEW_OF", few_of)
+        counts.clear()
+        square = pairwise.distance(*sets, **options)
+        assert counts == expected
+        torch.testing.assert_close(square.double(), exact, rtol=0, atol=1e-6)
+        near = (exact > 0) & (exact < 1e-3)
+        assert near.any()
+        torch.testing.assert_close(square[near].double(), exact[near], rtol=1e-5, atol=0)
+        assert torch.equal(square[exact == 0], torch.zeros(int((exact == 0).sum())))
 
 
 MEMORY_SCRIPT = """

@@ -16,20 +16,12 @@ DTYPES = [(half, half) for half in HALVES] + [(torch.bfloat16, torch.float32), (
 USUAL = Window.gaussian()  # which everybody uses: kernels of other dense windows need not be compiled
 IMAGES = {
     "dense": (USUAL, (3, 2, 14, 21)),
-    "steps": (Window.uniform(3, 2, unbiased=True), (2, 1, 9, 12)),
     "apart": (Window.gaussian(2, 1.0, 3), (2, 1, 9, 11)),
     "volume": (Window.gaussian(3, 1.0), (2, 1, 5, 6, 9)),
-    "volume in steps": (Window.uniform((2, 3, 2), (2, 1, 2)), (1, 2, 5, 6, 9)),
 }
 # Kernels are compiled for each pair of dtypes and each kind of walk, but read and write by the same functions: every
-# pair of dtypes goes over dense windows and over one other kind, planes and volumes with and without float32 beside.
-OF_KIND = {
-    "dense": DTYPES,
-    "steps": DTYPES[1:2],
-    "apart": DTYPES[3:],
-    "volume": DTYPES[:1],
-    "volume in steps": DTYPES[2:3],
-}
+# pair of dtypes goes over dense windows, one over windows apart, which read pixel by pixel, and one over volumes.
+OF_KIND = {"dense": DTYPES, "apart": DTYPES[3:], "volume": DTYPES[:1]}
 each_kind = pytest.mark.parametrize(
     ("window", "shape", "dtypes"), [(*IMAGES[kind], dtypes) for kind, some in OF_KIND.items() for dtypes in some]
 )

@@ -288,6 +288,7 @@ def test_what_the_first_runs_cost_is_known_before_the_others_begin(splits: Split
 # --- the command --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_st_lpips")
 def test_a_whole_quick_study(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,7 @@ _TASKS_PER_THREAD = 4
 _UNIT_C2 = 9e-4  # images are scaled to this c2, so that no product of denominators leaves the range of float32
 _BLOCK_PAIRS, _BLOCK_PIXELS = 2**20, 2**21  # that are computed anew at once
 _JUDGED_PAIRS = 2**18  # of which truths are found at once, in a temporary matrix or three
+_FEW_OF = 16  # pairs of an image: fewer than one in so many are computed one by one
 _FEW_PAIRS = 2**10  # that are not worth a format of their own
 _NOISY = 1e5  # beta E z^2 / (v + c2 / 2) up to which no slope shows how float64 rounds F(x')
 _BRIGHT = 1e9 * _UNIT_C2  # beta E z^2 up to which no slope shows how float64 rounds it, in v - cov + c2 of flat patches
@@ -77,10 +78,9 @@ _Beyond = tuple[Tensor, Tensor | None]  # which images of x and y (None: x itsel
 
 
 class _Values(NamedTuple):
-    """d^2 of all pairs, and which images are beyond the number format in their values, and in their gradients."""
+    """d^2 of all pairs, and which images are beyond the number format in their gradients."""
 
     square: Tensor
-    beyond: _Beyond
     steep: _Beyond
 
 
@@ -100,7 +100,7 @@ def squared_all_pairs(
 class _SquaredAllPairs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance | None) -> Tensor:
-        square, _, (steep_x, steep_y) = _values(x, y, patch, advance)
+        square, (steep_x, steep_y) = _values(x, y, patch, advance)
         ctx.beyond, ctx.patch = (steep_x | _opposite_to_others(square, patch.form), steep_y), patch
         ctx.save_for_backward(x, y)
         return square
@@ -127,7 +127,11 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
     work.add_values(out, advance)
     order = slice(None, None, -1) if swapped else slice(None)
     (in_x, steep_x), (in_y, steep_y) = work.verdicts()[order]
-    in_x = in_x | near_others(out, y is None, *work.rounding_errors()[order])
+    errors = work.rounding_errors()[order]
+    near = near_others(out, y is None, *errors)
+    close = _close_pairs(out, y is None, near, *errors)
+    steep = in_x | near | steep_x, None if y is None else in_y | steep_y
+    in_x = in_x if close is not None else in_x | near
     beyond = in_x, None if y is None else in_y
     for rows, columns in _blocks(x, beyond):
         if columns is None:
@@ -137,7 +141,12 @@ def _values(x: Tensor, y: Tensor | None, patch: PatchDistance, advance: Advance 
         out[rows[:, None], columns] = block
         if y is None:
             out[columns[:, None], rows] = block.T
-    return _Values(out, beyond, (in_x | steep_x, None if y is None else in_y | steep_y))
+    if close is not None and len(close):
+        first, other = close.unbind(1)
+        out[first, other] = _one_by_one(x, second, first, other, patch).to(out.dtype)
+        if y is None:
+            out[other, first] = out[first, other]
+    return _Values(out, steep)
 
 
 def near_others(
@@ -145,15 +154,37 @@ def near_others(
 ) -> Tensor:
     """Which images of the first set are nearly equal to one of the second; with errors, from which D on, in sum, they
     are not."""
-    least = _LIMITS[pairs.dtype_of(square)].nearly_equal
+    return _by_rows(lambda rows: _near(square, rows, error_of_x, error_of_y).sum(1) > int(itself), square)
 
-    def near(rows: slice) -> Tensor:
-        limit: Tensor | float = least
-        if error_of_x is not None and error_of_y is not None:
-            limit = (error_of_x[rows, None] + error_of_y).square_().clamp_min_(least)
-        return (square[rows] < limit).sum(1) > int(itself)
 
-    return _by_rows(near, square)
+def _near(square: Tensor, rows: slice | Tensor, error_of_x: Tensor | None, error_of_y: Tensor | None) -> Tensor:
+    """Which pairs of these rows are nearly equal."""
+    limit: Tensor | float = _LIMITS[pairs.dtype_of(square)].nearly_equal
+    if error_of_x is not None and error_of_y is not None:
+        limit = (error_of_x[rows, None] + error_of_y).square_().clamp_min_(limit)
+    return square[rows] < limit
+
+
+def _close_pairs(square: Tensor, itself: bool, near: Tensor, *errors: Tensor) -> Tensor | None:
+    """Pairs (i, j) that are nearly equal, (n, 2), where they are few; of a set itself either of (i, j) and (j, i)."""
+    found: list[Tensor] = []
+    images = near.nonzero()[:, 0]
+    most = len(images) * square.shape[1] // _FEW_OF
+    for rows in images.split(max(1, _JUDGED_PAIRS // square.shape[1])):
+        first, other = _near(square, rows, *errors).nonzero().unbind(1)
+        first = rows[first]
+        close = torch.stack([first, other], 1)
+        found.append(close[first < other] if itself else close)
+        if sum(map(len, found)) > most:
+            return None
+    return torch.cat(found) if found else images.new_empty(0, 2)
+
+
+def _one_by_one(x: Tensor, y: Tensor, first: Tensor, other: Tensor, patch: PatchDistance) -> Tensor:
+    """d^2 of x_i and y_j for these i and j, by the kernels of pairs, which are exact for all images."""
+    some = max(1, _BLOCK_PIXELS // x[0].numel())
+    chosen = zip(first.split(some), other.split(some), strict=True)
+    return torch.cat([pairs.squared_mean(x[i].double(), y[j].double(), patch).mean(1) for i, j in chosen])
 
 
 def _opposite_to_others(square: Tensor, form: Form) -> Tensor:
