@@ -45,7 +45,7 @@ def images(n: int, seed: int, side: int = 28, channels: int = 1) -> Tensor:
 
 
 def flat_images(n: int) -> Tensor:
-    """Two rectangles on a ground, each of one tone: most of them are compared in float64."""
+    """Two squares on a ground, each of one tone: most of them are compared in float64."""
     tones, rows, columns = torch.rand(3, n, 3, 1, 1, generator=torch.Generator().manual_seed(3))
     down, across = torch.arange(28)[:, None] / 28, torch.arange(28) / 28
     image = tones[:, :1].expand(n, 1, 28, 28)
@@ -100,11 +100,12 @@ def forward(x: Tensor, y: Tensor) -> Timings:
     assert (patch_gemm(x[:ROWS], y) - expected).abs().max() < AGREEMENT
     patch = PatchDistance(Window.gaussian(11, 1.5), "product", 1e-4, 9e-4, 0.0)
     a, b = torch.rand(2, MATMUL, MATMUL)
-    flat = flat_images(N)
+    flat, other_flat = flat_images(2 * N).split(N)
     contenders: dict[str, tuple[Contender, float]] = {
         "ssimgen": (lambda: ssim(x, y), len(x) * len(y)),
         "ssimgen, one set": (lambda: ssim(x), len(x) ** 2),
-        "ssimgen, wide flat areas": (lambda: ssim(flat, flat.flip(0)), len(flat) ** 2),
+        "ssimgen, a set and its copy": (lambda: ssim(x, x.flip(0)), len(x) ** 2),
+        "ssimgen, wide flat areas": (lambda: ssim(flat, other_flat), len(flat) ** 2),
         "patch GEMM": (lambda: patch_gemm(x, y), len(x) * len(y)),
         "patch GEMM, blocks": (lambda: eager_all_pairs.squared_all_pairs(x, y, patch), len(x) * len(y)),
         "matmul": (lambda: a @ b, MATMUL**3),

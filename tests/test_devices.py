@@ -290,9 +290,10 @@ def test_half_precision_is_read_once_on_devices(name: str, dtype: torch.dtype) -
     ]
 
 
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
 @each_function
-def test_results_of_half_precision_are_float32(function: Function) -> None:
-    x, y = images("meta", 3, 2, 24, 25, dtype=torch.float16)
+def test_results_of_half_precision_are_float32(function: Function, dtype: torch.dtype, device: str) -> None:
+    x, y = images(device, 3, 2, 24, 25, dtype=dtype)
     assert function(x, y).dtype == torch.float32
 
 

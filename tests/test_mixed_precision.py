@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from itertools import pairwise as pairwise_of
+from itertools import product
 
 import numpy as np
 import pytest
@@ -32,9 +32,10 @@ Function = Callable[[Tensor, Tensor], Tensor]
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Pairs = list[tuple[torch.dtype, torch.dtype]]
-TWO: Pairs = list(pairwise_of((*DTYPES, DTYPES[0])))
 each_precision = pytest.mark.parametrize(
-    ("pairs", "autocast"), [(TWO, False), ([(dtype, dtype) for dtype in DTYPES] + TWO, True)], ids=["", "autocast"]
+    ("pairs", "autocast"),
+    [(list(zip(DTYPES, (*DTYPES[1:], DTYPES[0]), strict=True)), False), (list(product(DTYPES, DTYPES)), True)],
+    ids=["", "autocast"],
 )
 
 METRIC = StructuralDistance(1.0)

@@ -54,7 +54,7 @@ TESTS: dict[str, list[list[str]]] = {
     "_masks": [["test_masks.py"]],
     "components/pairs": [["test_component_maps.py"], ["test_masks.py"]],
     "components/metric": [["test_components.py"], ["test_masks.py"]],
-    "pairwise": [["test_pairwise.py"]],
+    "pairwise": [["test_pairwise.py"], ["test_masks.py"]],
     **{
         f"kernels/{name}": [["test_kernels.py"], ["test_discrepancy.py", "test_features.py"]]
         for name in ("kernel", "distance", "similarity")
@@ -97,10 +97,9 @@ TESTS: dict[str, list[list[str]]] = {
         [_ALL_PAIRS, "-k", "definition and fused"],
     ],
 }
-_LIBRARY = ("similarity", "pairwise", "_request", "_scales", "_masks", "components/", "kernels/", "discrepancy/")
-_WITH_DEFAULTS = ("objectives/", "evaluation/estimates", "evaluation/manifolds", "evaluation/classification")
+_NO_INTERFACE = ("engine/", "commands/", "report/", "_holm", "evaluation/distributions")
 for _module in TESTS:  # what a caller may say, and what is taken if nothing is said
-    if _module.startswith((*_LIBRARY, *_WITH_DEFAULTS)):
+    if not _module.startswith(_NO_INTERFACE):
         TESTS[_module].append(["test_defaults.py", "test_arguments.py"])
 
 KERNELS = tuple(  # of engine/fused, what is compiled

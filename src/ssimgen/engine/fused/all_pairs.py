@@ -177,7 +177,7 @@ def _close_pairs(square: Tensor, itself: bool, near: Tensor, *errors: Tensor) ->
         found.append(close[first < other] if itself else close)
         if sum(map(len, found)) > most:
             return None
-    return torch.cat(found) if found else images.new_empty(0, 2)
+    return torch.cat(found)
 
 
 def _one_by_one(x: Tensor, y: Tensor, first: Tensor, other: Tensor, patch: PatchDistance) -> Tensor:
