@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from ssimgen import Window, engine, ssim
 from ssimgen._request import FORMS
 from ssimgen.engine import Form, PatchDistance, eager
-from ssimgen.engine.fused import pairs, workers
+from ssimgen.engine.fused import pair_kernels, pairs, workers
 
 # Each size and stride is compiled anew, for each dtype; those of tests/test_similarity.py come again.
 WINDOWS = {
@@ -122,6 +122,63 @@ def test_float32_stays_within_its_budget(name: str, form: Form) -> None:
         ):
             assert gradient.dtype == torch.float32
             torch.testing.assert_close(gradient, reference, rtol=0, atol=1e-4 * float(reference.abs().max()))
+
+
+LITTLE = 1e-3  # weight of a pixel between two others
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window.uniform(7),
+        Window.uniform((1, 15)),
+        Window.uniform(31),
+        Window((0.5, LITTLE, 0.5 - LITTLE)),
+        Window((LITTLE, LITTLE, LITTLE, 1 - 3 * LITTLE)),
+    ],
+    ids=str,
+)
+def test_a_pixel_that_stands_out_costs_no_digits(window: Window) -> None:
+    """Wherever in the window it is, and however little weight it has there."""
+    patch = request(window)
+    x, y = (0.3 + 0.2 * z for z in images(3, 1, 44, 47, dtype=torch.float32))
+    for plane, far in enumerate((0.5, 3.0, 30.0)):
+        y[plane, 0, ::13, ::11] += far
+        x[plane, 0, 13, ::22] += far / 2
+    x.requires_grad_(), y.requires_grad_()
+    _, *found = value_and_gradients(x, y, patch)
+    squares, exact = pairs.squared_map(x, y, patch), eager.squared_map(x.double(), y.double(), patch)
+    torch.testing.assert_close(squares.double(), exact, rtol=0, atol=8e-7)
+    for z, gradient in zip((x, y), found, strict=True):
+        (right,) = torch.autograd.grad(exact.mean((2, 3)).sum(), z, retain_graph=True)
+        scale = right.abs().amax((1, 2, 3), True)
+        torch.testing.assert_close(gradient / scale, right / scale, rtol=0, atol=1e-4)
+    alone = pairs.squared_map(x[1:2], y[1:2], patch)
+    assert torch.equal(alone, squares[1:2])  # whatever stands out beside it
+
+
+@pytest.mark.parametrize(
+    "taps", [*(w.axes(1)[0].taps for w in WINDOWS.values()), (0.2, 1e-9, 0.3, 0.5 - 1e-9)], ids=len
+)
+@pytest.mark.parametrize("windows", [1, 2])
+def test_centres_are_near_the_mean_of_any_image(taps: tuple[float, ...], windows: int) -> None:
+    """Of weights q of sum 1 it is sqrt(sum of (q - w)^2 / w) standard deviations from it at most."""
+    centre = pair_kernels._centre(taps, windows)
+    if centre is None:
+        assert windows == 2  # they are then taken one by one
+        return
+    count = len(taps) + windows - 1
+    in_windows = torch.stack(
+        [torch.tensor([0.0] * w + [*taps] + [0.0] * (windows - 1 - w)).double() for w in range(windows)]
+    )
+    weights = torch.zeros(count, dtype=torch.float64)
+    weights[centre.first : centre.end] = in_windows.sum(0)[centre.first : centre.end] * centre.share
+    assert float(weights.sum()) == pytest.approx(1)
+    for of_window in in_windows:
+        inside = of_window > 0
+        assert not weights[~inside].any()
+        w = of_window[inside]
+        assert float(((weights[inside] - w) ** 2 / w).sum()) < 5.5
 
 
 def test_extreme_ranges() -> None:

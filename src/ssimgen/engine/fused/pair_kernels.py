@@ -9,7 +9,8 @@ pixels: with m_z = F z and v_z = F z^2 - m_z^2, for z = s and d,
     dD/dz = F'(dD/dm_z - 2 m_z dD/dv_z) + 2 z F'(dD/dv_z).
 
 Variances are sums of squares about a value inside the window, never differences of large squares: first along
-the row about the middle pixel, then down the column about the middle row (the law of total variance).
+the row about some of its pixels, then down the column about some of its rows (the law of total variance): those of most
+weight, so many that their mean is near that of the window (`_centre`).
 
 Every form of d^2 is one expression with 0 or 1 for `luminance`, `cross` and `uncentred` (see `constants`):
 
@@ -24,7 +25,9 @@ must cancel in a gradient, and `slopes` of x and y have the greatest gradients t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
@@ -51,8 +54,11 @@ from ssimgen.engine.fused.vectors import (
     where_positive,
 )
 from ssimgen.engine.spec import PatchDistance
+from ssimgen.windows import AxisWindow
 
-RHO, SIGMA, LUMINANCE, CROSS, UNCENTRED, LO, GAP, ONE, SEEN, UNIT = range(10)
+RHO, SIGMA, LUMINANCE, CROSS, UNCENTRED, LO, GAP, ONE, SEEN, UNIT, CENTRES = range(11)
+
+_FARTHEST = 5.5  # variances, squared distance of a centre from the mean; 4.7 are those of the default window
 
 
 class Trust(NamedTuple):
@@ -85,9 +91,12 @@ def _seen(patch: PatchDistance, dtype: Any, ndim: int) -> float:
 
 
 def constants(patch: PatchDistance, dtype: Any, ndim: int, unit: float) -> NDArray[Any]:
-    """What the kernels need of a request besides its window, at the places RHO ... UNIT."""
+    """What the kernels need of a request besides its taps, at the places RHO ... UNIT; from CENTRES on, that of each
+    axis, the last axis first."""
     uncentred = patch.form == "uncentred"
     varies = any(axis.size > 1 for axis in patch.window.axes(ndim)) or uncentred  # a single pixel has no variance
+    *others, last = patch.window.axes(ndim)
+    centres = [_centre(last.taps, 1), *(_centre(axis.taps, at_once(axis)) for axis in reversed(others))]
     return np.array(
         [
             1 / (2 * patch.c1),
@@ -100,8 +109,56 @@ def constants(patch: PatchDistance, dtype: Any, ndim: int, unit: float) -> NDArr
             1,
             _seen(patch, dtype, ndim),
             unit,
+            *(number for centre in centres if centre for number in centre),
         ],
         dtype,
+    )
+
+
+def at_once(axis: AxisWindow) -> int:
+    """How many windows, one below the other, are taken at a time: 2 where they share rows of pixels, and a centre."""
+    return 2 if axis.stride == 1 and _centre(axis.taps, 2) else 1
+
+
+class _Centre(NamedTuple):
+    """The value about which variances are taken: the mean of the pixels `first`, ..., `end` - 1 of a window, weighted
+    as they are in it; `share` is 1 / the sum of their weights. Two windows that begin at neighbouring pixels share one,
+    of pixels of both, numbered from where the first begins, weighted by the sum of their weights in both.
+
+    The mean with weights q of sum 1 is sqrt(sum of q^2 / w) standard deviations from that of the window, at most, where
+    w are the weights there (Cauchy and Schwarz). The square of that is how many times the variance cancels.
+    """
+
+    first: int
+    end: int
+    share: float
+
+
+@lru_cache(maxsize=128)
+def _centre(taps: Sequence[float], windows: int) -> _Centre | None:
+    """Of one window, or of two if they have one: the pixel of most weight, and those beside it until it is near."""
+    pixels = range(windows - 1, len(taps))
+    if not pixels:
+        return None
+    count, weights = len(pixels), [math.fsum(taps[k - window] for window in range(windows)) for k in pixels]
+    first = max(range(count), key=lambda k: (weights[k], min(k, count - 1 - k)))
+    end = first + 1
+    while not _is_near(weights[first:end], taps[pixels[first] :], taps[pixels[first] + 1 - windows :]):
+        if end - first == count:
+            return None
+        if end == count or (first > 0 and (weights[first - 1], first) > (weights[end], count - end)):
+            first -= 1
+        else:
+            end += 1
+    return _Centre(pixels[first], pixels[end - 1] + 1, 1 / math.fsum(weights[first:end]))
+
+
+def _is_near(weights: Sequence[float], *in_windows: Sequence[float]) -> bool:
+    """Whether the mean of pixels is at most sqrt(_FARTHEST) standard deviations from that of windows with such taps."""
+    return all(
+        math.fsum(weight**2 / tap for weight, tap in zip(weights, taps, strict=False))
+        <= _FARTHEST * math.fsum(weights) ** 2
+        for taps in in_windows
     )
 
 
@@ -144,14 +201,35 @@ def _read_row_in_phases(x, y, start, numbers, plane_size, planes, pixels, pitch,
             lines[to + line] = u - v
 
 
+@part
+@no_type_check
+def _centres_along(lines, line, taps, numbers, to, length, stride, phase_length):
+    """Where in `lines` the centres of s begin, one for each window along a row; those of d are `line` further.
+
+    If they are more than a pixel each, they are written to lines[to : to + length].
+    """
+    first, end, share = int(numbers[CENTRES]), int(numbers[CENTRES + 1]), spread_at(numbers, CENTRES + 2)
+    pixel = first % stride * phase_length + first // stride
+    if end == first + 1:
+        return pixel
+    for column in range(0, length, lanes(lines)):
+        s, d = load(lines, column + pixel), load(lines, column + pixel + line)
+        of_s = of_d = s - s
+        for k in range(first + 1, end):
+            tap, at = spread_at(taps, k), column + k % stride * phase_length + k // stride
+            of_s = fma(tap, load(lines, at) - s, of_s)
+            of_d = fma(tap, load(lines, at + line) - d, of_d)
+        store(lines, column + to, fma(share, of_s, s))
+        store(lines, column + to + line, fma(share, of_d, d))
+    return to
+
+
 @inlined
 @no_type_check
-def _filter_row(lines, line, taps, moments, slot, ring, length, size, stride, phase_length):
+def _filter_row(lines, line, centres, taps, moments, slot, ring, length, size, stride, phase_length):
     """Row moments of s and d, into their slot of the four rings: mean and variance of s, the same of d."""
-    middle = size // 2
     for column in range(0, length, lanes(lines)):
-        at = column + middle % stride * phase_length + middle // stride
-        centre_s, centre_d = load(lines, at), load(lines, at + line)
+        centre_s, centre_d = load(lines, column + centres), load(lines, column + centres + line)
         zero = centre_s - centre_s
         s, d, ss, dd = zero, zero, zero, zero
         for k in range(size):
@@ -159,15 +237,40 @@ def _filter_row(lines, line, taps, moments, slot, ring, length, size, stride, ph
             u, v = load(lines, at) - centre_s, load(lines, at + line) - centre_d
             wu, wv = tap * u, tap * v
             s, d, ss, dd = s + wu, d + wv, fma(wu, u, ss), fma(wv, v, dd)
-        of_s, of_d = non_negative(ss - s * s), non_negative(dd - d * d)
+        of_s, of_d = non_negative(fma(zero - s, s, ss)), non_negative(fma(zero - d, d, dd))
         _store_four(moments, slot + column, ring, s + centre_s, of_s, d + centre_d, of_d)
+
+
+@part
+@no_type_check
+def _centres_down(moments, ring, slots, taps, numbers, axis, to, length, rows):
+    """Where in the rings of means the centres begin, one for each column and `rows` (1 or 2) windows.
+
+    If they are more than a row, they are written to the slot `to` of both rings. axis: 1 down the columns, 2 along the
+    depth, as numbers has them.
+    """
+    place = CENTRES + 3 * axis
+    first, end, share = int(numbers[place]), int(numbers[place + 1]), spread_at(numbers, place + 2)
+    if end == first + 1:
+        return slots[first]
+    for of in (0, 2 * ring):
+        for at in range(of, of + length, lanes(moments)):
+            mean = load(moments, at + slots[first])
+            total = mean - mean
+            for k in range(first + 1, end):
+                tap = spread_at(taps, k)
+                if rows == 2:
+                    tap = tap + spread_at(taps, k - 1)
+                total = fma(tap, load(moments, at + slots[k]) - mean, total)
+            store(moments, at + to, fma(share, total, mean))
+    return to
 
 
 @inlined
 @no_type_check
-def _window_moments(moments, at, ring, slots, taps, size, rows):
+def _window_moments(moments, at, ring, slots, centres, taps, size, rows):
     """Mean and variance in the windows of `rows` (1 or 2) neighbouring positions, from the moments of their rows."""
-    centre = load(moments, slots[(size + rows - 1) // 2] + at)
+    centre = load(moments, at + centres)
     zero = centre - centre
     mean_0, square_0, mean_1, square_1 = zero, zero, zero, zero
     for k in range(size + rows - 1):
@@ -183,9 +286,9 @@ def _window_moments(moments, at, ring, slots, taps, size, rows):
             square_1 = fma(tap, square, square_1)
     return (
         mean_0 + centre,
-        non_negative(square_0 - mean_0 * mean_0),
+        non_negative(fma(zero - mean_0, mean_0, square_0)),
         mean_1 + centre,
-        non_negative(square_1 - mean_1 * mean_1),
+        non_negative(fma(zero - mean_1, mean_1, square_1)),
     )
 
 
@@ -436,11 +539,6 @@ def _set_peaks(tops, length, start, planes, pitch, columns, trusted, peaks):
         peaks[start + plane] = _greatest(tops, plane * pitch, plane * pitch + columns) if beyond else 0.0
 
 
-def rows_at_once(high: int, step_down: int) -> int:
-    """Rows of positions are taken two at a time where their windows share rows of pixels."""
-    return 2 if step_down == 1 and high > 1 else 1
-
-
 _Geometry = tuple[int, int, int, int]  # windows are so high and wide, and stand so far apart, down and across, in px
 
 
@@ -469,9 +567,10 @@ def _values(known: _Geometry | None, dense: bool, rows_at_once: int) -> Callable
         pixels = min(pitch * ACROSS, width - begin * ACROSS)
         length = _columns(together * pitch, lanes(numbers))
         phase_length = length + _columns(max(reach, 1), lanes(numbers))  # vectors are written past the end
-        line, held = ACROSS * phase_length, HIGH + ROWS - 1
+        apart_in_caches = 2 * lanes(numbers)
+        line, held = ACROSS * phase_length + length + apart_in_caches, HIGH + ROWS - 1  # with room for centres
         lines = _zeros(2 * line, numbers)
-        ring = held * length
+        ring = (held + 1) * length + apart_in_caches
         moments = _zeros(4 * ring, numbers)
         slots = np.empty(held, np.intp)
         squares = _zeros(2 * length, numbers)
@@ -495,14 +594,19 @@ def _values(known: _Geometry | None, dense: bool, rows_at_once: int) -> Callable
                             x, y, row, numbers, plane_size, planes, pixels, pitch, lines, line, ACROSS, phase_length
                         )
                     slot = ready % held * length
-                    _filter_row(lines, line, taps, moments, slot, ring, length, WIDE, ACROSS, phase_length)
+                    centres = _centres_along(
+                        lines, line, taps, numbers, ACROSS * phase_length, length, ACROSS, phase_length
+                    )
+                    _filter_row(lines, line, centres, taps, moments, slot, ring, length, WIDE, ACROSS, phase_length)
                     ready += 1
                 for k in range(held):  # a second row that does not exist repeats the last row, and is not used
                     slots[k] = min(i * DOWN + k, ready - 1) % held * length
                 second = spread(numbers, numbers.dtype.type(rows - 1))
+                centres = _centres_down(moments, ring, slots, taps_down, numbers, 1, held * length, length, ROWS)
+                common = ring, slots, centres, taps_down, HIGH, ROWS
                 for at in range(0, length, lanes(numbers)):
-                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps_down, HIGH, ROWS)
-                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps_down, HIGH, ROWS)
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, *common)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, *common)
                     parts = _squared(s_0, v_0, d_0, w_0, numbers)
                     square, peak = parts[0], greater(load(tops, at), parts[1])
                     store(squares, at, square)
@@ -553,9 +657,10 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int) -> Calla
         own = min(end * ACROSS, (across - 1) * ACROSS + WIDE) - begin * ACROSS
         length = _columns(together * pitch, 2 * lanes(numbers))
         phase_length = length + _columns(max(reach, 1), lanes(numbers))  # vectors are written past the end
-        line, held = ACROSS * phase_length, HIGH + ROWS - 1
+        apart_in_caches = 2 * lanes(numbers)
+        line, held = ACROSS * phase_length + length + apart_in_caches, HIGH + ROWS - 1  # with room for centres
         lines = _zeros(2 * line, numbers)
-        ring = held * length
+        ring = (held + 1) * length + apart_in_caches
         moments = _zeros(4 * ring, numbers)
         slots = np.empty(held, np.intp)
         totals = np.empty(length, np.float64)
@@ -597,7 +702,10 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int) -> Calla
                             x, y, row, numbers, plane_size, planes, pixels, pitch, lines, line, ACROSS, phase_length
                         )
                     slot = ready % held * length
-                    _filter_row(lines, line, taps, moments, slot, ring, length, WIDE, ACROSS, phase_length)
+                    centres = _centres_along(
+                        lines, line, taps, numbers, ACROSS * phase_length, length, ACROSS, phase_length
+                    )
+                    _filter_row(lines, line, centres, taps, moments, slot, ring, length, WIDE, ACROSS, phase_length)
                     ready += 1
                 for k in range(held):  # a second row that does not exist repeats the last row, and is not used
                     slots[k] = min(i * DOWN + k, ready - 1) % held * length
@@ -608,9 +716,11 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int) -> Calla
                             copy(upstream, row, weights, k * length + plane * pitch, columns)
                 slot, below = i % kept * length, (i + 1) % kept * length
                 second = spread(numbers, numbers.dtype.type(rows - 1))
+                centres = _centres_down(moments, ring, slots, taps_down, numbers, 1, held * length, length, ROWS)
+                common = ring, slots, centres, taps_down, HIGH, ROWS
                 for at in range(0, length, lanes(numbers)):
-                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, ring, slots, taps_down, HIGH, ROWS)
-                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, ring, slots, taps_down, HIGH, ROWS)
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, *common)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, *common)
                     inside, weight = load(begins, at), load(weights, at)
                     square, peak, B_s, B_d, C_x, C_y, cancels = _derivatives(s_0, v_0, d_0, w_0, numbers)
                     _store_derivatives(derivatives, slot + at, back, inside, weight, B_s, B_d, C_x, C_y)

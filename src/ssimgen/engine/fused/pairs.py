@@ -277,8 +277,7 @@ def _walk(
     panels = _panels(x, dtype.itemsize, horizontal, across)
     found = np.zeros((len(panels.columns), 1 + extremes, panels.planes))
     geometry = vertical.size, horizontal.size, vertical.stride, horizontal.stride
-    rows = pair_kernels.rows_at_once(vertical.size, vertical.stride)
-    kernel = kernels.fit(geometry, x.numel(), horizontal.stride == 1, rows)
+    kernel = kernels.fit(geometry, x.numel(), horizontal.stride == 1, pair_kernels.at_once(vertical))
     taps, numbers, trust = _prepared(patch, dtype, 2, _unit(x, y, patch))
     common = _flat(x), _flat(y), *taps, numbers, trust.product, height, width
 

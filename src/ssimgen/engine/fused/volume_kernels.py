@@ -17,6 +17,8 @@ import numpy as np
 from ssimgen.engine.fused.compilation import Kernels, compiled, inlined, part
 from ssimgen.engine.fused.pair_kernels import (
     UNIT,
+    _centres_along,
+    _centres_down,
     _columns,
     _derivatives,
     _filter_row,
@@ -56,7 +58,7 @@ def _slice_moments(
 ):  # fmt: skip
     """Moments of one slice, in windows along its two axes, into its slot of the four rings; `at_once` rows of them."""
     held = high + at_once - 1
-    row_ring = held * length
+    row_ring = (held + 1) * length
     ready = 0
     for i in range(0, down, at_once):
         count = min(at_once, down - i)
@@ -67,13 +69,19 @@ def _slice_moments(
                 _read_row(x, y, row, numbers, width, 0, 1, pixels, 0, lines, line)
             else:
                 _read_row_in_phases(x, y, row, numbers, 0, 1, pixels, 0, lines, line, step_across, phase_length)
-            _filter_row(lines, line, taps, rows, ready % held * length, row_ring, span, wide, step_across, phase_length)
+            slot = ready % held * length
+            centres = _centres_along(
+                lines, line, taps, numbers, step_across * phase_length, span, step_across, phase_length
+            )
+            _filter_row(lines, line, centres, taps, rows, slot, row_ring, span, wide, step_across, phase_length)
             ready += 1
         for k in range(held):  # a second row that does not exist repeats the last row, and is not used
             row_slots[k] = min(i * step_down + k, ready - 1) % held * length
+        centres = _centres_down(rows, row_ring, row_slots, taps_down, numbers, 1, held * length, span, at_once)
+        common = row_ring, row_slots, centres, taps_down, high, at_once
         for at in range(0, span, lanes(numbers)):
-            s_0, v_0, s_1, v_1 = _window_moments(rows, at, row_ring, row_slots, taps_down, high, at_once)
-            d_0, w_0, d_1, w_1 = _window_moments(rows, at + 2 * row_ring, row_ring, row_slots, taps_down, high, at_once)
+            s_0, v_0, s_1, v_1 = _window_moments(rows, at, *common)
+            d_0, w_0, d_1, w_1 = _window_moments(rows, at + 2 * row_ring, *common)
             here = to + i * length + at
             _store_four(moments, here, ring, s_0, v_0, d_0, w_0)
             if count == 2:
@@ -132,11 +140,11 @@ def _values(known: _Geometry | None, dense: bool, rows_at_once: int, slices_at_o
         length, span = _columns(across + reach, lanes(numbers)), _columns(across, lanes(numbers))
         pixels = min((across + reach) * ACROSS, width)
         phase_length = length + _columns(max(reach, 1), lanes(numbers))  # vectors are written past the end
-        line = ACROSS * phase_length
-        lines, rows = _zeros(2 * line, numbers), _zeros(4 * (HIGH + ROWS - 1) * length, numbers)
+        line = ACROSS * phase_length + length  # with room for centres
+        lines, rows = _zeros(2 * line, numbers), _zeros(4 * (HIGH + ROWS) * length, numbers)
         row_slots = np.empty(HIGH + ROWS - 1, np.intp)
         held, area = DEEP + SLICES - 1, _area(down, length, lanes(numbers))
-        ring = held * area
+        ring = (held + 1) * area
         moments = _zeros(4 * ring, numbers)
         slots = np.empty(held, np.intp)
         squares = _zeros(2 * length, numbers)
@@ -157,11 +165,13 @@ def _values(known: _Geometry | None, dense: bool, rows_at_once: int, slices_at_o
             for k in range(held):
                 slots[k] = min(i * STEP + k, ready - 1) % held * area
             clear(totals, 0, 2 * length)
+            centres = _centres_down(moments, ring, slots, taps_deep, numbers, 2, held * area, down * length, SLICES)
+            common = ring, slots, centres, taps_deep, DEEP, SLICES
             for row in range(down):
                 for at in range(0, span, lanes(numbers)):
                     here = row * length + at
-                    s_0, v_0, s_1, v_1 = _window_moments(moments, here, ring, slots, taps_deep, DEEP, SLICES)
-                    d_0, w_0, d_1, w_1 = _window_moments(moments, here + 2 * ring, ring, slots, taps_deep, DEEP, SLICES)
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, here, *common)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, here + 2 * ring, *common)
                     parts = _squared(s_0, v_0, d_0, w_0, numbers)
                     store(squares, at, parts[0])
                     accumulate(totals, at, parts[0])
@@ -205,11 +215,11 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int, slices_a
         length, span = _columns(across + reach, 2 * lanes(numbers)), _columns(across, lanes(numbers))
         pixels, own = min((across + reach) * ACROSS, width), (across - 1) * ACROSS + WIDE
         phase_length = length + _columns(max(reach, 1), lanes(numbers))
-        line = ACROSS * phase_length
-        lines, rows = _zeros(2 * line, numbers), _zeros(4 * (HIGH + ROWS - 1) * length, numbers)
+        line = ACROSS * phase_length + length  # with room for centres
+        lines, rows = _zeros(2 * line, numbers), _zeros(4 * (HIGH + ROWS) * length, numbers)
         row_slots = np.empty(HIGH + ROWS - 1, np.intp)
         held, area = DEEP + SLICES - 1, _area(down, length, lanes(numbers))
-        ring = held * area
+        ring = (held + 1) * area
         moments = _zeros(4 * ring, numbers)
         slots = np.empty(held, np.intp)
         totals = np.empty(2 * length, np.float64)
@@ -246,14 +256,16 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int, slices_a
                 slots[k] = min(i * STEP + k, ready - 1) % held * area
             clear(totals, 0, 2 * length)
             slot, next_slot = i % kept * area, (i + 1) % kept * area
+            centres = _centres_down(moments, ring, slots, taps_deep, numbers, 2, held * area, down * length, SLICES)
+            common = ring, slots, centres, taps_deep, DEEP, SLICES
             for row in range(down):
                 if upstream.size:
                     for k in range(slices):
                         copy(upstream, to + ((i + k) * down + row) * across, weights, k * length, across)
                 for at in range(0, span, lanes(numbers)):
                     here = row * length + at
-                    s_0, v_0, s_1, v_1 = _window_moments(moments, here, ring, slots, taps_deep, DEEP, SLICES)
-                    d_0, w_0, d_1, w_1 = _window_moments(moments, here + 2 * ring, ring, slots, taps_deep, DEEP, SLICES)
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, here, *common)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, here + 2 * ring, *common)
                     inside, weight = load(begins, at), load(weights, at)
                     square, peak, B_s, B_d, C_x, C_y, cancels = _derivatives(s_0, v_0, d_0, w_0, numbers)
                     _store_derivatives(derivatives, slot + here, back, inside, weight, B_s, B_d, C_x, C_y)

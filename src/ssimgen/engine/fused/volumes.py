@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssimgen.engine.fused import volume_kernels, workers
 from ssimgen.engine.fused.compilation import Kernels
-from ssimgen.engine.fused.pair_kernels import rows_at_once
+from ssimgen.engine.fused.pair_kernels import at_once
 from ssimgen.engine.spec import positions
 from ssimgen.windows import Window
 
@@ -53,8 +53,7 @@ def gradients(x: Tensor, window: Window, request: _Request, upstream: _Array, gx
 def _kernel(kernels: Kernels, x: Tensor, window: Window) -> Callable[..., None]:
     deep, down, across = window.axes(3)
     geometry = deep.size, down.size, across.size, deep.stride, down.stride, across.stride
-    at_once = (rows_at_once(axis.size, axis.stride) for axis in (down, deep))
-    return kernels.fit(geometry, x.numel(), across.stride == 1, *at_once)
+    return kernels.fit(geometry, x.numel(), across.stride == 1, at_once(down), at_once(deep))
 
 
 def _run(task: Callable[..., None], x: Tensor, window: Window, extremes: int) -> Found:
