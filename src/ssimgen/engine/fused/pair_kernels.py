@@ -58,7 +58,7 @@ from ssimgen.windows import AxisWindow
 
 RHO, SIGMA, LUMINANCE, CROSS, UNCENTRED, LO, GAP, ONE, SEEN, UNIT, CENTRES = range(11)
 
-_FARTHEST = 5.5  # variances, squared distance of a centre from the mean; 4.7 are those of the default window
+_MOST_CANCELLED = 5.5  # times the variance of a window; 4.7 times with the default window and one row in the middle
 
 
 class Trust(NamedTuple):
@@ -109,7 +109,7 @@ def constants(patch: PatchDistance, dtype: Any, ndim: int, unit: float) -> NDArr
             1,
             _seen(patch, dtype, ndim),
             unit,
-            *(number for centre in centres if centre for number in centre),
+            *(number for centre in centres for number in (centre.first, centre.end, centre.share)),
         ],
         dtype,
     )
@@ -117,7 +117,7 @@ def constants(patch: PatchDistance, dtype: Any, ndim: int, unit: float) -> NDArr
 
 def at_once(axis: AxisWindow) -> int:
     """How many windows, one below the other, are taken at a time: 2 where they share rows of pixels, and a centre."""
-    return 2 if axis.stride == 1 and _centre(axis.taps, 2) else 1
+    return 2 if axis.stride == 1 and axis.size > 1 and _centre(axis.taps, 2).cancels <= _MOST_CANCELLED else 1
 
 
 class _Centre(NamedTuple):
@@ -126,40 +126,37 @@ class _Centre(NamedTuple):
     of pixels of both, numbered from where the first begins, weighted by the sum of their weights in both.
 
     The mean with weights q of sum 1 is sqrt(sum of q^2 / w) standard deviations from that of the window, at most, where
-    w are the weights there (Cauchy and Schwarz). The square of that is how many times the variance cancels.
+    w are the weights there (Cauchy and Schwarz). The square of that is how many times the variance `cancels`.
     """
 
     first: int
     end: int
     share: float
+    cancels: float
 
 
 @lru_cache(maxsize=128)
-def _centre(taps: Sequence[float], windows: int) -> _Centre | None:
-    """Of one window, or of two if they have one: the pixel of most weight, and those beside it until it is near."""
-    pixels = range(windows - 1, len(taps))
-    if not pixels:
-        return None
-    count, weights = len(pixels), [math.fsum(taps[k - window] for window in range(windows)) for k in pixels]
+def _centre(taps: Sequence[float], windows: int) -> _Centre:
+    """Of one window or two: the pixel of most weight, and those beside it until little cancels, or all are in it.
+
+    All pixels of one window are their mean, of which nothing cancels. Two windows may have no centre in common.
+    """
+    first_of_all, count = windows - 1, len(taps) - windows + 1
+    in_windows = [taps[first_of_all - window :] for window in range(windows)]
+    weights = [math.fsum(of_pixel) for of_pixel in zip(*in_windows, strict=False)]
     first = max(range(count), key=lambda k: (weights[k], min(k, count - 1 - k)))
     end = first + 1
-    while not _is_near(weights[first:end], taps[pixels[first] :], taps[pixels[first] + 1 - windows :]):
-        if end - first == count:
-            return None
+    while True:
+        share = 1 / math.fsum(weights[first:end])
+        cancels = max(
+            math.fsum((share * weights[k]) ** 2 / of_window[k] for k in range(first, end)) for of_window in in_windows
+        )
+        if cancels <= _MOST_CANCELLED or end - first == count:
+            return _Centre(first_of_all + first, first_of_all + end, share, cancels)
         if end == count or (first > 0 and (weights[first - 1], first) > (weights[end], count - end)):
             first -= 1
         else:
             end += 1
-    return _Centre(pixels[first], pixels[end - 1] + 1, 1 / math.fsum(weights[first:end]))
-
-
-def _is_near(weights: Sequence[float], *in_windows: Sequence[float]) -> bool:
-    """Whether the mean of pixels is at most sqrt(_FARTHEST) standard deviations from that of windows with such taps."""
-    return all(
-        math.fsum(weight**2 / tap for weight, tap in zip(weights, taps, strict=False))
-        <= _FARTHEST * math.fsum(weights) ** 2
-        for taps in in_windows
-    )
 
 
 @inlined
