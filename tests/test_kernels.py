@@ -203,6 +203,21 @@ def test_bandwidths_that_are_no_tuple() -> None:
 
 
 @pytest.mark.usefixtures("no_shape_checks")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data_range": 0}, "data_range must be a positive number"),
+        ({"k1": 0}, "k1 must be a positive number, got 0"),
+        ({"k2": float("nan")}, "k2 must be a positive number, got nan"),
+        ({"window": 11}, "window must be a ssimgen.Window, got 11: pass Window.gaussian"),
+    ],
+)
+def test_options_are_refused_when_the_kernel_is_made(options: dict, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        SSIM(**{"data_range": 1.0, **options})
+
+
+@pytest.mark.usefixtures("no_shape_checks")
 def test_other_bad_options() -> None:
     with pytest.raises(ValueError, match="a kernel is scaled by a positive number, got -1"):
         -1 * SSIM(1.0)

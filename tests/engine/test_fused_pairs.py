@@ -133,6 +133,7 @@ LITTLE = 1e-3  # weight of a pixel between two others
     [
         Window.uniform(7),
         Window.uniform((1, 15)),
+        Window.uniform((31, 1)),
         Window.uniform(31),
         Window((0.5, LITTLE, 0.5 - LITTLE)),
         Window((LITTLE, LITTLE, LITTLE, 1 - 3 * LITTLE)),
@@ -140,9 +141,11 @@ LITTLE = 1e-3  # weight of a pixel between two others
     ids=str,
 )
 def test_a_pixel_that_stands_out_costs_no_digits(window: Window) -> None:
-    """Wherever in the window it is, and however little weight it has there."""
+    """Wherever in the window it is, and however little weight it has there; nor does a row."""
     patch = request(window)
-    x, y = (0.3 + 0.2 * z for z in images(3, 1, 44, 47, dtype=torch.float32))
+    x, y = (0.3 + 0.2 * z for z in images(4, 1, 44, 47, dtype=torch.float32))
+    y[3, 0, ::16] += 3
+    x[3, 0, 16] += 1.5
     for plane, far in enumerate((0.5, 3.0, 30.0)):
         y[plane, 0, ::13, ::11] += far
         x[plane, 0, 13, ::22] += far / 2
