@@ -137,6 +137,16 @@ def cases() -> dict[str, Case]:
         "all pairs, float64 and a tiny k2": Case(
             "all distance", flat, flat + 3e-5 * other, Window.uniform(10), 1.0, k1=1.14, k2=3.7e-4, squared=False
         ),
+        # v - x.y of float32 has a gradient of its own where it should have none, seen beside a small one to the means
+        "all pairs, equal but for a constant, and a small k2": Case(
+            "all distance",
+            (0.9 + 0.01 * wide[:1]).float(),
+            (0.85 + 0.01 * wide[:1]).float(),
+            SMALL,
+            1.0,
+            k1=1e-5,
+            k2=2e-3,
+        ),
         # pixels about a value that was rounded, and their mean about the same that was not
         "all pairs, equal but for a constant, far from 0": Case(
             "all distance",

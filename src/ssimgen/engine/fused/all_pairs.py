@@ -55,7 +55,9 @@ class _Limits(NamedTuple):
     """Up to where a number format holds pairs: grades of an image, a position on average, c1 and D^2.
 
     The last grade, contrast, is of gradients alone. Below a D^2 of `nearly_equal`, terms have cancelled; and D holds
-    the rounding error of D^2 below `rounding` times what the first two grades of both images are.
+    the rounding error of D^2 below `rounding` times what the first two grades of both images are. Of images that
+    differ in their means alone, the terms of the gradient to the variances cancel: what that leaves is seen beside the
+    gradient to the means below a D of `slope` times the roots of the second grades of both.
     """
 
     differences: float
@@ -65,11 +67,12 @@ class _Limits(NamedTuple):
     constants: float
     nearly_equal: float
     rounding: float
+    slope: float
 
 
 _LIMITS = {
-    np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 300 * _UNIT_C2, 1e25, 1e-3, 0.0),
-    np.dtype(np.float64): _Limits(1e5, _NOISY, 1e100, 1e7 * _UNIT_C2, 1e100, 1e-9, 2e-6),
+    np.dtype(np.float32): _Limits(4.0, 1e7, 1e12, 300 * _UNIT_C2, 1e25, 1e-3, 0.0, 2e-3),
+    np.dtype(np.float64): _Limits(1e5, _NOISY, 1e100, 1e7 * _UNIT_C2, 1e100, 1e-9, 2e-6, 4e-12),
 }
 
 _OPPOSITE: dict[Form, float] = {"product": 1.25, "sum": 1.9, "centred": 1.5, "uncentred": 1.5}  # D^2 of such pairs
@@ -436,10 +439,11 @@ class _AllPairs:
 
     def rounding_errors(self) -> tuple[Tensor, Tensor]:
         """Of each image of the first and the second set, what it adds to the D below which rounding errors are seen."""
-        factor = _LIMITS[self.dtype].rounding / self.positions
+        limits = _LIMITS[self.dtype]
 
         def of(grades: _Array) -> Tensor:
-            return torch.from_numpy(factor * grades[:, :2].sum((0, 1)))
+            differences, noise = grades[:, :2].sum(0) / self.positions
+            return torch.from_numpy(limits.rounding * (differences + noise) + limits.slope * np.sqrt(noise))
 
         return of(self.grades_of_first), of(self.grades_of_second)
 
