@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -77,6 +78,15 @@ class Browser:
     def run(self, script: str) -> Any:
         """What a script returns."""
         return self._call("POST", f"{self.session}/execute/sync", {"script": script, "args": []})
+
+    def comes_true(self, script: str) -> bool:
+        """Whether a script returns true within 20 seconds: some events are told after the key that made them."""
+        end = time.monotonic() + 20
+        while self.run(script) is not True:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
 
     def press(self, key: str) -> None:
         """A key, as the keyboard gives it: a letter, or \\ue004 for Tab, \\ue007 Enter, \\ue00c Escape."""
