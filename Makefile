@@ -24,6 +24,7 @@ demo: $(STAMP)
 
 # Freed memory is kept for what comes next: giving it back to the system takes a twentieth of the time.
 test: $(STAMP) lint types
+	$(BIN)/python -m compileall -q src # once, where processes may leave nothing behind
 	OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=1000000000 \
 	  $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 

@@ -32,6 +32,7 @@ SIZE = 100  # digits of either kind in a test
 TESTS = 200
 PERMUTATIONS = 199
 SPARSE = Window.gaussian(stride=3)
+MIRRORED = Window.gaussian(stride=3, padding="symmetric")
 UNIFORM = Window.uniform(8, stride=4)
 
 
@@ -71,8 +72,9 @@ def main() -> None:
 
 def kernels(pooled: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
     """By name, the kernel matrix of some of the images, its bandwidths their medians."""
-    components, sparse, uniform = (
-        [Component(part, 1.0, window).squared(pooled) for part in PARTS] for window in (DEFAULT_WINDOW, SPARSE, UNIFORM)
+    components, sparse, mirrored, uniform = (
+        [Component(part, 1.0, window).squared(pooled) for part in PARTS]
+        for window in (DEFAULT_WINDOW, SPARSE, MIRRORED, UNIFORM)
     )
     structural = {form: StructuralDistance(1.0, form).squared(pooled) for form in FORMS}
     structural["sum, uniform 8/4"] = StructuralDistance(1.0, "sum", window=UNIFORM).squared(pooled)
@@ -84,6 +86,7 @@ def kernels(pooled: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
     return {
         "components": gaussian(*components),
         "components, stride 3": gaussian(*sparse),
+        "components, mirrored, stride 3": gaussian(*mirrored),
         "components, uniform 8/4": gaussian(*uniform),
         **{part: gaussian(square) for part, square in zip(PARTS, components, strict=True)},
         **{f"distance, {form}": gaussian(square) for form, square in structural.items()},

@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
+import type_checker
 from new_processes import Processes
 from ssimgen import _range_check, engine
 from ssimgen.data import load_images
@@ -24,6 +25,10 @@ settings.load_profile("reproducible")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for ended in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # Windows has no SIGHUP
     signal.signal(ended, signal.SIG_DFL)
+
+
+def pytest_runtest_setup() -> None:
+    type_checker.another_test()
 
 
 @pytest.hookimpl(wrapper=True)

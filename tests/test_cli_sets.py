@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from command_line import complaint, run
 from ssimgen.data import load_images
+from ssimgen.evaluation.sets import compare_sets
 
 
 def save_all(folder: Path, images: np.ndarray) -> Path:
@@ -147,6 +149,17 @@ def test_pairs_and_shared_images_are_said(
     assert run("test-samples", sets["digits"], sets["others"], "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["shared"], found["paired"]) == (0, False)
+
+
+def test_patches_are_those_of_the_library(
+    digits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = save_all(tmp_path / "a", digits[:25]), save_all(tmp_path / "b", digits[25:50])
+    assert run("test-samples", a, b, "--json", "--permutations", 19) == 0
+    printed = json.loads(capsys.readouterr().out)
+    x, y = (torch.tensor(z[:, None] / 255).float() for z in (digits[:25], digits[25:50]))
+    expected = compare_sets(x, y, permutations=19).test.statistic
+    assert printed["mmd2"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_pictures_are_made_to_fit(digits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

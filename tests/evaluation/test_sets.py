@@ -133,6 +133,16 @@ def test_blur_is_contrast_before_all(parts: tuple[Tensor, Tensor]) -> None:
     assert max(statistics, key=statistics.__getitem__) == "contrast"
 
 
+def test_the_border_is_seen(parts: tuple[Tensor, Tensor], generator: torch.Generator) -> None:
+    """By the default patches, which mirror it; a Gaussian window within the image gives it next to no weight."""
+    x, y = (F.pad(z[..., 1:-1, 1:-1], (1, 1, 1, 1)) for z in parts)
+    noise = torch.rand(y.shape, generator=generator)
+    noise[..., 1:-1, 1:-1] = 0
+    seen = compare_sets(x, y + 0.5 * noise, permutations=199).test.p_value
+    unseen = compare_sets(x, y + 0.5 * noise, permutations=199, window=Window.gaussian()).test.p_value
+    assert seen < 0.01 < unseen
+
+
 def test_sets_equal_in_a_respect(generator: torch.Generator) -> None:
     """Flat images have no contrast and no structure to be tested, but a luminance."""
     x, y = (torch.rand(n, 1, 1, 1, generator=generator).expand(n, 1, 12, 12) for n in (20, 15))

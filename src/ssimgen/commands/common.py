@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ssimgen import Window
+    from ssimgen.windows import Padding
 
 Form = Literal["product", "sum", "centred", "uncentred"]  # that of ssimgen.engine, which imports PyTorch
 
@@ -64,7 +65,9 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
     writable_folder(path.parent)
 
 
-def gaussian_window(option: str, size: int, sigma: float, images: Tensor, stride: int = 1) -> Window:
+def gaussian_window(
+    option: str, size: int, sigma: float, images: Tensor, stride: int = 1, padding: Padding = "valid"
+) -> Window:
     """The Gaussian window whose side is that of an option, which must fit the images (..., H, W)."""
     from ssimgen import Window
 
@@ -76,7 +79,7 @@ def gaussian_window(option: str, size: int, sigma: float, images: Tensor, stride
             f"window of {size} x {size} px does not fit images of {height} x {width} px: "
             f"pass {option} {min(height, width)} or smaller, or larger images"
         )
-    return Window.gaussian(size, sigma, stride)
+    return Window.gaussian(size, sigma, stride, padding=padding)
 
 
 def note(line: str) -> None:
