@@ -8,6 +8,10 @@ study (studies/results; those of the folder OUTPUT of `ssimgen study` are copied
 - `samples DATA`: samples of every other model;
 - `classical and structural`: time and quality of each model with its classical and one structural objective;
 
+from studies/results/equal-summary.csv, the summary.csv of studies/equal.toml:
+
+- `equal`: two autoencoders at equal rate, processor time and search;
+
 from studies/results/detection.csv:
 
 - `detection`: how well autoencoders find made defects, by texture, objective and residual;
@@ -53,6 +57,7 @@ RECONSTRUCTION = {
     "kernel_distance": 2,
     "frechet_distance": 0,
 }
+EQUAL = {"kl": 2, "feature_distance": 3, "st_lpips": 4, "kernel_distance": 2, "psnr": 2, "ssim": 3, "ms_ssim": 3}
 POINTS = {"kl": 1, "psnr": 2, "ssim": 3, "feature_distance": 3, "kernel_distance": 2, "frechet_distance": 0}
 SAMPLES = {"kernel_distance": 2, "frechet_distance": 0, "precision": 2, "recall": 2, "coverage": 2, "class_accuracy": 2}
 """Key of a metric -> decimals."""
@@ -162,6 +167,13 @@ def of_points(summary: list[Row], data: str) -> str:
         for variant, point in arms
     ]
     return table(["objective", "tau", *labels(POINTS)], lines, 2)
+
+
+def of_equals(summary: list[Row]) -> str:
+    """Autoencoders that were compared like with like."""
+    variants = dict.fromkeys(row["variant"] for row in summary)
+    lines = [[v, *(cell(find(summary, m, variant=v), digits) for m, digits in EQUAL.items())] for v in variants]
+    return table(["objective", *labels(EQUAL)], lines, 1)
 
 
 def of_samples(summary: list[Row], results: list[Row], data: str) -> str:
@@ -289,6 +301,7 @@ def tables() -> dict[str, str]:
         "speed": of_speed(*(json.loads((MEASURED / f"{name}.json").read_text()) for name in ("pairs", "pairwise"))),
         "two samples": of_two_samples(json.loads((MEASURED / "two_samples.json").read_text())),
         "detection": of_detection(read("detection")),
+        "equal": of_equals(read("equal-summary")),
     }
     power = read("power")
     made |= {"power": of_power(power)} if power else {}

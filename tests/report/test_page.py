@@ -156,6 +156,19 @@ def test_rates_that_do_not_meet_are_said(tmp_path: Path) -> None:
     assert "l2 1 to 2.1, ssim 3 to 4.1." in section
 
 
+@pytest.mark.parametrize("reached", [True, False])
+def test_runs_that_were_brought_to_one_rate_are_compared_at_it(reached: bool, tmp_path: Path) -> None:
+    for seed in range(2):
+        for variant, rate in (("l2", 19.9), ("ssim", 20.2 if reached else 25.0)):
+            options = {"objective": variant, "kl_target": 20.0}
+            values = {KL: rate + 0.1 * seed, DISTANCE: 1.0 + 0.1 * seed}
+            write_run(tmp_path / f"{variant}{seed}", values, seed=seed, study=place(variant), options=options)
+    text = words(write_report([tmp_path], tmp_path / "report").read_text())
+    assert ("All runs were brought to 20 nats in training" in text) == reached
+    assert ("Nothing can be compared at equal rate" in text) != reached
+    assert ("Rates may differ" in text) != reached
+
+
 def test_judges_that_are_left_out_are_named_with_their_reason(tmp_path: Path) -> None:
     for seed in range(2):
         for variant, value in (("l2", 1.0), ("ssim", 2.0 + 0.01 * seed)):

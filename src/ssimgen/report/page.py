@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -108,7 +108,7 @@ def page(
     pictures = {(str(run.path), name): png for run, name, png in pictures_of(shown)}
     real = next((png for png in (run.picture("real") for run in runs) if png), None)
     embedded = embed(pictures | ({("", "real"): real} if real else {}))
-    at_rate = comparisons(rows_at_rates, lambda row: row.variant)
+    at_rate, steered = comparisons(rows_at_rates, lambda row: row.variant), _steered(records)
     network, checks = first.evaluation.network, checks_of(runs)
     unfit = {r.score: r.unfit for r in records if r.unfit}
     source = first.config["data"]["source"].removesuffix(", training")
@@ -131,7 +131,8 @@ def page(
         unchecked={score.short(network): why for score, why in unfit.items() if score.label not in checks},
         meanings=scores.meanings(r.score for r in sorted(means, key=lambda r: r.kind != "rate")),
         matched=_by_group(at_rate),
-        apart=_apart(records, at_rate),
+        steered=steered,
+        apart=_apart(records, at_rate, steered),
         compared=comparisons(means, lambda row: row.arm),
         rates=[c for c in (_rate_charts(group, means, first) for group in groups) if c.charts],
         unlogged=[arm.label for arm in shown if not arm.runs[0].metrics],
@@ -167,9 +168,20 @@ def _by_group(found: Sequence[Comparison]) -> dict[str, list[tuple[Comparison, b
     }
 
 
-def _apart(records: Sequence[Result], found: Sequence[Comparison]) -> dict[str, list[tuple[str, float, float]]]:
+def _steered(records: Sequence[Result]) -> dict[str, float]:
+    """Groups of which every run was brought to one rate, and that rate in nats."""
+    targets: dict[str, set[float | None]] = {}
+    for record in records:
+        if record.score.key == scores.RATE and record.baseline:
+            targets.setdefault(record.group, set()).add(None if record.fault else record.kl_target)
+    return {group: target for group, of_runs in targets.items() for target in of_runs if len(of_runs) == 1 and target}
+
+
+def _apart(
+    records: Sequence[Result], found: Sequence[Comparison], steered: Collection[str]
+) -> dict[str, list[tuple[str, float, float]]]:
     """Groups whose variants have rates and yet cannot be compared at any, with the ends of each variant's rates."""
-    compared = {comparison.group for comparison in found}
+    compared = {*steered, *(comparison.group for comparison in found)}
     groups: dict[str, list[tuple[str, float, float]]] = {}
     for (group, variant), (low, high) in reach(records).items():
         if group not in compared:
