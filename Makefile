@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up what they need; a second call starts at once.
-.PHONY: demo test fuzz faults mutants lint format types bench docs dist gpu clean
+.PHONY: demo test suite fuzz faults mutants lint format types bench docs dist gpu clean
 
 # Python 3.11 to 3.14: the first of these that is one, or make test PYTHON=/path/to/python
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
@@ -22,8 +22,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/ssimgen demo
 
+MAKEFLAGS += --jobs=2 # types are checked beside the tests, for most of a minute
+test: types suite
+
 # Freed memory is kept for what comes next: giving it back to the system takes a twentieth of the time.
-test: $(STAMP) lint types
+suite: $(STAMP) lint
 	$(BIN)/python -m compileall -q src # once, where processes may leave nothing behind
 	OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=1000000000 \
 	  $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
