@@ -16,8 +16,10 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from oracles import axes as oracle
 from ssimgen import Window, distance, engine, ms_ssim, pairwise, presets, ssim, ssim_map
+from ssimgen._request import patch_distance
 from ssimgen.components import PARTS, Component
 from ssimgen.engine import PatchDistance
+from ssimgen.engine.axes import prepared
 from ssimgen.features import SSIMFeatures
 from ssimgen.losses import MSSSIMLoss, SSIMLoss, StructuralDistanceLoss
 from ssimgen.metrics import StructuralDistance
@@ -125,6 +127,16 @@ def test_both_engines_agree(shape: tuple[int, ...], window: Window, monkeypatch:
     monkeypatch.setattr(engine, "fused_can", lambda *images: False)
     for a, b in zip(first, everything(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-6 * float(b.detach().abs().max()))
+
+
+def test_a_signal_is_an_image_of_one_row_to_the_engines() -> None:
+    """Which have kernels for images."""
+    signals = torch.rand(2, 3, 9)
+    patch = patch_distance(signals, 1.0, Window.gaussian(3), 0.01, 0.03, "product")
+    (z,), request, restored = prepared(patch, signals)
+    assert z.shape == (2, 3, 1, 9)
+    assert [axis.size for axis in request.window.axes(2)] == [1, 3]
+    assert restored(z).shape == (2, 3, 9)
 
 
 def test_a_volume_of_one_slice_is_its_image_bit_for_bit() -> None:

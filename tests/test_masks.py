@@ -241,6 +241,18 @@ def test_scales_halve_mask_and_image_together() -> None:
     torch.testing.assert_close(found, fine**0.4 * coarse**0.6)
 
 
+def test_scales_under_masks_are_those_of_each_image_and_channel() -> None:
+    x, y, mask = images(3, 2, 16, 16)
+    mask = mask[:, :1].expand_as(x)
+    options = {"data_range": 1.0, "window": Window.gaussian(3), "weights": (0.4, 0.6)}
+    alone = [
+        [ms_ssim(*(z[i : i + 1, c : c + 1] for z in (x, y)), mask=mask[i : i + 1, :1], **options) for c in range(2)]
+        for i in range(3)
+    ]
+    expected = torch.tensor(alone, dtype=x.dtype).mean(1)
+    torch.testing.assert_close(ms_ssim(x, y, mask=mask, **options), expected)
+
+
 def test_masks_of_volumes_and_of_ranges_an_image() -> None:
     """Slices that no window joins are those of the images, under the mask of each; a range an image is that of it."""
     x, y, mask = images(2, 3, 4, 9, 10)

@@ -173,6 +173,14 @@ def test_what_an_odd_last_row_counts() -> None:
     assert blind(x, x + 0.1).item() < 1e-7  # the form that does not see brightness sees it at no scale
 
 
+def test_pixels_count_as_parts_of_the_range() -> None:
+    x, y = torch.rand(2, 3, 2, 13, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    options = {"squared": True, "window": MIRRORED, "scales": 2, "pixels": 2.0}
+    for function in (distance, pairwise.distance):
+        expected = function(x, y, data_range=1.0, **options)
+        torch.testing.assert_close(function(255 * x, 255 * y, data_range=255.0, **options), expected)
+
+
 @pytest.mark.parametrize("window", [Window.uniform(4), Window.uniform(6, stride=3, padding="reflect")], ids=str)
 def test_its_square_has_a_blind_pair_and_it_has_none(window: Window) -> None:
     """Stripes of one row, with the signs of all columns equal or not: flat at coarser scales, and pixel by pixel of one

@@ -209,8 +209,8 @@ def test_one_seed_allows_no_conclusion(seeds: int) -> None:
     verdict = recommendation(of_seed, 400, finished=(8, 18), left_out=["ssim_sum", "ms_ssim"])
     assert verdict.heading == "No conclusion"
     assert verdict.sentences == (
-        f"8 of 18 runs are finished, and of {seeds} seeds all: the others do not count here, and the same command goes "
-        "on with them.",
+        f"8 of 18 runs are finished, all of {seeds} seed{'s' if seeds == 0 else ''}: other seeds do not count here, "
+        "and the same command goes on with them.",
         "Left out for want of time: ssim_sum, ms_ssim. A larger budget in another folder tries more.",
         "At least two seeds with every objective and temperature are needed: go on with the same command.",
     )
@@ -219,7 +219,7 @@ def test_one_seed_allows_no_conclusion(seeds: int) -> None:
 def test_a_conclusion_from_whole_seeds_says_what_is_missing() -> None:
     verdict = recommendation(records({"ssim": [-0.5, -0.51, -0.49]}), 400, finished=(14, 18), left_out=["mix"])
     assert verdict.heading == "Structure helps on these images: train with ssim"
-    assert any(sentence.startswith("14 of 18 runs are finished, and of 3 seeds all") for sentence in verdict.sentences)
+    assert any(sentence.startswith("14 of 18 runs are finished, all of 3 seeds") for sentence in verdict.sentences)
     assert any(sentence.startswith("Left out for want of time: mix.") for sentence in verdict.sentences)
 
 
@@ -348,7 +348,7 @@ def test_a_quick_study_that_its_budget_ends_has_no_verdict(
     monkeypatch.setattr(running, "carry_on", carry_on)
     assert main(["study", "--quick", "--data", data, "-o", str(tmp_path / "out"), "--seeds", "2"]) == 0
     printed = capsys.readouterr()
-    assert "\nNo conclusion\n7 of 8 runs are finished, and of 1 seeds all" in printed.out
+    assert "\nNo conclusion\n7 of 8 runs are finished, all of 1 seed: " in printed.out
     assert "Left out for want of time: ssim_sum, ms_ssim, mix, pyramid." in printed.out
     assert "7 of 8 runs are finished; the same command goes on" in printed.err
     html = (tmp_path / "out" / "report" / "index.html").read_text()

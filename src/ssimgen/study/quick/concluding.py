@@ -142,8 +142,8 @@ def _gaps(seeds: int, finished: tuple[int, int], left_out: Sequence[str]) -> lis
     found = []
     if done < planned_runs:
         found.append(
-            f"{done} of {planned_runs} runs are finished, and of {seeds} seeds all: the others do not count here, and "
-            "the same command goes on with them."
+            f"{done} of {planned_runs} runs are finished, all of {seeds} seed{'s' if seeds != 1 else ''}: other seeds "
+            "do not count here, and the same command goes on with them."
         )
     if left_out:
         found.append(f"Left out for want of time: {', '.join(left_out)}. A larger budget in another folder tries more.")
