@@ -22,8 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/ssimgen demo
 
-MAKEFLAGS += --jobs=2 # types are checked beside the tests, for most of a minute
-test: types suite
+# Types are checked beside the tests, for most of a minute.
+test: $(STAMP)
+	@$(MAKE) --no-print-directory --jobs=2 types suite
 
 # Freed memory is kept for what comes next: giving it back to the system takes a twentieth of the time.
 suite: $(STAMP) lint

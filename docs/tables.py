@@ -150,11 +150,14 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]], names: int) -> st
 def of_autoencoders(matched: list[Row], data: str) -> str:
     """Variational autoencoders of one set of images at equal rate."""
     rows = [row for row in middle_rate(matched) if row["data"] == data and row["group"] == "vae"]
-    variants = list(dict.fromkeys(row["variant"] for row in rows))
-    lines = [[v, *(cell(find(rows, m, variant=v), digits) for m, digits in RECONSTRUCTION.items())] for v in variants]
-    return f"At a KL of {float(rows[0]['rate']):.1f} nats:\n\n" + table(
-        ["objective", *labels(RECONSTRUCTION)], lines, 1
-    )
+    return f"At a KL of {float(rows[0]['rate']):.1f} nats:\n\n" + of_objectives(rows, RECONSTRUCTION)
+
+
+def of_objectives(rows: Sequence[Row], metrics: Mapping[str, int]) -> str:
+    """Some metrics of one model with every objective."""
+    variants = dict.fromkeys(row["variant"] for row in rows)
+    lines = [[v, *(cell(find(rows, m, variant=v), digits) for m, digits in metrics.items())] for v in variants]
+    return table(["objective", *labels(metrics)], lines, 1)
 
 
 def of_points(summary: list[Row], data: str) -> str:
@@ -167,13 +170,6 @@ def of_points(summary: list[Row], data: str) -> str:
         for variant, point in arms
     ]
     return table(["objective", "tau", *labels(POINTS)], lines, 2)
-
-
-def of_equals(summary: list[Row]) -> str:
-    """Autoencoders that were compared like with like."""
-    variants = dict.fromkeys(row["variant"] for row in summary)
-    lines = [[v, *(cell(find(summary, m, variant=v), digits) for m, digits in EQUAL.items())] for v in variants]
-    return table(["objective", *labels(EQUAL)], lines, 1)
 
 
 def of_samples(summary: list[Row], results: list[Row], data: str) -> str:
@@ -301,7 +297,7 @@ def tables() -> dict[str, str]:
         "speed": of_speed(*(json.loads((MEASURED / f"{name}.json").read_text()) for name in ("pairs", "pairwise"))),
         "two samples": of_two_samples(json.loads((MEASURED / "two_samples.json").read_text())),
         "detection": of_detection(read("detection")),
-        "equal": of_equals(read("equal-summary")),
+        "equal": of_objectives(read("equal-summary"), EQUAL),
     }
     power = read("power")
     made |= {"power": of_power(power)} if power else {}

@@ -290,12 +290,13 @@ def test_half_precision_is_read_once_on_devices(name: str, dtype: torch.dtype) -
     ]
 
 
-@pytest.mark.parametrize(("device", "dtype"), [("cuda", torch.float16), ("mps", torch.bfloat16)], ids=str)
+@pytest.mark.parametrize(
+    ("device", "dtype"), [("cuda", torch.float16), ("mps", torch.bfloat16)], ids=str, indirect=["device"]
+)
 @each_function
 def test_results_of_half_precision_are_float32(function: Function, dtype: torch.dtype, device: str) -> None:
-    with FakeTensorMode(), Views():
-        x, y = images(device, 3, 2, 24, 25, dtype=dtype)
-        assert function(x, y).dtype == torch.float32
+    x, y = images(device, 3, 2, 24, 25, dtype=dtype)
+    assert function(x, y).dtype == torch.float32
 
 
 PRODUCTS = {str(f) for f in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm)}

@@ -147,7 +147,7 @@ def cases() -> dict[str, Case]:
             k1=1e-5,
             k2=2e-3,
         ),
-        # 1 - s1 s2 where both are near -1
+        # 1 - s1 s2 where both are near -1: nothing else here notices a wrong 1 + s2
         "opposite images, far out of range": Case("distance", 1000 + wide, -1000 - wide, GAUSSIAN, 1.0),
         # pixels about a value that was rounded, and their mean about the same that was not
         "all pairs, equal but for a constant, far from 0": Case(
