@@ -41,7 +41,7 @@ KERNELS: Mapping[KernelName, str] = {
 }
 
 PATCHES = Window.gaussian(stride=3, padding="symmetric")
-"""Of the default window they notice most (docs/two-sets.md): a ninth of the patches, and the border among them."""
+"""The fewest of those that were tried, and they notice most, as the border is among them (docs/two-sets.md)."""
 
 _ROUNDING = 1e-9  # of squared distances in float32; one grey level more in one pixel makes 1e-8 or more
 
