@@ -214,6 +214,22 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("run", ENGINES, ids=["eager", "fused"])
+def test_what_no_window_covers_is_not_seen(run: Engine) -> None:
+    """Windows of 3 pixels, 5 apart: rows 3, 4, 8, 9 and 13, and columns 3 and 4, are in none, NaN or not."""
+    window, shape = WINDOWS[3]
+    patch, (x, y) = patch_distance(window), (images(n, *shape, seed=n) for n in (2, 3))
+    hidden = x.index_fill(2, torch.tensor([3, 8, 13]), torch.nan).index_fill(3, torch.tensor([4]), torch.inf)
+    upstream = images(1, 1, 2, 3)[0, 0]
+    assert torch.equal(run(hidden, y, patch), run(x, y, patch))
+    for found, right in zip(
+        gradients(run, hidden, y, upstream, patch), gradients(run, x, y, upstream, patch), strict=True
+    ):
+        assert torch.equal(found, right)
+        assert not found[..., [3, 4, 8, 9, 13], :].any()
+        assert not found[..., [3, 4]].any()
+
+
 def test_threads_do_not_change_the_numbers(threads: None) -> None:
     x, y, upstream, patch = images(40), images(70, seed=1), images(1, 1, 40, 70, seed=2)[0, 0], patch_distance()
     results = []

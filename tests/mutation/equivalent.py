@@ -4,4 +4,19 @@ EQUIVALENT: dict[tuple[str, str], dict[str, str]] = {
     ("engine/masked", "several = (weights > 0) & (rest > _ONE_PIXEL)"): {
         "weights > 0 -> weights >= 0": "where the weight is 0, beta is 1 and the weight stays 0",
     },
+    ("engine/fused/pairs", "_CHUNK_PIXELS = 2**15  # fewer are not worth waking a thread for"): {
+        "2 ** 15 -> 2 * 15": "how work is cut changes no number, only its time",
+    },
+    (
+        "engine/fused/volumes",
+        "parts = -(-2 * torch.get_num_threads() // volumes) if torch.get_num_threads() > 1 else 1",
+    ): {
+        "1 -> 0": "how work is cut changes no number; no parts are made one in the line after next",
+    },
+    (
+        "engine/fused/all_pairs",
+        "self.columns = _even_part(self.across, max(1, min(_COLUMNS, _MULTIPLICATIONS // self.window.size)))",
+    ): {
+        "max -> min": "the widths of tiles change the time, and rounding errors in their order alone",
+    },
 }

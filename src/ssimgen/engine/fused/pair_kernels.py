@@ -61,6 +61,33 @@ RHO, SIGMA, LUMINANCE, CROSS, UNCENTRED, LO, GAP, ONE, SEEN, UNIT, CENTRES = ran
 _MOST_CANCELLED = 5.5  # times the variance of a window; 4.7 times with the default window and one row in the middle
 
 
+class Request(NamedTuple):
+    """Pairs of images, or of volumes, and what is asked of them.
+
+    x, y: flattened, (planes, H, W) or (volumes, D, H, W). taps: along each spatial axis. numbers: `constants`. trusted:
+    peaks up to which the number format is. height, width: of a plane or slice.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    taps: tuple[NDArray[Any], ...]
+    numbers: NDArray[Any]
+    trusted: float
+    height: int
+    width: int
+
+
+class Panel(NamedTuple):
+    """What one call computes: the planes from `first` up to `last`, so many `together`, side by side, and of each row
+    the window positions from `begin` up to `end`."""
+
+    first: int
+    last: int
+    together: int
+    begin: int
+    end: int
+
+
 class Trust(NamedTuple):
     """Up to where a number format holds what is computed in it.
 
@@ -159,6 +186,60 @@ def _centre(taps: Sequence[float], windows: int) -> _Centre:
             end += 1
 
 
+@part
+@no_type_check
+def _zeros(count, like):
+    array = np.empty(count, like.dtype)
+    clear(array, 0, count)
+    return array
+
+
+@part
+@no_type_check
+def _columns(length, granule):
+    """`length` rounded up to whole granules."""
+    return -(-length // granule) * granule
+
+
+class _Rings(NamedTuple):
+    """Room for the last rows of a panel, and for what becomes of windows.
+
+    lines: s and d of one row of pixels, `line` apart, in phases of `phase_length`, and their centres. moments: four
+    rings of rows of `length`, `ring` apart; `slots` has where those of a window begin. totals, tops: of each column.
+    """
+
+    length: int
+    phase_length: int
+    line: int
+    lines: NDArray[Any]
+    ring: int
+    moments: NDArray[Any]
+    slots: NDArray[np.intp]
+    totals: NDArray[np.float64]
+    tops: NDArray[Any]
+
+
+@inlined
+@no_type_check
+def _rings(numbers, length, reach, high, across, rows_at_once):
+    """Room for windows so high and so far apart, which reach so many positions beyond their own."""
+    phase_length = length + _columns(max(reach, 1), lanes(numbers))  # vectors are written past the end
+    apart_in_caches = 2 * lanes(numbers)
+    line, held = across * phase_length + length + apart_in_caches, high + rows_at_once - 1  # with room for centres
+    ring = (held + 1) * length + apart_in_caches
+    return _Rings(
+        length,
+        phase_length,
+        line,
+        _zeros(2 * line, numbers),
+        ring,
+        _zeros(4 * ring, numbers),
+        np.empty(held, np.intp),
+        np.empty(length, np.float64),
+        _zeros(length + lanes(numbers), numbers),
+    )
+
+
 @inlined
 @no_type_check
 def _store_four(array, at, apart, a, b, c, d):
@@ -200,18 +281,19 @@ def _read_row_in_phases(x, y, start, numbers, plane_size, planes, pixels, pitch,
 
 @part
 @no_type_check
-def _centres_along(lines, line, taps, numbers, to, length, stride, phase_length):
+def _centres_along(lines, line, taps, numbers, columns, stride, phase_length):
     """Where in `lines` the centres of s begin, one for each window along a row; those of d are `line` further.
 
-    If they are more than a pixel each, they are written to lines[to : to + length].
+    If they are more than a pixel each, they are written after the pixels.
     """
+    to = stride * phase_length
     first, end, share = int(numbers[CENTRES]), int(numbers[CENTRES + 1]), spread_at(numbers, CENTRES + 2)
     pixel = first % stride * phase_length + first // stride
     if end == first + 1:
         return pixel
-    for column in range(0, length, lanes(lines)):
+    for column in range(0, columns, lanes(lines)):
         s, d = load(lines, column + pixel), load(lines, column + pixel + line)
-        of_s = of_d = s - s
+        of_s = of_d = s - s  # zeros, as a vector
         for k in range(first + 1, end):
             tap, at = spread_at(taps, k), column + k % stride * phase_length + k // stride
             of_s = fma(tap, load(lines, at) - s, of_s)
@@ -223,11 +305,15 @@ def _centres_along(lines, line, taps, numbers, to, length, stride, phase_length)
 
 @inlined
 @no_type_check
-def _filter_row(lines, line, centres, taps, moments, slot, ring, length, size, stride, phase_length):
-    """Row moments of s and d, into their slot of the four rings: mean and variance of s, the same of d."""
-    for column in range(0, length, lanes(lines)):
+def _filter_row(rings, taps, numbers, ready, columns, size, stride):
+    """Moments of the row in `lines`, the one after `ready` others, into its slot of the four rings: mean and variance
+    of s, the same of d."""
+    phase_length, line, lines, ring, moments = rings.phase_length, rings.line, rings.lines, rings.ring, rings.moments
+    centres = _centres_along(lines, line, taps, numbers, columns, stride, phase_length)
+    slot = ready % len(rings.slots) * rings.length
+    for column in range(0, columns, lanes(lines)):
         centre_s, centre_d = load(lines, column + centres), load(lines, column + centres + line)
-        zero = centre_s - centre_s
+        zero = centre_s - centre_s  # zeros, as a vector
         s, d, ss, dd = zero, zero, zero, zero
         for k in range(size):
             tap, at = spread_at(taps, k), column + k % stride * phase_length + k // stride
@@ -240,20 +326,25 @@ def _filter_row(lines, line, centres, taps, moments, slot, ring, length, size, s
 
 @part
 @no_type_check
-def _centres_down(moments, ring, slots, taps, numbers, axis, to, length, rows):
-    """Where in the rings of means the centres begin, one for each column and `rows` (1 or 2) windows.
+def _centres_down(moments, ring, slots, length, top, ready, taps, numbers, axis, columns, rows):
+    """Set the slots of `rows` (1 or 2) windows, of which the first begins at row `top`, where `ready` rows were taken:
+    a second one that does not exist repeats the last row, and is not used.
 
-    If they are more than a row, they are written to the slot `to` of both rings. axis: 1 down the columns, 2 along the
-    depth, as numbers has them.
+    Returns where in the rings of means their centres begin, one for each column; if they are more than a row, they are
+    written to the slot after all others. axis: 1 down the columns, 2 along the depth, as numbers has them.
     """
+    held = len(slots)
+    for k in range(held):
+        slots[k] = min(top + k, ready - 1) % held * length
+    to = held * length
     place = CENTRES + 3 * axis
     first, end, share = int(numbers[place]), int(numbers[place + 1]), spread_at(numbers, place + 2)
     if end == first + 1:
         return slots[first]
     for of in (0, 2 * ring):
-        for at in range(of, of + length, lanes(moments)):
+        for at in range(of, of + columns, lanes(moments)):
             mean = load(moments, at + slots[first])
-            total = mean - mean
+            total = mean - mean  # zeros, as a vector
             for k in range(first + 1, end):
                 tap = spread_at(taps, k)
                 if rows == 2:
@@ -268,7 +359,7 @@ def _centres_down(moments, ring, slots, taps, numbers, axis, to, length, rows):
 def _window_moments(moments, at, ring, slots, centres, taps, size, rows):
     """Mean and variance in the windows of `rows` (1 or 2) neighbouring positions, from the moments of their rows."""
     centre = load(moments, at + centres)
-    zero = centre - centre
+    zero = centre - centre  # zeros, as a vector
     mean_0, square_0, mean_1, square_1 = zero, zero, zero, zero
     for k in range(size + rows - 1):
         u = load(moments, slots[k] + at) - centre
@@ -387,7 +478,7 @@ def _transpose_down(ring, at, slots, taps, size, length, rows, to, apart):
 def _transpose_down_in_phases(ring, at, slots, taps, tap, stride, length, rows, to):
     """The same of one row of pixels, for windows `stride` apart; taps[tap] is what the first slot has."""
     for column in range(length):
-        total = taps[0] - taps[0]
+        total = taps[0] - taps[0]  # 0 in their format
         for k in range(tap // stride + 1):
             total += taps[tap - k * stride] * ring[at + slots[k] + column]
         rows[to + column] = total
@@ -456,7 +547,7 @@ def _write_row(x, y, row, numbers, first, count, rows, apart, taps, size, gx, gy
 @no_type_check
 def _transpose_at(rows, first, taps, stride, pixel):
     """Transposed filter along a row, at one pixel, for windows `stride` apart."""
-    total = taps[0] - taps[0]
+    total = taps[0] - taps[0]  # 0 in their format
     for k in range(pixel % stride, len(taps), stride):
         total += taps[k] * rows[first + (pixel - k) // stride]
     return total
@@ -484,21 +575,6 @@ def _write_row_in_phases(
             write(gy, row + i, to_y)
             greatest_y = max(greatest_y, abs(to_y))
     slopes_x[top], slopes_y[top] = greatest_x, greatest_y
-
-
-@part
-@no_type_check
-def _zeros(count, like):
-    array = np.empty(count, like.dtype)
-    clear(array, 0, count)
-    return array
-
-
-@part
-@no_type_check
-def _columns(length, granule):
-    """`length` rounded up to whole granules."""
-    return -(-length // granule) * granule
 
 
 @part
@@ -540,21 +616,20 @@ _Geometry = tuple[int, int, int, int]  # windows are so high and wide, and stand
 
 
 def _values(known: _Geometry | None, dense: bool, rows_at_once: int) -> Callable[..., None]:
-    """Compiled (geometry, x, y, taps..., numbers, trusted, ..., sums, peaks, image): d^2 and its sums.
+    """Compiled (geometry, request, panel, found, image): d^2 and its sums.
 
-    dense: whether windows stand at every column. taps: down a column, along a row.
-    x, y: (planes, H, W), flattened. first, last, together: these planes, so many side by side. begin, end: these
-    window positions of each row. sums[plane] = sum of d^2. peaks: (planes). image: (planes, h, w), flattened, or empty.
+    dense: whether windows stand at every column. found: sums of d^2 and peaks, of each plane. image: d^2, (planes, h,
+    w), flattened, or empty.
     """
     GENERAL, KNOWN = known is None, known or (0, 0, 0, 0)
     DENSE, ROWS = dense, rows_at_once
 
     @no_type_check  # numba infers the types
-    def values(
-        geometry, x, y, taps_down, taps, numbers, trusted, height, width, first, last, together, begin, end, sums,
-        peaks, image,
-    ):  # fmt: skip
+    def values(geometry, request, panel, found, image):
         HIGH, WIDE, DOWN, ACROSS = geometry if GENERAL else KNOWN
+        x, y, (taps_down, taps), numbers, trusted, height, width = request
+        first, last, together, begin, end = panel
+        sums, peaks = found
         if DENSE:
             ACROSS = 1
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
@@ -563,16 +638,9 @@ def _values(known: _Geometry | None, dense: bool, rows_at_once: int) -> Callable
         pitch = columns + reach
         pixels = min(pitch * ACROSS, width - begin * ACROSS)
         length = _columns(together * pitch, lanes(numbers))
-        phase_length = length + _columns(max(reach, 1), lanes(numbers))  # vectors are written past the end
-        apart_in_caches = 2 * lanes(numbers)
-        line, held = ACROSS * phase_length + length + apart_in_caches, HIGH + ROWS - 1  # with room for centres
-        lines = _zeros(2 * line, numbers)
-        ring = (held + 1) * length + apart_in_caches
-        moments = _zeros(4 * ring, numbers)
-        slots = np.empty(held, np.intp)
+        rings = _rings(numbers, length, reach, HIGH, ACROSS, ROWS)
+        _, phase_length, line, lines, ring, moments, slots, totals, tops = rings
         squares = _zeros(2 * length, numbers)
-        totals = np.empty(length, np.float64)
-        tops = _zeros(length + lanes(numbers), numbers)
 
         for start in range(first, last, together):
             planes = min(together, last - start)
@@ -590,20 +658,16 @@ def _values(known: _Geometry | None, dense: bool, rows_at_once: int) -> Callable
                         _read_row_in_phases(
                             x, y, row, numbers, plane_size, planes, pixels, pitch, lines, line, ACROSS, phase_length
                         )
-                    slot = ready % held * length
-                    centres = _centres_along(
-                        lines, line, taps, numbers, ACROSS * phase_length, length, ACROSS, phase_length
-                    )
-                    _filter_row(lines, line, centres, taps, moments, slot, ring, length, WIDE, ACROSS, phase_length)
+                    _filter_row(rings, taps, numbers, ready, length, WIDE, ACROSS)
                     ready += 1
-                for k in range(held):  # a second row that does not exist repeats the last row, and is not used
-                    slots[k] = min(i * DOWN + k, ready - 1) % held * length
                 second = spread(numbers, numbers.dtype.type(rows - 1))
-                centres = _centres_down(moments, ring, slots, taps_down, numbers, 1, held * length, length, ROWS)
-                common = ring, slots, centres, taps_down, HIGH, ROWS
+                centres = _centres_down(
+                    moments, ring, slots, length, i * DOWN, ready, taps_down, numbers, 1, length, ROWS
+                )
+                windows = ring, slots, centres, taps_down, HIGH, ROWS
                 for at in range(0, length, lanes(numbers)):
-                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, *common)
-                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, *common)
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, *windows)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, *windows)
                     parts = _squared(s_0, v_0, d_0, w_0, numbers)
                     square, peak = parts[0], greater(load(tops, at), parts[1])
                     store(squares, at, square)
@@ -631,18 +695,18 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int) -> Calla
 
     Of the columns `begin` to `end`, of which the last reach (width - 1) // stride beyond the last position, it
     gives the gradient of the pixels and the sums over positions. upstream: factors of d^2, (planes, h, w), flattened,
-    or empty for UNIT. With steps, pixels that no window covers are not written. cancelled, slopes_x and slopes_y have
-    one number a plane.
+    or empty for UNIT. With steps, pixels that no window covers are not written. found: sums, peaks, cancelled, slopes_x
+    and slopes_y, of each plane.
     """
     GENERAL, KNOWN = known is None, known or (0, 0, 0, 0)
     DENSE, ROWS = dense, rows_at_once
 
     @no_type_check
-    def gradients(
-        geometry, x, y, taps_down, taps, numbers, trusted, height, width, first, last, together, begin, end, sums,
-        peaks, upstream, gx, gy, cancelled, slopes_x, slopes_y,
-    ):  # fmt: skip
+    def gradients(geometry, request, panel, found, upstream, gx, gy):
         HIGH, WIDE, DOWN, ACROSS = geometry if GENERAL else KNOWN
+        x, y, (taps_down, taps), numbers, trusted, height, width = request
+        first, last, together, begin, end = panel
+        sums, peaks, cancelled, slopes_x, slopes_y = found
         if DENSE:
             ACROSS = 1
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
@@ -653,15 +717,9 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int) -> Calla
         pixels = min(pitch * ACROSS, width - left * ACROSS)
         own = min(end * ACROSS, (across - 1) * ACROSS + WIDE) - begin * ACROSS
         length = _columns(together * pitch, 2 * lanes(numbers))
-        phase_length = length + _columns(max(reach, 1), lanes(numbers))  # vectors are written past the end
-        apart_in_caches = 2 * lanes(numbers)
-        line, held = ACROSS * phase_length + length + apart_in_caches, HIGH + ROWS - 1  # with room for centres
-        lines = _zeros(2 * line, numbers)
-        ring = (held + 1) * length + apart_in_caches
-        moments = _zeros(4 * ring, numbers)
-        slots = np.empty(held, np.intp)
-        totals = np.empty(length, np.float64)
-        tops, wide = _zeros(length + lanes(numbers), numbers), _zeros(length, numbers)
+        rings = _rings(numbers, length, reach, HIGH, ACROSS, ROWS)
+        _, phase_length, line, lines, ring, moments, slots, totals, tops = rings
+        wide = _zeros(length, numbers)
         steepest_x, steepest_y = _zeros(together * lanes(numbers), numbers), _zeros(together * lanes(numbers), numbers)
         begins = _zeros(length, numbers)  # the unit of gradients where a window begins, else 0
         for plane in range(together):
@@ -698,14 +756,8 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int) -> Calla
                         _read_row_in_phases(
                             x, y, row, numbers, plane_size, planes, pixels, pitch, lines, line, ACROSS, phase_length
                         )
-                    slot = ready % held * length
-                    centres = _centres_along(
-                        lines, line, taps, numbers, ACROSS * phase_length, length, ACROSS, phase_length
-                    )
-                    _filter_row(lines, line, centres, taps, moments, slot, ring, length, WIDE, ACROSS, phase_length)
+                    _filter_row(rings, taps, numbers, ready, length, WIDE, ACROSS)
                     ready += 1
-                for k in range(held):  # a second row that does not exist repeats the last row, and is not used
-                    slots[k] = min(i * DOWN + k, ready - 1) % held * length
                 if upstream.size:
                     for plane in range(planes):
                         for k in range(rows):
@@ -713,11 +765,13 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int) -> Calla
                             copy(upstream, row, weights, k * length + plane * pitch, columns)
                 slot, below = i % kept * length, (i + 1) % kept * length
                 second = spread(numbers, numbers.dtype.type(rows - 1))
-                centres = _centres_down(moments, ring, slots, taps_down, numbers, 1, held * length, length, ROWS)
-                common = ring, slots, centres, taps_down, HIGH, ROWS
+                centres = _centres_down(
+                    moments, ring, slots, length, i * DOWN, ready, taps_down, numbers, 1, length, ROWS
+                )
+                windows = ring, slots, centres, taps_down, HIGH, ROWS
                 for at in range(0, length, lanes(numbers)):
-                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, *common)
-                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, *common)
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, at, *windows)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, at + 2 * ring, *windows)
                     inside, weight = load(begins, at), load(weights, at)
                     square, peak, B_s, B_d, C_x, C_y, cancels = _derivatives(s_0, v_0, d_0, w_0, numbers)
                     _store_derivatives(derivatives, slot + at, back, inside, weight, B_s, B_d, C_x, C_y)

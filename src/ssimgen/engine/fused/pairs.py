@@ -27,7 +27,7 @@ from ssimgen.engine import eager
 from ssimgen.engine.fused import formats, pair_kernels, volumes, workers
 from ssimgen.engine.fused.compilation import Kernels
 from ssimgen.engine.spec import PatchDistance, positions
-from ssimgen.windows import AxisWindow
+from ssimgen.windows import AxisWindow, Window
 
 _PANEL_BYTES = 1024  # per row, of planes side by side: the rows that a kernel keeps stay in the first cache
 _WIDEST_BYTES = 2048  # per row, of one large plane: longer stretches of its rows come faster from memory
@@ -218,23 +218,23 @@ class _Walk(NamedTuple):
 
 
 def _values(x: Tensor, y: Tensor, patch: PatchDistance, image: _Array) -> _Walk:
-    if x.ndim == 4:
-        return _walk(pair_kernels.VALUES, x, y, patch, 0, 1, image)
-    taps, numbers, trust = _prepared(patch, dtype_of(x, y), 3, _unit(x, y, patch))
-    return _walked(volumes.values(x, patch.window, (_flat(x), _flat(y), *taps, numbers), image), x, y, patch, trust)
+    request = _request(x, y, patch)
+    if x.ndim == 5:
+        return _walked(volumes.values(request, x, patch.window, image), x, y, patch)
+    return _walked(_walk(pair_kernels.VALUES, request, x, patch.window, 0, 1, image), x, y, patch)
 
 
 def _gradients(x: Tensor, y: Tensor, patch: PatchDistance, upstream: _Array, g_x: _Array, g_y: _Array) -> _Walk:
-    if x.ndim == 4:
-        axis = patch.window.axes(2)[1]
-        beyond_last = (axis.size - 1) // axis.stride
-        return _walk(pair_kernels.GRADIENTS, x, y, patch, beyond_last, 4, upstream, g_x, g_y)
-    taps, numbers, trust = _prepared(patch, dtype_of(x, y), 3, _unit(x, y, patch))
-    request = _flat(x), _flat(y), *taps, numbers
-    return _walked(volumes.gradients(x, patch.window, request, upstream, g_x, g_y), x, y, patch, trust)
+    request, arrays = _request(x, y, patch), (upstream, g_x, g_y)
+    if x.ndim == 5:
+        return _walked(volumes.gradients(request, x, patch.window, *arrays), x, y, patch)
+    axis = patch.window.axes(2)[1]
+    beyond_last = (axis.size - 1) // axis.stride
+    return _walked(_walk(pair_kernels.GRADIENTS, request, x, patch.window, beyond_last, 4, *arrays), x, y, patch)
 
 
-def _walked(found: volumes.Found, x: Tensor, y: Tensor, patch: PatchDistance, trust: pair_kernels.Trust) -> _Walk:
+def _walked(found: volumes.Found, x: Tensor, y: Tensor, patch: PatchDistance) -> _Walk:
+    trust = pair_kernels.trust(dtype_of(x, y))
     means = (found.sums / math.prod(positions(x, patch.window))).astype(dtype_of(x, y))
     beyond: _Array = ~(found.extremes[0] <= trust.product)
     if patch.form in ("product", "sum") and patch.c1 * trust.unlike < patch.c2:
@@ -263,43 +263,45 @@ def _alike_but_for_brightness(means: _Array, x: Tensor, y: Tensor, patch: PatchD
 
 def _walk(
     kernels: Kernels,
+    request: pair_kernels.Request,
     x: Tensor,
-    y: Tensor,
-    patch: PatchDistance,
+    window: Window,
     beyond_last: int,
     extremes: int,
     *arrays: _Array,
-) -> _Walk:
+) -> volumes.Found:
     """Run a kernel with its arrays over all planes, and all columns of positions and so many beyond the last."""
-    (vertical, horizontal), (height, width) = patch.window.axes(2), x.shape[2:]
-    _, across = positions(x, patch.window)
-    dtype = dtype_of(x, y)
-    panels = _panels(x, dtype.itemsize, horizontal, across)
+    (vertical, horizontal), (_, across) = window.axes(2), positions(x, window)
+    panels = _panels(x, request.numbers.itemsize, horizontal, across)
     found = np.zeros((len(panels.columns), 1 + extremes, panels.planes))
     geometry = vertical.size, horizontal.size, vertical.stride, horizontal.stride
     kernel = kernels.fit(geometry, x.numel(), horizontal.stride == 1, pair_kernels.at_once(vertical))
-    taps, numbers, trust = _prepared(patch, dtype, 2, _unit(x, y, patch))
-    common = _flat(x), _flat(y), *taps, numbers, trust.product, height, width
 
     def task(chunk: int) -> None:
         tile, first, last = panels.chunk(chunk)
         begin, end = panels.columns[tile]
         end += beyond_last if end == across else 0
-        sums, peaks, *more = found[tile]
-        kernel(*common, first, last, panels.together, begin, end, sums, peaks, *arrays, *more)
+        panel = pair_kernels.Panel(first, last, panels.together, begin, end)
+        kernel(request, panel, tuple(found[tile]), *arrays)
 
     workers.run(task, panels.chunks)
     sums, most = (found[0, 0], found[0, 1:]) if len(found) == 1 else (found[:, 0].sum(0), found[:, 1:].max(0))
-    return _walked(volumes.Found(sums, most), x, y, patch, trust)
+    return volumes.Found(sums, most)
+
+
+def _request(x: Tensor, y: Tensor, patch: PatchDistance) -> pair_kernels.Request:
+    """Of images or volumes."""
+    dtype = dtype_of(x, y)
+    taps, numbers = _prepared(patch, dtype, x.ndim - 2, _unit(x, y, patch))
+    trusted = pair_kernels.trust(dtype).product
+    return pair_kernels.Request(_flat(x), _flat(y), taps, numbers, trusted, *x.shape[-2:])
 
 
 @lru_cache(maxsize=128)
-def _prepared(
-    patch: PatchDistance, dtype: np.dtype[Any], ndim: int, unit: float
-) -> tuple[list[_Array], _Array, pair_kernels.Trust]:
-    """Taps along each axis, constants and trust of a request."""
-    taps = [np.array(axis.taps, dtype) for axis in patch.window.axes(ndim)]
-    return taps, pair_kernels.constants(patch, dtype, ndim, unit), pair_kernels.trust(dtype)
+def _prepared(patch: PatchDistance, dtype: np.dtype[Any], ndim: int, unit: float) -> tuple[tuple[_Array, ...], _Array]:
+    """Taps along each axis, and constants, of a request."""
+    taps = tuple(np.array(axis.taps, dtype) for axis in patch.window.axes(ndim))
+    return taps, pair_kernels.constants(patch, dtype, ndim, unit)
 
 
 class _Panels(NamedTuple):

@@ -10,14 +10,14 @@ depth. Formulas, numbers and what is written of extremes are those of `pair_kern
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import no_type_check
+from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssimgen.engine.fused.compilation import Kernels, compiled, inlined, part
 from ssimgen.engine.fused.pair_kernels import (
     UNIT,
-    _centres_along,
     _centres_down,
     _columns,
     _derivatives,
@@ -25,6 +25,7 @@ from ssimgen.engine.fused.pair_kernels import (
     _greatest,
     _read_row,
     _read_row_in_phases,
+    _rings,
     _squared,
     _store_derivatives,
     _store_four,
@@ -50,42 +51,57 @@ from ssimgen.engine.fused.vectors import (
 )
 
 
+class _Slices(NamedTuple):
+    """Room for the moments of the last slices, as `_Rings` has it for rows: four rings, of slices of `length`."""
+
+    length: int
+    ring: int
+    moments: NDArray[Any]
+    slots: NDArray[np.intp]
+
+
+@inlined
+@no_type_check
+def _slices(numbers, area, deep, at_once):
+    held = deep + at_once - 1
+    ring = (held + 1) * area
+    return _Slices(area, ring, _zeros(4 * ring, numbers), np.empty(held, np.intp))
+
+
 @inlined
 @no_type_check
 def _slice_moments(
-    x, y, start, numbers, width, down, span, pixels, lines, line, rows, row_slots, taps_down, taps,
-    moments, to, ring, length, phase_length, high, wide, step_down, step_across, at_once,
-):  # fmt: skip
-    """Moments of one slice, in windows along its two axes, into its slot of the four rings; `at_once` rows of them."""
-    held = high + at_once - 1
-    row_ring = (held + 1) * length
-    ready = 0
+    request, start, rings, slices, ready, down, columns, pixels, high, wide, step_down, step_across, at_once
+):
+    """Moments of a slice, the one after `ready` others, in windows along its two axes, into its slot of the rings;
+    `at_once` rows of them."""
+    x, y, (_, taps_down, taps), numbers, _, height, width = request
+    length, ring, rows, slots = rings.length, rings.ring, rings.moments, rings.slots
+    to = ready % len(slices.slots) * slices.length
+    begin, ready = start + ready * height * width, 0
     for i in range(0, down, at_once):
         count = min(at_once, down - i)
         ready = max(ready, i * step_down)
         while ready < (i + count - 1) * step_down + high:
-            row = start + ready * width
+            row = begin + ready * width
             if step_across == 1:
-                _read_row(x, y, row, numbers, width, 0, 1, pixels, 0, lines, line)
+                _read_row(x, y, row, numbers, width, 0, 1, pixels, 0, rings.lines, rings.line)
             else:
-                _read_row_in_phases(x, y, row, numbers, 0, 1, pixels, 0, lines, line, step_across, phase_length)
-            slot = ready % held * length
-            centres = _centres_along(
-                lines, line, taps, numbers, step_across * phase_length, span, step_across, phase_length
-            )
-            _filter_row(lines, line, centres, taps, rows, slot, row_ring, span, wide, step_across, phase_length)
+                _read_row_in_phases(
+                    x, y, row, numbers, 0, 1, pixels, 0, rings.lines, rings.line, step_across, rings.phase_length
+                )
+            _filter_row(rings, taps, numbers, ready, columns, wide, step_across)
             ready += 1
-        for k in range(held):  # a second row that does not exist repeats the last row, and is not used
-            row_slots[k] = min(i * step_down + k, ready - 1) % held * length
-        centres = _centres_down(rows, row_ring, row_slots, taps_down, numbers, 1, held * length, span, at_once)
-        common = row_ring, row_slots, centres, taps_down, high, at_once
-        for at in range(0, span, lanes(numbers)):
-            s_0, v_0, s_1, v_1 = _window_moments(rows, at, *common)
-            d_0, w_0, d_1, w_1 = _window_moments(rows, at + 2 * row_ring, *common)
+        top = i * step_down
+        centres = _centres_down(rows, ring, slots, length, top, ready, taps_down, numbers, 1, columns, at_once)
+        windows = ring, slots, centres, taps_down, high, at_once
+        for at in range(0, columns, lanes(numbers)):
+            s_0, v_0, s_1, v_1 = _window_moments(rows, at, *windows)
+            d_0, w_0, d_1, w_1 = _window_moments(rows, at + 2 * ring, *windows)
             here = to + i * length + at
-            _store_four(moments, here, ring, s_0, v_0, d_0, w_0)
+            _store_four(slices.moments, here, slices.ring, s_0, v_0, d_0, w_0)
             if count == 2:
-                _store_four(moments, here + length, ring, s_1, v_1, d_1, w_1)
+                _store_four(slices.moments, here + length, slices.ring, s_1, v_1, d_1, w_1)
 
 
 @inlined
@@ -115,77 +131,77 @@ def _area(down, length, granule):
     return (down * length // granule | 1) * granule
 
 
+class Part(NamedTuple):
+    """What one call computes: windows `first` up to `last` along the depth, of the volume whose pixels begin at `start`
+    and whose d^2, or what it is weighted by, begins at `to`."""
+
+    start: int
+    first: int
+    last: int
+    to: int
+
+
 _Geometry = tuple[int, int, int, int, int, int]  # sizes and strides of windows along the depth, down and across, in px
 
 
 def _values(known: _Geometry | None, dense: bool, rows_at_once: int, slices_at_once: int) -> Callable[..., None]:
-    """Compiled (geometry, x, y, taps..., numbers, height, ..., sums, peaks, image, to): d^2 and its sums.
+    """Compiled (geometry, request, part, found, image): d^2 and its sums.
 
-    x, y: volumes, flattened; that of a call begins at `start`, and its windows first, ..., last - 1 along the depth are
-    asked for. taps: along the depth, down a column, along a row. sums[i] = sum of d^2 at depth i. peaks[0] is raised
-    to theirs. image: d^2, flattened, or empty; that of the volume begins at `to`.
+    found: sums[i] = sum of d^2 at depth i, and peaks[0], that of the part. image: d^2, flattened, or empty.
     """
     GENERAL, KNOWN = known is None, known or (0, 0, 0, 0, 0, 0)
     DENSE, ROWS, SLICES = dense, rows_at_once, slices_at_once
 
     @no_type_check  # numba infers the types
-    def values(
-        geometry, x, y, taps_deep, taps_down, taps, numbers, height, width, start, first, last, sums, peaks, image, to,
-    ):  # fmt: skip
+    def values(geometry, request, part, found, image):
         DEEP, HIGH, WIDE, STEP, DOWN, ACROSS = geometry if GENERAL else KNOWN
+        numbers, (taps_deep, _, _), height, width = request.numbers, request.taps, request.height, request.width
+        start, first, last, to = part
+        sums, peaks = found
         if DENSE:
             ACROSS = 1
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach = (WIDE - 1) // ACROSS
         length, span = _columns(across + reach, lanes(numbers)), _columns(across, lanes(numbers))
         pixels = min((across + reach) * ACROSS, width)
-        phase_length = length + _columns(max(reach, 1), lanes(numbers))  # vectors are written past the end
-        line = ACROSS * phase_length + length  # with room for centres
-        lines, rows = _zeros(2 * line, numbers), _zeros(4 * (HIGH + ROWS) * length, numbers)
-        row_slots = np.empty(HIGH + ROWS - 1, np.intp)
-        held, area = DEEP + SLICES - 1, _area(down, length, lanes(numbers))
-        ring = (held + 1) * area
-        moments = _zeros(4 * ring, numbers)
-        slots = np.empty(held, np.intp)
+        rings = _rings(numbers, length, reach, HIGH, ACROSS, ROWS)
+        area = _area(down, length, lanes(numbers))
+        slices = _slices(numbers, area, DEEP, SLICES)
+        _, ring, moments, slots = slices
         squares = _zeros(2 * length, numbers)
-        totals = np.empty(2 * length, np.float64)
-        tops = _zeros(length, numbers)
+        totals, tops = np.empty(2 * length, np.float64), _zeros(length, numbers)
 
         ready = 0
         for i in range(first, last, SLICES):
-            slices = min(SLICES, last - i)
+            new = min(SLICES, last - i)
             ready = max(ready, i * STEP)
-            while ready < (i + slices - 1) * STEP + DEEP:
-                _slice_moments(
-                    x, y, start + ready * height * width, numbers, width, down, span, pixels, lines, line, rows,
-                    row_slots, taps_down, taps, moments, ready % held * area, ring, length, phase_length,
-                    HIGH, WIDE, DOWN, ACROSS, ROWS,
-                )  # fmt: skip
+            while ready < (i + new - 1) * STEP + DEEP:
+                _slice_moments(request, start, rings, slices, ready, down, span, pixels, HIGH, WIDE, DOWN, ACROSS, ROWS)
                 ready += 1
-            for k in range(held):
-                slots[k] = min(i * STEP + k, ready - 1) % held * area
             clear(totals, 0, 2 * length)
-            centres = _centres_down(moments, ring, slots, taps_deep, numbers, 2, held * area, down * length, SLICES)
-            common = ring, slots, centres, taps_deep, DEEP, SLICES
+            centres = _centres_down(
+                moments, ring, slots, area, i * STEP, ready, taps_deep, numbers, 2, down * length, SLICES
+            )
+            windows = ring, slots, centres, taps_deep, DEEP, SLICES
             for row in range(down):
                 for at in range(0, span, lanes(numbers)):
                     here = row * length + at
-                    s_0, v_0, s_1, v_1 = _window_moments(moments, here, *common)
-                    d_0, w_0, d_1, w_1 = _window_moments(moments, here + 2 * ring, *common)
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, here, *windows)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, here + 2 * ring, *windows)
                     parts = _squared(s_0, v_0, d_0, w_0, numbers)
                     store(squares, at, parts[0])
                     accumulate(totals, at, parts[0])
                     peak = greater(load(tops, at), parts[1])
-                    if slices == 2:
+                    if new == 2:
                         parts = _squared(s_1, v_1, d_1, w_1, numbers)
                         store(squares, length + at, parts[0])
                         accumulate(totals, length + at, parts[0])
                         peak = greater(peak, parts[1])
                     store(tops, at, peak)
                 if image.size:
-                    for k in range(slices):
+                    for k in range(new):
                         copy(squares, k * length, image, to + ((i + k) * down + row) * across, across)
-            for k in range(slices):
+            for k in range(new):
                 sums[i + k] = _sum(totals, k * length, k * length + across)
         peaks[0] = _greatest(tops, 0, across)
 
@@ -197,33 +213,28 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int, slices_a
 
     count: windows along the depth. The pixels are those from window `first` on to window `last`, or to the end of the
     last; where windows stand apart, what none covers is not written. upstream: factors of d^2, flattened, or empty for
-    UNIT; those of the volume begin at `to`. cancelled[0], slopes_x[0], slopes_y[0] are the extremes.
+    UNIT. found: sums, peaks[0], cancelled[0], slopes_x[0] and slopes_y[0].
     """
     GENERAL, KNOWN = known is None, known or (0, 0, 0, 0, 0, 0)
     DENSE, ROWS, SLICES = dense, rows_at_once, slices_at_once
 
     @no_type_check
-    def gradients(
-        geometry, x, y, taps_deep, taps_down, taps, numbers, height, width, start, first, last, sums, peaks,
-        count, upstream, to, gx, gy, cancelled, slopes_x, slopes_y,
-    ):  # fmt: skip
+    def gradients(geometry, request, part, found, count, upstream, gx, gy):
         DEEP, HIGH, WIDE, STEP, DOWN, ACROSS = geometry if GENERAL else KNOWN
+        x, y, (taps_deep, taps_down, taps), numbers, _, height, width = request
+        start, first, last, to = part
+        sums, peaks, cancelled, slopes_x, slopes_y = found
         if DENSE:
             ACROSS = 1
         down, across = (height - HIGH) // DOWN + 1, (width - WIDE) // ACROSS + 1
         reach, plane_size = (WIDE - 1) // ACROSS, height * width
         length, span = _columns(across + reach, 2 * lanes(numbers)), _columns(across, lanes(numbers))
         pixels, own = min((across + reach) * ACROSS, width), (across - 1) * ACROSS + WIDE
-        phase_length = length + _columns(max(reach, 1), lanes(numbers))
-        line = ACROSS * phase_length + length  # with room for centres
-        lines, rows = _zeros(2 * line, numbers), _zeros(4 * (HIGH + ROWS) * length, numbers)
-        row_slots = np.empty(HIGH + ROWS - 1, np.intp)
-        held, area = DEEP + SLICES - 1, _area(down, length, lanes(numbers))
-        ring = (held + 1) * area
-        moments = _zeros(4 * ring, numbers)
-        slots = np.empty(held, np.intp)
-        totals = np.empty(2 * length, np.float64)
-        tops, most = _zeros(length, numbers), _zeros(length, numbers)
+        rings = _rings(numbers, length, reach, HIGH, ACROSS, ROWS)
+        area = _area(down, length, lanes(numbers))
+        slices = _slices(numbers, area, DEEP, SLICES)
+        _, ring, moments, slots = slices
+        totals, tops, most = np.empty(2 * length, np.float64), _zeros(length, numbers), _zeros(length, numbers)
         begins, weights = _zeros(length, numbers), _zeros(2 * length, numbers)
         for i in range(across):
             begins[i] = weights[i] = weights[length + i] = numbers[UNIT]
@@ -243,35 +254,31 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int, slices_a
         end = last * STEP if last < count else (count - 1) * STEP + DEEP
         done, ready = first * STEP, 0
         for i in range(left, last, SLICES):
-            slices = min(SLICES, last - i)
+            new = min(SLICES, last - i)
             ready = max(ready, i * STEP)
-            while ready < (i + slices - 1) * STEP + DEEP:
-                _slice_moments(
-                    x, y, start + ready * plane_size, numbers, width, down, span, pixels, lines, line, rows,
-                    row_slots, taps_down, taps, moments, ready % held * area, ring, length, phase_length,
-                    HIGH, WIDE, DOWN, ACROSS, ROWS,
-                )  # fmt: skip
+            while ready < (i + new - 1) * STEP + DEEP:
+                _slice_moments(request, start, rings, slices, ready, down, span, pixels, HIGH, WIDE, DOWN, ACROSS, ROWS)
                 ready += 1
-            for k in range(held):
-                slots[k] = min(i * STEP + k, ready - 1) % held * area
             clear(totals, 0, 2 * length)
             slot, next_slot = i % kept * area, (i + 1) % kept * area
-            centres = _centres_down(moments, ring, slots, taps_deep, numbers, 2, held * area, down * length, SLICES)
-            common = ring, slots, centres, taps_deep, DEEP, SLICES
+            centres = _centres_down(
+                moments, ring, slots, area, i * STEP, ready, taps_deep, numbers, 2, down * length, SLICES
+            )
+            windows = ring, slots, centres, taps_deep, DEEP, SLICES
             for row in range(down):
                 if upstream.size:
-                    for k in range(slices):
+                    for k in range(new):
                         copy(upstream, to + ((i + k) * down + row) * across, weights, k * length, across)
                 for at in range(0, span, lanes(numbers)):
                     here = row * length + at
-                    s_0, v_0, s_1, v_1 = _window_moments(moments, here, *common)
-                    d_0, w_0, d_1, w_1 = _window_moments(moments, here + 2 * ring, *common)
+                    s_0, v_0, s_1, v_1 = _window_moments(moments, here, *windows)
+                    d_0, w_0, d_1, w_1 = _window_moments(moments, here + 2 * ring, *windows)
                     inside, weight = load(begins, at), load(weights, at)
                     square, peak, B_s, B_d, C_x, C_y, cancels = _derivatives(s_0, v_0, d_0, w_0, numbers)
                     _store_derivatives(derivatives, slot + here, back, inside, weight, B_s, B_d, C_x, C_y)
                     accumulate(totals, at, square)
                     cancels = absolute(weight * cancels)
-                    if slices == 2:
+                    if new == 2:
                         weight = load(weights, length + at)
                         square, peak_1, B_s, B_d, C_x, C_y, more = _derivatives(s_1, v_1, d_1, w_1, numbers)
                         _store_derivatives(derivatives, next_slot + here, back, inside, weight, B_s, B_d, C_x, C_y)
@@ -279,11 +286,11 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int, slices_a
                         peak, cancels = greater(peak, peak_1), greater(cancels, absolute(weight * more))
                     store(tops, at, greater(load(tops, at), peak))
                     store(most, at, greater(load(most, at), cancels))
-            for k in range(slices):
+            for k in range(new):
                 if i + k >= first:
                     sums[i + k] = _sum(totals, k * length, k * length + across)
 
-            known = i + slices
+            known = i + new
             complete = known * STEP if known < last else end
             while done < complete:
                 if done % STEP >= DEEP:

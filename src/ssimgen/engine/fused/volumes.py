@@ -12,12 +12,11 @@ from torch import Tensor
 
 from ssimgen.engine.fused import volume_kernels, workers
 from ssimgen.engine.fused.compilation import Kernels
-from ssimgen.engine.fused.pair_kernels import at_once
+from ssimgen.engine.fused.pair_kernels import Request, at_once
 from ssimgen.engine.spec import positions
 from ssimgen.windows import Window
 
 _Array = NDArray[Any]
-_Request = tuple[_Array, ...]  # x and y, flattened, the taps along each axis, and numbers
 
 
 class Found(NamedTuple):
@@ -27,25 +26,26 @@ class Found(NamedTuple):
     extremes: _Array
 
 
-def values(x: Tensor, window: Window, request: _Request, image: _Array) -> Found:
+def values(request: Request, x: Tensor, window: Window, image: _Array) -> Found:
     """Sums of d^2, and d^2 itself in `image` if it has room, of volumes in the shape of x."""
     kernel = _kernel(volume_kernels.VALUES, x, window)
     area = image.size // (x.shape[0] * x.shape[1])
 
-    def task(volume: int, first: int, last: int, sums: _Array, extremes: _Array) -> None:
-        kernel(*request, *x.shape[3:], volume * x[0, 0].numel(), first, last, sums, *extremes, image, volume * area)
+    def task(volume: int, first: int, last: int, found: tuple[_Array, ...]) -> None:
+        part = volume_kernels.Part(volume * x[0, 0].numel(), first, last, volume * area)
+        kernel(request, part, found, image)
 
     return _run(task, x, window, 1)
 
 
-def gradients(x: Tensor, window: Window, request: _Request, upstream: _Array, gx: _Array, gy: _Array) -> Found:
+def gradients(request: Request, x: Tensor, window: Window, upstream: _Array, gx: _Array, gy: _Array) -> Found:
     """Sums of d^2, and the gradients of the sum, or of the sum weighted by `upstream`."""
     kernel = _kernel(volume_kernels.GRADIENTS, x, window)
     area, count = upstream.size // (x.shape[0] * x.shape[1]), positions(x, window)[0]
 
-    def task(volume: int, first: int, last: int, sums: _Array, extremes: _Array) -> None:
-        start, (peak, *others) = volume * x[0, 0].numel(), extremes
-        kernel(*request, *x.shape[3:], start, first, last, sums, peak, count, upstream, volume * area, gx, gy, *others)
+    def task(volume: int, first: int, last: int, found: tuple[_Array, ...]) -> None:
+        part = volume_kernels.Part(volume * x[0, 0].numel(), first, last, volume * area)
+        kernel(request, part, found, count, upstream, gx, gy)
 
     return _run(task, x, window, 4)
 
@@ -67,8 +67,7 @@ def _run(task: Callable[..., None], x: Tensor, window: Window, extremes: int) ->
 
     def chunk(index: int) -> None:
         volume, part = divmod(index, parts)
-        own = most[part, :, volume, None]
-        task(volume, starts[part], starts[part + 1], sums[volume], own)
+        task(volume, starts[part], starts[part + 1], (sums[volume], *most[part, :, volume, None]))
 
     workers.run(chunk, volumes * parts)
     return Found(sums.sum(1), most.max(0))
