@@ -17,6 +17,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from skimage.metrics import structural_similarity
 
 from command_line import run
 from ssimgen import ms_ssim, ssim, training
@@ -410,6 +411,31 @@ def test_compare_prints_the_indices_of_the_library(
     assert run("compare", *pictures) == 0
     table = capsys.readouterr().out
     assert f"{values['SSIM']:.6g}" in table
+
+
+def test_compare_prints_the_figures_of_other_programs(
+    pictures: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of those that take pictures of this size: TensorFlow's five scales need more pixels, FFmpeg 8 px a side."""
+    assert run("compare", *pictures, "--json", "--figures") == 0
+    values = json.loads(capsys.readouterr().out)
+    a, b = (np.array(Image.open(path)) for path in pictures)
+    figure = structural_similarity(a, b, channel_axis=-1)
+    assert values["SSIM of scikit-image"] == pytest.approx(figure, abs=1e-6)
+    programs = [key for key in values if " of " in key]
+    assert programs == [
+        "SSIM of scikit-image", "SSIM of FFmpeg", "SSIM of MATLAB's toolbox", "SSIM of ssim.m (Wang)"
+    ]  # fmt: skip
+    assert run("compare", *pictures, "--figures") == 0
+    assert f"{values['SSIM of scikit-image']:.6g}" in capsys.readouterr().out
+    for path in pictures:
+        with Image.open(path) as picture:
+            picture.crop((0, 0, 7, 7)).save(tmp_path / path.name)
+    small = (tmp_path / path.name for path in pictures)
+    assert run("compare", *small, "--json", "--figures", "--size", "5") == 0
+    assert [key for key in json.loads(capsys.readouterr().out) if " of " in key] == [
+        "SSIM of scikit-image", "SSIM of MATLAB's toolbox"
+    ]  # fmt: skip
 
 
 def test_compare_takes_grey_when_told(pictures: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

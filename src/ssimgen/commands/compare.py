@@ -6,6 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ def compare(
     grey: bool = False,
     background: str = "white",
     map: Path | None = None,
+    figures: bool = False,
     json: bool = False,
     data_range: tuple[float, ...] | None = None,
     size: int = 11,
@@ -51,6 +53,8 @@ def compare(
         grey: turn colours into grey first.
         background: colour on which transparent pictures are laid: a name such as black, or as #a0c0ff.
         map: write a picture of A, B and the map of SSIM to this PNG file.
+        figures: print the figures of scikit-image, FFmpeg, MATLAB and TensorFlow too, by their own windows and borders,
+            where the pictures are large enough for them.
         json: print JSON instead of a table.
         data_range: values of the files from 0 to this number, as 4095 for 12 bits in 16, or between two numbers; with
             it, grey TIFF of floating-point or signed values is read too.
@@ -69,9 +73,10 @@ def compare(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataRangeWarning)  # `read_pair` says it in units of the files
         values = {key: v.item() for key, v in similarity_indices(x, y, window=window, k1=k1, k2=k2).items()}
+        others = {key: v.item() for key, v in figures_of_others(x, y).items()} if figures else {}
     if map is not None:
         write_map(map, x, y, (a.name, b.name), window=window, k1=k1, k2=k2)
-    table(values, (str(a), str(b)), as_json=json)
+    table(values, others, (str(a), str(b)), as_json=json)
 
 
 def read_pair(
@@ -119,6 +124,24 @@ def similarity_indices(
     return values
 
 
+def figures_of_others(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"]) -> dict[str, Float[Tensor, " B"]]:
+    """What other programs print for image pairs in [0, 1], by name; of those alone that take images of this size."""
+    from ssimgen import presets
+
+    programs = {
+        "SSIM of scikit-image": presets.scikit_image,
+        "SSIM of FFmpeg": presets.ffmpeg,
+        "SSIM of MATLAB's toolbox": presets.matlab_toolbox,
+        "SSIM of ssim.m (Wang)": presets.wang_2004,
+        "MS-SSIM of TensorFlow": presets.tensorflow_ms_ssim,
+    }
+    found = {}
+    for name, program in programs.items():
+        with suppress(ValueError):  # smaller than its window: it gives no figure either
+            found[name] = program(x, y, data_range=1.0)
+    return found
+
+
 def write_map(
     path: Path, x: Tensor, y: Tensor, names: tuple[str, str], *, window: Window, k1: float, k2: float
 ) -> None:
@@ -142,14 +165,17 @@ def write_map(
     pictures.write_figure(path, figure)
 
 
-def table(values: Mapping[str, float], names: tuple[str, str], *, as_json: bool) -> None:
-    """Print the indices and distances of two pictures, as a table or as JSON."""
+def table(values: Mapping[str, float], others: Mapping[str, float], names: tuple[str, str], *, as_json: bool) -> None:
+    """Print the indices and distances of two pictures, and the figures of others, as a table or as JSON."""
     if as_json:
-        print(json.dumps({key: value if math.isfinite(value) else None for key, value in values.items()}, indent=2))
+        both = {**values, **others}
+        print(json.dumps({key: value if math.isfinite(value) else None for key, value in both.items()}, indent=2))
         return
     shown = Table(title=Text(f"{names[0]} and {names[1]}"))
     shown.add_column("index")
     shown.add_column("value", justify="right")
-    for key, value in values.items():
-        shown.add_row(key, f"{value:.6g}")
+    for part in (values, others):
+        for key, value in part.items():
+            shown.add_row(key, f"{value:.6g}")
+        shown.add_section()
     Console().print(shown)
