@@ -16,6 +16,12 @@ from studies/results/detection.csv:
 
 - `detection`: how well autoencoders find made defects, by texture, objective and residual;
 
+from studies/results/padding.csv, of studies/padding.py:
+
+- `padding`: pixels of the border and inside, of autoencoders trained with windows inside the image, mirrored borders
+  and l2;
+- `padding endpoint`: mirrored borders against windows inside the image, by set of images, and Holm's correction;
+
 from studies/results/power.csv:
 
 - `power`: how often two-sample tests reject, by set of images and number, over all changes, and where nothing changed;
@@ -35,11 +41,12 @@ import re
 import shutil
 import statistics
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ssimgen import scores
+from ssimgen._holm import holm
 from ssimgen.report import statistics as statistics_of_seeds
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +74,9 @@ JUDGED = ("mnist5k", "fashion")
 
 DETECTED = ("pixel AUROC", "PRO", "image AUROC", "flagged", "false alarms")
 """Columns of the study of detection."""
+
+PADDING = ("rmse border", "rmse inside", "energy border", "energy inside")
+"""Columns of the study of padding."""
 
 COMPARED = "100"
 """Images of either set in the tables of power by change."""
@@ -282,6 +292,32 @@ def of_detection(rows: list[Row]) -> str:
     return table([*names, "seeds", *DETECTED], lines, 3)
 
 
+def of_padding(rows: Sequence[Row]) -> str:
+    """Means over seeds, with half their 95 % intervals, by images and arm."""
+    lines = []
+    for data, arm in dict.fromkeys((row["data"], row["arm"]) for row in rows):
+        own = [row for row in rows if (row["data"], row["arm"]) == (data, arm)]
+        cells = (_over_seeds([float(row[measure]) for row in own]) for measure in PADDING)
+        lines.append([data, arm, str(len(own)), *cells])
+    return table(["images", "trained with", "seeds", *PADDING], sorted(lines, key=lambda line: line[0]), 2)
+
+
+def of_padding_endpoint(rows: Sequence[Row]) -> str:
+    """The difference in root mean square error at the border, reflect less valid, seed by seed."""
+    lines, p_values = [], []
+    for data in sorted({row["data"] for row in rows}):
+        errors: dict[str, dict[Hashable, float]] = {
+            arm: {row["seed"]: float(row["rmse border"]) for row in rows if (row["data"], row["arm"]) == (data, arm)}
+            for arm in ("reflect", "valid")
+        }
+        found = statistics_of_seeds.paired(errors["reflect"], errors["valid"])
+        if found is not None and found.low is not None:
+            lines.append([data, str(found.n), f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}"])
+            p_values.append(found.p_value)
+    lines = [[*line, f"{p:.2g}"] for line, p in zip(lines, holm(p_values), strict=True)]
+    return table(["images", "seeds", "reflect less valid", "95 % interval", "p, Holm"], lines, 1)
+
+
 def _over_seeds(numbers: list[float]) -> str:
     """The mean, and half its 95 % interval if there are several."""
     mean = statistics_of_seeds.mean(numbers)
@@ -298,6 +334,8 @@ def tables() -> dict[str, str]:
         "two samples": of_two_samples(json.loads((MEASURED / "two_samples.json").read_text())),
         "detection": of_detection(read("detection")),
         "equal": of_objectives(read("equal-summary"), EQUAL),
+        "padding": of_padding(read("padding")),
+        "padding endpoint": of_padding_endpoint(read("padding")),
     }
     power = read("power")
     made |= {"power": of_power(power)} if power else {}

@@ -19,4 +19,16 @@ EQUIVALENT: dict[tuple[str, str], dict[str, str]] = {
     ): {
         "max -> min": "the widths of tiles change the time, and rounding errors in their order alone",
     },
+    (
+        "engine/fused/filters",
+        "first = self.builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))",
+    ): {
+        "32 -> 33": "a place may be a number of any width",
+    },
+    (
+        "engine/fused/filters",
+        "return self._shuffle(vector, vector, [min(i + lanes, self.lanes - 1) for i in range(self.lanes)])",
+    ): {
+        "1 -> 0": "only lanes that do not count change",
+    },
 }

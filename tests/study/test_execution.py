@@ -374,6 +374,57 @@ def test_a_killed_study_leaves_no_worker_and_goes_on(images: Path, tmp_path: Pat
     go_on(run, images)
 
 
+SIGNALLED = """
+import os, signal, sys
+from types import SimpleNamespace
+from ssimgen.study import workers
+
+def told(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return SimpleNamespace(start=lambda: None)
+
+class Connection:
+    def recv(self):
+        if moment == "waiting":
+            told()
+        if moment == "the end" or said:
+            raise EOFError
+        return SimpleNamespace(source=None)
+
+    def send(self, outcome):
+        said.append(outcome)
+        os.write(1, repr(outcome).encode())
+
+moment, said = sys.argv[1], []
+workers._end_with_parent = lambda: None
+workers.load_images = lambda *arguments, **named: None
+workers.carry_out = told if moment == "at work" else lambda *arguments: None
+if moment == "the thread":
+    workers.threading.Thread = told
+if moment == "the number of threads":
+    workers.torch.set_num_threads = told
+workers._work(Connection(), ".", None, 1)
+told()
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "said"),
+    [
+        ("the thread", ""),
+        ("the number of threads", ""),
+        ("waiting", ""),
+        ("at work", "('stopped', '')"),
+        ("the end", ""),
+        ("never", "('finished', '')"),
+    ],
+)
+def test_a_worker_that_is_told_to_stop_does_so_in_silence(moment: str, said: str) -> None:
+    """Wherever the signal meets it."""
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, moment], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", said)
+
+
 def test_the_workers_of_a_killed_study_are_waited_for(tmp_path: Path) -> None:
     lock = filelock.FileLock(tmp_path / ".lock", thread_local=False)
     lock.acquire()

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -110,30 +111,34 @@ def _death(code: int | None) -> str:
 
 
 class _Stop(BaseException):
-    """A signal came outside of training."""
+    """A signal came outside of training, while a run was at work: what is half written is removed on the way out."""
+
+
+_at_work = False
+
+
+def _stop(*_: object) -> None:
+    """Of SIGTERM: what is at work ends by an exception, once; without, nothing is left to be done."""
+    global _at_work
+    if not _at_work:
+        os._exit(0)
+    _at_work = False
+    raise _Stop
 
 
 def _work(connection: Connection, output: str, evaluation: EvaluationOptions, threads: int) -> None:
     """Carry out the runs that come, until the connection closes or a signal comes."""
-
-    def stop(*_: object) -> None:
-        raise _Stop
-
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C goes to the parent alone, which tells us: a second signal would cost the checkpoint
     torch.set_num_threads(threads)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - progress bars of several runs would overwrite each other
     sources: dict[Source, Splits] = {}
-    try:
+    with suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
             run = connection.recv()
             connection.send(_outcome(run, Path(output), evaluation, sources))
-    except (_Stop, EOFError, ConnectionError):  # the last two: the parent is gone
-        return
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to be stopped
 
 
 def _end_with_parent() -> None:
@@ -149,14 +154,25 @@ def _end_with_parent() -> None:
 def _outcome(
     run: PlannedRun, output: Path, evaluation: EvaluationOptions, sources: dict[Source, Splits]
 ) -> tuple[Status, str]:
+    global _at_work
+    try:
+        _at_work = True
+        outcome = _tried(run, output, evaluation, sources)
+        _at_work = False
+    except _Stop:
+        return "stopped", ""
+    return outcome
+
+
+def _tried(
+    run: PlannedRun, output: Path, evaluation: EvaluationOptions, sources: dict[Source, Splits]
+) -> tuple[Status, str]:
     try:
         if run.source not in sources:
             sources[run.source] = load_images(run.source, report=lambda _: None)
         carry_out(run, output, evaluation, sources[run.source])
     except Interrupted as stop:
         return "stopped", f"after iteration {stop.iteration}, checkpoint written"
-    except _Stop:
-        return "stopped", ""
     except (ValueError, OSError, NotFiniteError, ModuleNotFoundError) as error:
         return "failed", str(error)
     return "finished", ""
