@@ -119,8 +119,16 @@ class Result:
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
-def forked(words: Sequence[object], *, after: float | None = None, signum: int = 0, limit: int | None = None) -> Ended:
-    """`ssimgen WORDS` in a fork of this process; a signal `after` so many seconds, or no file longer than `limit`."""
+def forked(
+    words: Sequence[object],
+    *,
+    after: float | None = None,
+    signum: int = 0,
+    group: bool = False,
+    limit: int | None = None,
+) -> Ended:
+    """`ssimgen WORDS` in a fork of this process; a signal `after` so many seconds, to all its processes as a terminal
+    does if they are told as a `group`; or no file longer than `limit`."""
     said, ready = os.pipe(), os.pipe()
     process = os.fork()
     if process == 0:
@@ -148,7 +156,7 @@ def forked(words: Sequence[object], *, after: float | None = None, signum: int =
     for end in ready:
         os.close(end)
     started = time.monotonic()
-    code = _waited(process, after, signum)
+    code = _waited(process, after, signum, group)
     os.set_blocking(said[0], False)
     text = b""
     with suppress(BlockingIOError):
@@ -182,13 +190,13 @@ def _answers(process: int) -> bool:
     return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
-def _waited(process: int, after: float | None, signum: int) -> int:
-    """The exit code of a process, which must not leave others behind."""
+def _waited(process: int, after: float | None, signum: int, group: bool = False) -> int:
+    """The exit code of a process, which must not leave others behind; the signal may be to its group."""
     deadline = time.monotonic() + PATIENCE
     if after is not None:
         time.sleep(after)
         with suppress(ProcessLookupError):
-            os.kill(process, signum)
+            (os.killpg if group else os.kill)(process, signum)
     while (found := os.waitpid(process, os.WNOHANG))[0] == 0:
         if time.monotonic() > deadline:
             os.kill(process, signal.SIGKILL)
@@ -498,7 +506,8 @@ def study(place: Place, dice: random.Random) -> str:
     file, whole, seconds = place.study()
     output, signum = place.new(), dice.choice([*TOLD, signal.SIGKILL])
     words = ["study", file, "-o", output, "--parallel", dice.randint(1, 2)]
-    ended = forked(words, after=dice.uniform(0, seconds), signum=signum)
+    group = dice.random() < 0.5
+    ended = forked(words, after=dice.uniform(0, seconds), signum=signum, group=group)
     codes = (-signal.SIGKILL, 0) if signum == signal.SIGKILL else (128 + signum, 0)
     if ended.code not in codes or "Traceback" in ended.said or "Exception ignored" in ended.said:
         raise Wrong(f"{ended}, expected {' or '.join(map(str, codes))} and no traceback")
@@ -507,7 +516,7 @@ def study(place: Place, dice: random.Random) -> str:
         raise Wrong(f"the same command does not go on: {again}")
     for name, result in whole.items():
         expect_same(output / name, result)
-    return f"{signal.Signals(signum).name}, {words[-1]} workers"
+    return f"{signal.Signals(signum).name}{' to all' if group else ''}, {words[-1]} workers"
 
 
 KINDS: dict[str, tuple[Callable[[Place, random.Random], str], int]] = {

@@ -425,6 +425,33 @@ def test_a_worker_that_is_told_to_stop_does_so_in_silence(moment: str, said: str
     assert (done.returncode, done.stderr, done.stdout) == (0, "", said)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="sees workers begin by /proc")
+def test_ctrl_c_while_workers_begin_is_for_the_study_alone(images: Path, tmp_path: Path) -> None:
+    """A terminal tells all processes, workers too that are still importing."""
+    file = toml(tmp_path / "study.toml", images, 30_000)
+    command = [sys.executable, "-m", "ssimgen.cli", "study", str(file), "-o", str(tmp_path / "out"), "--parallel", "2"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+    until = time.monotonic() + 60
+    while "spawn_main" not in children_of(process.pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in said
+    assert "failed" not in said
+    assert said.splitlines()[-1] == "ssimgen: stopped by SIGINT"
+
+
+def children_of(process: int) -> str:
+    """What began its children."""
+    with contextlib.suppress(OSError):
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        return " ".join(Path(f"/proc/{child}/cmdline").read_text() for child in children)
+    return ""
+
+
 def test_the_workers_of_a_killed_study_are_waited_for(tmp_path: Path) -> None:
     lock = filelock.FileLock(tmp_path / ".lock", thread_local=False)
     lock.acquire()

@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -91,14 +92,16 @@ class _Workers:
                 self._idle.append((process, connection))
             except (EOFError, ConnectionResetError):  # it died
                 process.join()
-                status, message = ("stopped", "") if self._stopping else ("failed", _death(process.exitcode))
+                told = self._stopping or process.exitcode == 0  # perhaps by whoever tells us, before we know of it
+                status, message = ("stopped", "") if told else ("failed", _death(process.exitcode))
             yield Outcome(run, status, message)
 
     def _made(self) -> tuple[Any, Connection]:
         context = multiprocessing.get_context("spawn")  # forks inherit threads that no longer run
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, *self._arguments), daemon=True)
-        process.start()
+        with _withheld():
+            process.start()
         theirs.close()
         return process, ours
 
@@ -108,6 +111,37 @@ def _death(code: int | None) -> str:
         name = signal.Signals(-code).name
         return f"its process was ended by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
     return f"its process ended with code {code}"
+
+
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
+
+
+@contextmanager
+def _withheld() -> Iterator[None]:
+    """Signals wait: here for as long as this lasts, in a process that is made meanwhile until it asks for them.
+
+    A terminal tells all processes of Ctrl-C, those too that have not come to `_work`.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # the first process would start it, and that lets signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _take_signals() -> None:
+    """Of the parent, SIGTERM; what a terminal has told all processes is for the parent alone, which tells us: a second
+    signal would cost the checkpoint."""
+    for number in _SIGNALS:
+        signal.signal(number, _stop if number == signal.SIGTERM else signal.SIG_IGN)
+    if hasattr(os, "setsid"):
+        os.setsid()  # from here on it tells us nothing
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 class _Stop(BaseException):
@@ -128,10 +162,8 @@ def _stop(*_: object) -> None:
 
 def _work(connection: Connection, output: str, evaluation: EvaluationOptions, threads: int) -> None:
     """Carry out the runs that come, until the connection closes or a signal comes."""
-    signal.signal(signal.SIGTERM, _stop)
+    _take_signals()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if hasattr(os, "setsid"):
-        os.setsid()  # Ctrl-C goes to the parent alone, which tells us: a second signal would cost the checkpoint
     torch.set_num_threads(threads)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - progress bars of several runs would overwrite each other
     sources: dict[Source, Splits] = {}
