@@ -187,6 +187,18 @@ def test_accuracy_in_float32(digits: Tensor) -> None:
             assert relative(a.double(), b) < 1e-4
 
 
+def test_flat_parts_far_apart_cost_no_digits() -> None:
+    """Half of each image dark, half bright, both nearly flat: no one shift makes the pixels of both small, and a
+    difference of their squares would lose what c2 = 1e-4 shows."""
+    patch = PatchDistance(SMALL, "centred", 1e-4, 1e-4, 0.0)
+    x, y = (torch.rand(24, 1, 13, 12, generator=torch.Generator().manual_seed(seed)) * 0.015 for seed in (0, 1))
+    for z in (x, y):
+        z[..., 6:] += 1
+    found = all_pairs.squared_all_pairs(x, y, patch).double()
+    expected = eager_all_pairs.squared_all_pairs(x.double(), y.double(), patch)
+    assert float((found - expected).abs().max()) < 1e-6
+
+
 def test_units_do_not_matter() -> None:
     x, y = images(3, dtype=torch.float32), images(4, seed=1, dtype=torch.float32)
     expected = all_pairs.squared_all_pairs(x, y, patch_distance())

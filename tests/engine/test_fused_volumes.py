@@ -52,10 +52,12 @@ def test_agreement_with_the_other_engine(window: Window, shape: tuple[int, ...],
                 torch.testing.assert_close(a, b, rtol=0, atol=1e-11 * float(b.abs().max()))
 
 
-def test_parts_and_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Volumes are cut along their depth for more threads; sums and gradients are those of the whole."""
-    patch = request(Window.gaussian(3, 1.0))
-    x, y = images((1, 1, 33, 6, 9))
+@pytest.mark.parametrize(("depth", "parts"), [(3, {1, 4, 5}), (4, {1, 3})])
+def test_parts_and_threads_change_no_bit(depth: int, parts: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Volumes are cut along their depth for more threads; sums and gradients are those of the whole, where an even
+    number of windows before a part reach its pixels and where an odd one does."""
+    patch = request(Window.gaussian((depth, 3, 3), 1.0))
+    x, y = images((1, 1, 31 + depth - 1, 6, 9))
     ran = []
     run = volumes.workers.run
     monkeypatch.setattr(volumes.workers, "run", lambda task, chunks: ran.append(chunks) or run(task, chunks))
@@ -69,8 +71,8 @@ def test_parts_and_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> Non
             assert torch.equal(mean, pairs.squared_mean(x.detach(), y.detach(), patch))
     finally:
         torch.set_num_threads(threads)
-    assert set(ran) == {1, 4, 5}
-    assert all(torch.equal(a, b) for parts in found[1:] for a, b in zip(found[0], parts, strict=True))
+    assert set(ran) == parts
+    assert all(torch.equal(a, b) for others in found[1:] for a, b in zip(found[0], others, strict=True))
 
 
 def test_float32_stays_within_its_budget() -> None:

@@ -31,4 +31,15 @@ EQUIVALENT: dict[tuple[str, str], dict[str, str]] = {
     ): {
         "1 -> 0": "only lanes that do not count change",
     },
+    ("engine/fused/volume_kernels", "GENERAL, KNOWN = known is None, known or (0, 0, 0, 0, 0, 0)"): {
+        "0 -> 1": "who has no known geometry takes that of the call",
+    },
+    (
+        "engine/fused/all_pairs_kernels",
+        "complete = min(block + ROWS, down - ROWS) * STRIDE if block + ROWS < down else ready",
+    ): {
+        "min(block + ROWS, down - ROWS) * STRIDE -> min(block + ROWS, down - ROWS) / STRIDE": (
+            "rows are closed later, by the last block at the latest, and the strip holds them all"
+        ),
+    },
 }

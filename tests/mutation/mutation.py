@@ -94,7 +94,7 @@ TESTS: dict[str, list[list[str]]] = {
     ],
     "engine/fused/all_pairs_kernels": [
         [_ALL_PAIRS, "-k", "fills_the_lanes or against_itself"],
-        [_ALL_PAIRS, "-k", "definition and fused"],
+        [_ALL_PAIRS, "-k", "(definition and fused) or flat_parts"],
     ],
 }
 _NO_INTERFACE = ("engine/", "commands/", "report/", "_holm", "evaluation/distributions")
