@@ -75,7 +75,7 @@ JUDGED = ("mnist5k", "fashion")
 DETECTED = ("pixel AUROC", "PRO", "image AUROC", "flagged", "false alarms")
 """Columns of the study of detection."""
 
-PADDING = ("rmse border", "rmse inside", "energy border", "energy inside")
+PADDING = ("kl", "rmse border", "rmse inside", "energy border", "energy inside")
 """Columns of the study of padding."""
 
 COMPARED = "100"
