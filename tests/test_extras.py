@@ -56,6 +56,7 @@ print(json.dumps(found))
 
 RUN_EXAMPLES = """
 import doctest, json, os, tempfile
+import torch
 from ssimgen._extras import ExtraNeededError
 import public_names
 os.chdir(tempfile.mkdtemp())
@@ -73,6 +74,7 @@ for module in public_names.MODULES:
     for name, value in public.items():
         called.append(name)
         example = public_names.examples(name, value)
+        torch.manual_seed(0)
         Runner(optionflags=doctest.ELLIPSIS | doctest.FAIL_FAST).run(example, out=lambda text: None)
 print(json.dumps([called, failed]))
 """
