@@ -327,6 +327,7 @@ def _over_seeds(numbers: list[float]) -> str:
 def tables() -> dict[str, str]:
     """All tables, by name."""
     summary, matched, results = read("summary"), read("matched"), read("results")
+    padding = read("padding")
     made = {
         "classical and structural": of_pairs(summary, matched, results),
         "vae points photos": of_points(summary, "photos"),
@@ -334,8 +335,8 @@ def tables() -> dict[str, str]:
         "two samples": of_two_samples(json.loads((MEASURED / "two_samples.json").read_text())),
         "detection": of_detection(read("detection")),
         "equal": of_objectives(read("equal-summary"), EQUAL),
-        "padding": of_padding(read("padding")),
-        "padding endpoint": of_padding_endpoint(read("padding")),
+        "padding": of_padding(padding),
+        "padding endpoint": of_padding_endpoint(padding),
     }
     power = read("power")
     made |= {"power": of_power(power)} if power else {}

@@ -26,18 +26,21 @@ import csv
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import torch
 from torch import Generator, Tensor
 
 from ssimgen.data import Source, Splits, load_images
 from ssimgen.discrepancy import energy_distance
+from ssimgen.metrics import Euclidean
 from ssimgen.models import VAE, VAEConfig, make_model
 from ssimgen.models.networks import Network
+from ssimgen.models.vae import SUGGESTED_TAU
 from ssimgen.objectives.structure import Structure
 from ssimgen.training import Optimiser, Training, train
 from ssimgen.windows import Padding
@@ -58,12 +61,12 @@ Row = dict[str, str]
 
 def config(arm: str) -> VAEConfig:
     """A variational autoencoder of 20 nats."""
-    common = VAEConfig(5e-4, latent=32, objective="l2", kl_target=20.0, network=Network(width=16, activation="silu"))
+    network = Network(width=16, activation="silu")
+    by_l2 = VAEConfig(SUGGESTED_TAU["l2"], latent=32, objective="l2", kl_target=20.0, network=network)
     if arm == "l2":
-        return common
-    padding: Padding = next(padding for padding in get_args(Padding) if padding == arm)
-    structure = Structure(padding=padding)
-    return VAEConfig(6.5e-3, common.latent, "ssim", structure, network=common.network, kl_target=common.kl_target)
+        return by_l2
+    structure = Structure(padding=cast(Padding, arm))
+    return replace(by_l2, tau=SUGGESTED_TAU["ssim"], objective="ssim", structure=structure)
 
 
 def parts(images: Tensor) -> dict[str, Tensor]:
@@ -76,19 +79,17 @@ def parts(images: Tensor) -> dict[str, Tensor]:
 def energy(x: Tensor, y: Tensor) -> float:
     """Energy distance of two sets of pixels."""
     x, y = (z.double() / z.shape[1] ** 0.5 for z in (x, y))
-    return energy_distance(torch.cdist(x, x), torch.cdist(x, y), torch.cdist(y, y)).item()
+    metric = Euclidean()
+    return energy_distance(metric(x), metric(x, y), metric(y)).item()
 
 
-@torch.no_grad()
 def measured(model: VAE, images: Tensor) -> dict[str, float]:
     """The endpoints, and the KL."""
-    mean, log_variance = model.encode(images)
-    noise = torch.randn(mean.shape, generator=Generator().manual_seed(0))
-    found = {"kl": float(0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean())}
+    found = {"kl": float(model.rate(images).mean())}
+    again = parts(model.reconstruct_from_samples(images, Generator().manual_seed(0)))
     drawn = parts(model.sample(len(images), Generator().manual_seed(1)))
-    for part, again in parts(model.decoder(mean + (0.5 * log_variance).exp() * noise)).items():
-        real = parts(images)[part]
-        found[f"rmse {part}"] = float((again - real).square().mean().sqrt())
+    for part, real in parts(images).items():
+        found[f"rmse {part}"] = float((again[part] - real).square().mean().sqrt())
         found[f"energy {part}"] = energy(drawn[part], real)
     return found
 

@@ -20,7 +20,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from command_line import run
-from ssimgen import ms_ssim, ssim, training
+from ssimgen import ms_ssim, presets, ssim, training
 from ssimgen.cli import COMMANDS
 from ssimgen.commands import demo
 from ssimgen.data import Splits, load_images
@@ -428,6 +428,20 @@ def test_compare_prints_the_figures_of_other_programs(
     ]  # fmt: skip
     assert run("compare", *pictures, "--figures") == 0
     assert f"{values['SSIM of scikit-image']:.6g}" in capsys.readouterr().out
+    for path, pixels in zip(pictures, (a, b), strict=True):
+        Image.fromarray(np.tile(pixels, (6, 5, 1))).save(tmp_path / f"large {path.name}")
+    large = [tmp_path / f"large {path.name}" for path in pictures]
+    assert run("compare", *large, "--json", "--figures") == 0
+    values = json.loads(capsys.readouterr().out)
+    x, y = (torch.tensor(np.array(Image.open(path))).movedim(2, 0)[None] / 255 for path in large)
+    for name, program in {
+        "SSIM of scikit-image": presets.scikit_image,
+        "SSIM of FFmpeg": presets.ffmpeg,
+        "SSIM of MATLAB's toolbox": presets.matlab_toolbox,
+        "SSIM of ssim.m (Wang)": presets.wang_2004,
+        "MS-SSIM of TensorFlow": presets.tensorflow_ms_ssim,
+    }.items():
+        assert values[name] == pytest.approx(program(x, y, data_range=1.0).item(), abs=1e-6), name
     for path in pictures:
         with Image.open(path) as picture:
             picture.crop((0, 0, 7, 7)).save(tmp_path / path.name)

@@ -43,7 +43,7 @@ def install() -> None:
         unraisable(report)
 
     sys.unraisablehook = lost
-    for asked in _asking_to_stop():
+    for asked in asking_to_stop():
         if signal.getsignal(asked) is not signal.SIG_IGN:
             signal.signal(asked, stop)
 
@@ -58,7 +58,7 @@ def over() -> Iterator[None]:
         try:
             yield
         finally:
-            for asked in _asking_to_stop():
+            for asked in asking_to_stop():
                 signal.signal(asked, signal.SIG_IGN)
     except Stopped as stop:  # in the last instant
         _leave(stop)
@@ -75,7 +75,7 @@ def noted() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread may set handlers
         return
-    before = {s: handler for s in _asking_to_stop() if (handler := signal.getsignal(s)) is not signal.SIG_IGN}
+    before = {s: handler for s in asking_to_stop() if (handler := signal.getsignal(s)) is not signal.SIG_IGN}
 
     def note(signum: int, _: object) -> None:
         received.append(signum)
@@ -92,7 +92,27 @@ def noted() -> Iterator[list[int]]:
             signal.signal(s, handler)
 
 
-def _asking_to_stop() -> list[signal.Signals]:
+@contextmanager
+def withheld() -> Iterator[None]:
+    """Signals that ask to stop wait: here during the block, in a process that is begun there until it lets
+    them through.
+
+    A terminal tells all processes of Ctrl-C, those too that are still importing.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # the first process would start it, and that lets signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, asking_to_stop())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def asking_to_stop() -> list[signal.Signals]:
     names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
     return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
 

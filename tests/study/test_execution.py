@@ -280,13 +280,17 @@ def only_run(folder: Path) -> RunFolder:
     return RunFolder(folder / "out" / "runs" / "noise" / "vae" / "l2" / "seed-0")
 
 
-def begun(images: Path, folder: Path, *words: str) -> tuple["subprocess.Popen[str]", RunFolder]:
-    """The real command, once its only run writes its log."""
-    file = of_one_run(folder, images)
-    command = [sys.executable, "-m", "ssimgen.cli", "study", str(file), "-o", str(folder / "out"), *words]
-    process = subprocess.Popen(
+def real_command(file: Path, *words: str) -> "subprocess.Popen[str]":
+    """A study, as in a terminal of its own."""
+    command = [sys.executable, "-m", "ssimgen.cli", "study", str(file), "-o", str(file.parent / "out"), *words]
+    return subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
     )
+
+
+def begun(images: Path, folder: Path, *words: str) -> tuple["subprocess.Popen[str]", RunFolder]:
+    """The real command, once its only run writes its log."""
+    process = real_command(of_one_run(folder, images), *words)
     run = only_run(folder)
     until = time.monotonic() + 60
     while not run.metrics.exists() and time.monotonic() < until:
@@ -428,11 +432,7 @@ def test_a_worker_that_is_told_to_stop_does_so_in_silence(moment: str, said: str
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="sees workers begin by /proc")
 def test_ctrl_c_while_workers_begin_is_for_the_study_alone(images: Path, tmp_path: Path) -> None:
     """A terminal tells all processes, workers too that are still importing."""
-    file = toml(tmp_path / "study.toml", images, 30_000)
-    command = [sys.executable, "-m", "ssimgen.cli", "study", str(file), "-o", str(tmp_path / "out"), "--parallel", "2"]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
-    )
+    process = real_command(toml(tmp_path / "study.toml", images, 30_000), "--parallel", "2")
     until = time.monotonic() + 60
     while "spawn_main" not in children_of(process.pid) and time.monotonic() < until:
         time.sleep(0.01)

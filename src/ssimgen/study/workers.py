@@ -9,14 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ssimgen._interruption import asking_to_stop, withheld
 from ssimgen.data import Source, Splits, load_images
 from ssimgen.runs import EvaluationOptions
 from ssimgen.study.plan import PlannedRun
@@ -100,7 +100,7 @@ class _Workers:
         context = multiprocessing.get_context("spawn")  # forks inherit threads that no longer run
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, *self._arguments), daemon=True)
-        with _withheld():
+        with withheld():
             process.start()
         theirs.close()
         return process, ours
@@ -113,35 +113,15 @@ def _death(code: int | None) -> str:
     return f"its process ended with code {code}"
 
 
-_SIGNALS = {signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
-
-
-@contextmanager
-def _withheld() -> Iterator[None]:
-    """Signals wait: here for as long as this lasts, in a process that is made meanwhile until it asks for them.
-
-    A terminal tells all processes of Ctrl-C, those too that have not come to `_work`.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # the first process would start it, and that lets signals through
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _take_signals() -> None:
     """Of the parent, SIGTERM; what a terminal has told all processes is for the parent alone, which tells us: a second
     signal would cost the checkpoint."""
-    for number in _SIGNALS:
+    for number in asking_to_stop():
         signal.signal(number, _stop if number == signal.SIGTERM else signal.SIG_IGN)
     if hasattr(os, "setsid"):
         os.setsid()  # from here on it tells us nothing
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, asking_to_stop())
 
 
 class _Stop(BaseException):

@@ -202,10 +202,10 @@ def _columns(length, granule):
 
 
 class _Rings(NamedTuple):
-    """Room for the last rows of a panel, and for what becomes of windows.
+    """Room for the last rows of a panel.
 
     lines: s and d of one row of pixels, `line` apart, in phases of `phase_length`, and their centres. moments: four
-    rings of rows of `length`, `ring` apart; `slots` has where those of a window begin. totals, tops: of each column.
+    rings of rows of `length`, `ring` apart; `slots` has where those of a window begin.
     """
 
     length: int
@@ -215,8 +215,6 @@ class _Rings(NamedTuple):
     ring: int
     moments: NDArray[Any]
     slots: NDArray[np.intp]
-    totals: NDArray[np.float64]
-    tops: NDArray[Any]
 
 
 @inlined
@@ -235,8 +233,6 @@ def _rings(numbers, length, reach, high, across, rows_at_once):
         ring,
         _zeros(4 * ring, numbers),
         np.empty(held, np.intp),
-        np.empty(length, np.float64),
-        _zeros(length + lanes(numbers), numbers),
     )
 
 
@@ -639,8 +635,9 @@ def _values(known: _Geometry | None, dense: bool, rows_at_once: int) -> Callable
         pixels = min(pitch * ACROSS, width - begin * ACROSS)
         length = _columns(together * pitch, lanes(numbers))
         rings = _rings(numbers, length, reach, HIGH, ACROSS, ROWS)
-        _, phase_length, line, lines, ring, moments, slots, totals, tops = rings
+        _, phase_length, line, lines, ring, moments, slots = rings
         squares = _zeros(2 * length, numbers)
+        totals, tops = np.empty(length, np.float64), _zeros(length + lanes(numbers), numbers)
 
         for start in range(first, last, together):
             planes = min(together, last - start)
@@ -718,8 +715,9 @@ def _gradients(known: _Geometry | None, dense: bool, rows_at_once: int) -> Calla
         own = min(end * ACROSS, (across - 1) * ACROSS + WIDE) - begin * ACROSS
         length = _columns(together * pitch, 2 * lanes(numbers))
         rings = _rings(numbers, length, reach, HIGH, ACROSS, ROWS)
-        _, phase_length, line, lines, ring, moments, slots, totals, tops = rings
-        wide = _zeros(length, numbers)
+        _, phase_length, line, lines, ring, moments, slots = rings
+        totals = np.empty(length, np.float64)
+        tops, wide = _zeros(length + lanes(numbers), numbers), _zeros(length, numbers)
         steepest_x, steepest_y = _zeros(together * lanes(numbers), numbers), _zeros(together * lanes(numbers), numbers)
         begins = _zeros(length, numbers)  # the unit of gradients where a window begins, else 0
         for plane in range(together):

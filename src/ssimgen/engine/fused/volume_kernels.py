@@ -63,6 +63,7 @@ class _Slices(NamedTuple):
 @inlined
 @no_type_check
 def _slices(numbers, area, deep, at_once):
+    """Room for windows so deep, `at_once` (1 or 2) of them, of slices that take `area`."""
     held = deep + at_once - 1
     ring = (held + 1) * area
     return _Slices(area, ring, _zeros(4 * ring, numbers), np.empty(held, np.intp))
