@@ -1,10 +1,11 @@
 """Functions of the library below `torch.compile`, for a process without the shape checks of the tests.
 
 Those are not there to be compiled. The backends need no compiler for C++. `python compiled_graphs.py` prints what went
-wrong in each check.
+wrong in each check; `python compiled_graphs.py cuda` on a GPU, by PyTorch's compiler for it, too.
 """
 
 import json
+import sys
 import traceback
 import warnings
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from torch import Tensor
 from ssimgen import Window, distance, ms_ssim, pairwise, ssim
 from ssimgen.components import Component
 from ssimgen.kernels import Gaussian
-from ssimgen.losses import EnergyLoss, MMDLoss
+from ssimgen.losses import EnergyLoss, MMDLoss, StructuralDistanceLoss
 from ssimgen.metrics import Euclidean, StructuralDistance
 
 
@@ -82,6 +83,17 @@ def a_range_for_each_image() -> None:
     torch.testing.assert_close(compiled, ssim(x, y, data_range=ranges))
 
 
+def kernels_for_gpus() -> None:
+    """As operations in a graph that PyTorch compiles for the device."""
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return 2 * StructuralDistanceLoss(data_range=1.0)(x, y) + pairwise.distance(x, y, data_range=1.0).mean()
+
+    torch.compiler.reset()
+    x, y = torch.rand(2, 4, 3, 64, 66).requires_grad_().unbind(0)
+    _same(torch.compile(loss, fullgraph=True)(x, y), loss(x, y), x, y)
+
+
 def _same(value: Tensor, expected: Tensor, *arguments: Tensor) -> None:
     torch.testing.assert_close(value, expected)
     for pair in zip(torch.autograd.grad(value, arguments), torch.autograd.grad(expected, arguments), strict=True):
@@ -98,9 +110,10 @@ CHECKS: tuple[Callable[[], None], ...] = (
 )
 
 
-def main() -> None:
+def main(device: str = "cpu") -> None:
+    torch.set_default_device(device)
     wrong = {}
-    for check in CHECKS:
+    for check in CHECKS if device == "cpu" else (*CHECKS, kernels_for_gpus):
         try:
             check()
         except Exception:
@@ -109,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -32,7 +32,7 @@ LAYERS = [
     ["_judged"],
     ["_reading", "_usage", "windows", "distributed", "pictures"],
     ["data", "report"],
-    ["_arguments", "engine"],
+    ["_arguments", "_remembered", "engine"],
     ["_masks", "_request"],
     ["_range_check", "_scales"],
     ["_pyramid"],

@@ -86,7 +86,9 @@ def test_equation_2_takes_no_more_averages_than_equation_1(
     calls = []
     filtered = eager.filtered
     monkeypatch.setattr(eager, "filtered", lambda z, window: calls.append(window) or filtered(z, window))
-    monkeypatch.setattr("ssimgen.engine.squared_mean_of_images", lambda *of: eager.of_images(eager.squared_mean(*of)))
+    monkeypatch.setattr(
+        "ssimgen.engine.squared_mean", lambda x, y, patch, over: eager.averaged(eager.squared_mean(x, y, patch), over)
+    )
     x, y = torch.rand(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     distance(x, y, data_range=1.0, form=form, window=Window.uniform(4))
     assert len(calls) == averages

@@ -8,12 +8,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_PLAIN = (float, int, str, type(None))
+
 
 def plain(value: T) -> T:
     """The number in a tensor or an array of no axes, such as `x.max()`, alone or in a pair; all else as it is.
 
     It is a constant from then on: no gradient flows through it, and reading it from another device waits for that.
     """
+    if type(value) in _PLAIN:  # what nearly all are
+        return value
     if isinstance(value, (tuple, list)):
         return tuple(map(plain, value))  # type: ignore[return-value]
     if isinstance(value, Real) or getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):

@@ -21,6 +21,7 @@ from torch import Tensor
 from ssimgen import _arguments as arguments
 from ssimgen._numbers import positive_integer
 from ssimgen._precision import in_common
+from ssimgen._remembered import remembered
 from ssimgen._request import DataRange, checked_options, stability_constants
 from ssimgen._scales import WANG_SCALE_WEIGHTS, fitting_scales, halved, halved_under
 from ssimgen.engine import Form, PatchDistance, fused_can
@@ -110,6 +111,9 @@ class Pyramid:
                 f"scales={fitting} or less, a smaller window, or larger images"
             )
         return self.scales
+
+
+pyramid_of = remembered(Pyramid)
 
 
 def _halved(images: list[Tensor], mask: Tensor | None, window: Window) -> tuple[list[Tensor], Tensor | None]:

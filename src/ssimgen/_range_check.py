@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import torch
@@ -35,6 +36,14 @@ class DataRangeWarning(UserWarning):
     """
 
 
+def _level_of_caller() -> int:
+    """Which caller of the function that asks is the first beyond this library, and PyTorch, which calls modules."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("ssimgen", "torch"):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 def notice_range(data_range: DataRange, x: Tensor, y: Tensor | None) -> None:
     """Warn, the first time, if images are clearly outside data_range.
 
@@ -63,6 +72,6 @@ def notice_range(data_range: DataRange, x: Tensor, y: Tensor | None) -> None:
                 "1.0 for images in [0, 1], 255 for bytes, (-1, 1) for tanh outputs. (Said once; to ignore it, "
                 'warnings.simplefilter("ignore", ssimgen.DataRangeWarning).)',
                 DataRangeWarning,
-                stacklevel=4,
+                stacklevel=_level_of_caller(),
             )
             return

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssimgen import _arguments as arguments
 from ssimgen import engine
+from ssimgen._remembered import remembered
 from ssimgen.engine import Form, PatchDistance, positions
 from ssimgen.windows import AxisWindow, Window
 
@@ -38,6 +39,7 @@ def patch_distance(x: Tensor, data_range: DataRange, window: Window, k1: float, 
     return patch
 
 
+@remembered
 def checked_options(data_range: DataRange, window: Window, k1: float, k2: float, form: Form) -> PatchDistance:
     """The checked request to an engine, for images of any size."""
     arguments.choice("form", form, FORMS)

@@ -12,18 +12,24 @@ from ssimgen._pyramid import EachScale, Pyramid
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm, checked_options
 from ssimgen.batches import gathered_samples
 from ssimgen.discrepancy import energy_distance, mmd2
-from ssimgen.engine import Form
+from ssimgen.engine import Form, Over
 from ssimgen.kernels import Kernel
 from ssimgen.metrics import Metric
-from ssimgen.similarity import distance, ms_complement, root
+from ssimgen.similarity import ms_complement, root, squared_distance
 from ssimgen.windows import Window
 
 Reduction = Literal["mean", "sum", "none"]
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
 
 
+def _averaged_over(reduction: Reduction) -> Over:
+    """What an engine is to average d^2 over: of a mean, it takes the batch with the rest."""
+    return "batch" if reduction == "mean" else "images"
+
+
 def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
-    if reduction == "none":
+    """What is left to be done, of values a pair."""
+    if reduction == "none" or values.ndim == 0:
         return values
     return values.mean() if reduction == "mean" else values.sum()
 
@@ -73,12 +79,13 @@ class SSIMLoss(nn.Module):
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss of x against y, both (B, C, *spatial), where `mask` lets them be seen: 0-d, or (B,) with the
         reduction "none"."""
-        value = distance(
+        value = squared_distance(
             x,
             y,
+            _averaged_over(self.reduction),
             data_range=self.data_range,
             form="product",
-            squared=True,
+            norm="rms",
             window=self.window,
             k1=self.k1,
             k2=self.k2,
@@ -201,13 +208,13 @@ class StructuralDistanceLoss(nn.Module):
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss of x against y, both (B, C, *spatial), where `mask` lets them be seen: 0-d, or (B,) with the
         reduction "none"."""
-        value = distance(
+        value = squared_distance(
             x,
             y,
+            _averaged_over(self.reduction) if self.squared else "images",
             data_range=self.data_range,
             form=self.form,
             norm=self.norm,
-            squared=self.squared,
             window=self.window,
             k1=self.k1,
             k2=self.k2,
@@ -216,7 +223,7 @@ class StructuralDistanceLoss(nn.Module):
             pixels=self.pixels,
             chroma=self.chroma,
         )
-        return _reduce(value, self.reduction)
+        return _reduce(value if self.squared else root(value), self.reduction)
 
 
 class MMDLoss(nn.Module):

@@ -15,7 +15,7 @@ from ssimgen import _arguments as arguments
 from ssimgen import pairwise
 from ssimgen._masks import digest
 from ssimgen._precision import for_products, no_autocast
-from ssimgen._pyramid import EachScale, Pyramid
+from ssimgen._pyramid import EachScale, pyramid_of
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm
 from ssimgen.engine import Form
 from ssimgen.engine.eager_all_pairs import symmetric
@@ -140,7 +140,7 @@ class StructuralDistance(Metric):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_mask", digest(self.mask))
-        pyramid = Pyramid(self.scales, self.k1, self.k2, self.pixels, self.chroma)
+        pyramid = pyramid_of(self.scales, self.k1, self.k2, self.pixels, self.chroma)
         pyramid.checked(self.data_range, self.window, self.form)
         arguments.choice("norm", self.norm, NORMS)
         arguments.keep_plain(self, "data_range", "k1", "k2", "scales", "pixels", "chroma")
@@ -152,7 +152,7 @@ class StructuralDistance(Metric):
     @property
     def finest(self) -> tuple[float, float]:
         """k1 and k2 of the finest scale."""
-        return Pyramid(self.scales, self.k1, self.k2, self.pixels, self.chroma).constants(0)
+        return pyramid_of(self.scales, self.k1, self.k2, self.pixels, self.chroma).constants(0)
 
     def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
         """D^2 of all pairs, as :func:`ssimgen.pairwise.distance` with squared=True."""

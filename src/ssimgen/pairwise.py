@@ -19,7 +19,7 @@ from ssimgen import engine
 from ssimgen._extras import extra
 from ssimgen._masks import check_some, common_weights_of
 from ssimgen._memory import check_fits
-from ssimgen._pyramid import EachScale, Pyramid, Scale
+from ssimgen._pyramid import EachScale, Scale, pyramid_of
 from ssimgen._range_check import notice_range
 from ssimgen._request import DEFAULT_WINDOW, NORMS, DataRange, Norm, patch_distance, patches, spatial_axes
 from ssimgen.engine import Advance, Form, PatchDistance
@@ -130,7 +130,7 @@ def distance(
         tensor(True)
     """
     arguments.choice("norm", norm, NORMS)
-    pyramid = Pyramid(scales, k1, k2, pixels, chroma)
+    pyramid = pyramid_of(scales, k1, k2, pixels, chroma)
     x, y = _batches(x, y, window)
     patch = patch_distance(x, data_range, window, *pyramid.constants(0), form)
     seen = _seen(mask, data_range, x, y)

@@ -15,7 +15,7 @@ from ssimgen import _arguments as arguments
 from ssimgen import engine
 from ssimgen._masks import check_some, weights_of
 from ssimgen._precision import dtype_of_result
-from ssimgen._pyramid import EachScale, Pyramid, absolute_sums
+from ssimgen._pyramid import EachScale, absolute_sums, pyramid_of
 from ssimgen._range_check import notice_range
 from ssimgen._request import (
     DEFAULT_WINDOW,
@@ -36,7 +36,7 @@ from ssimgen._scales import (
     scale_complements,
     scale_weights,
 )
-from ssimgen.engine import Form, PatchDistance
+from ssimgen.engine import Form, Over, PatchDistance
 from ssimgen.windows import Window
 
 
@@ -86,7 +86,7 @@ def ssim(
         0.652
     """
     pairs = prepare(x, y, data_range, window, k1, k2, "product", mask)
-    return arguments.cast(1 - pairs.mean(), pairs.dtype)
+    return arguments.cast(1 - pairs.mean("images"), pairs.dtype)
 
 
 def ssim_map(
@@ -205,24 +205,58 @@ def distance(
         >>> distance(colours, colours / 2, data_range=1.0, scales=2, pixels=1.0, chroma=0.5).shape
         torch.Size([2])
     """
+    square = squared_distance(
+        x,
+        y,
+        "images",
+        data_range=data_range,
+        form=form,
+        norm=norm,
+        window=window,
+        k1=k1,
+        k2=k2,
+        mask=mask,
+        scales=scales,
+        pixels=pixels,
+        chroma=chroma,
+    )
+    return square if squared else root(square)
+
+
+def squared_distance(
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
+    over: Over,
+    *,
+    data_range: DataRange,
+    form: Form,
+    norm: Norm,
+    window: Window,
+    k1: EachScale,
+    k2: EachScale,
+    mask: Tensor | None,
+    scales: int | None = 1,
+    pixels: float = 0.0,
+    chroma: float | None = None,
+) -> Tensor:
+    """D^2 of pairs, "images", (B,), or its average over the "batch", 0-d; other arguments as :func:`distance`."""
     arguments.choice("norm", norm, NORMS)
-    pyramid = Pyramid(scales, k1, k2, pixels, chroma)
+    pyramid = pyramid_of(scales, k1, k2, pixels, chroma)
     pairs = prepare(x, y, data_range, window, *pyramid.constants(0), form, mask)
     levels = [
         pairs._replace(x=x, y=y, mask=seen, patch=patch)
         for (x, y), seen, patch in pyramid.levels([pairs.x, pairs.y], pairs.mask, pairs.patch)
     ]
     if norm == "rms":
-        square = reduce(operator.add, [level.mean() for level in levels])
+        square = reduce(operator.add, [level.mean(over) for level in levels])
         square = square if len(levels) == 1 else square / len(levels)
     else:
-        square = reduce(operator.add, [level.sum() for level in levels])
+        square = reduce(operator.add, [level.sum(over) for level in levels])
     if pyramid.pixels:
         difference, count = absolute_sums(pairs.x, pairs.y, pairs.mask)
         weight = pyramid.pixels / pairs.patch.length
-        square = square + weight * (difference / count if norm == "rms" else difference)
-    square = arguments.cast(square, pairs.dtype)
-    return square if squared else root(square)
+        square = square + weight * _averaged(difference / count if norm == "rms" else difference, over)
+    return arguments.cast(square, pairs.dtype)
 
 
 def ms_ssim(
@@ -300,6 +334,10 @@ def ms_complement(
     return ((join_scales(complements, exponents) * counts).sum(1) / counts.sum(1)).to(dtype)
 
 
+def _averaged(values: Float[Tensor, " B"], over: Over) -> Tensor:
+    return values.mean() if over == "batch" else values
+
+
 def root(square: Tensor) -> Tensor:
     """sqrt with the subgradient 0 at 0, where the derivative of sqrt is infinite; NaN stays NaN."""
     if not square.requires_grad and engine.fused_can(square):
@@ -320,18 +358,18 @@ class Pairs(NamedTuple):
     mask: Tensor | None
     dtype: torch.dtype
 
-    def mean(self) -> Float[Tensor, " B"]:
-        """d^2 averaged over channels and positions."""
+    def mean(self, over: Over) -> Tensor:
+        """d^2 averaged over channels and positions, (B,), or over the batch, too, 0-d."""
         if self.mask is None:
-            return engine.squared_mean_of_images(self.x, self.y, self.patch)
+            return engine.squared_mean(self.x, self.y, self.patch, over)
         squares, weights = self._sums(self.mask)
-        return squares / weights
+        return _averaged(squares / weights, over)
 
-    def sum(self) -> Float[Tensor, " B"]:
-        """d^2 summed over them."""
+    def sum(self, over: Over) -> Tensor:
+        """d^2 summed over them, and averaged over the batch if it is asked for."""
         if self.mask is None:
-            return self.mean() * patches(self.x, self.patch.window)
-        return self._sums(self.mask)[0]
+            return self.mean(over) * patches(self.x, self.patch.window)
+        return _averaged(self._sums(self.mask)[0], over)
 
     def _sums(self, mask: Tensor) -> tuple[Tensor, Tensor]:
         squares, weights = engine.masked_sums(self.x, self.y, mask, self.patch)

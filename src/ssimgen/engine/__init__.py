@@ -29,7 +29,7 @@ from ssimgen.engine import eager, eager_all_pairs
 from ssimgen.engine.absolute import absolute_all_pairs
 from ssimgen.engine.axes import prepared
 from ssimgen.engine.masked import masked_map, masked_sums
-from ssimgen.engine.spec import Advance, Form, PatchDistance, positions
+from ssimgen.engine.spec import Advance, Form, Over, PatchDistance, positions
 from ssimgen.engine.trouble import EngineWarning
 from ssimgen.engine.visibility import is_plain, may_be_launched, seen_by_others
 from ssimgen.windows import Window
@@ -37,6 +37,7 @@ from ssimgen.windows import Window
 __all__ = [
     "Advance",
     "Form",
+    "Over",
     "PatchDistance",
     "absolute_all_pairs",
     "masked_map",
@@ -45,7 +46,6 @@ __all__ = [
     "squared_all_pairs",
     "squared_map",
     "squared_mean",
-    "squared_mean_of_images",
     "widened",
 ]
 
@@ -67,31 +67,26 @@ def squared_map(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
     return restored(pairs.squared_map(x, y, patch))
 
 
-def squared_mean(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
-    """d^2 averaged over window positions, (B, C, *spatial) x 2 -> (B, C)."""
+def squared_mean(x: Tensor, y: Tensor, patch: PatchDistance, over: Over = "positions") -> Tensor:
+    """d^2 averaged over window positions, (B, C, *spatial) x 2 -> (B, C), or as `over` says."""
     channels = x.shape[1]
-    mean = _squared_mean(*prepared(patch, x, y)[:2], of_images=False)
-    return mean if mean.shape[1] == channels else mean.unflatten(1, (channels, -1)).mean(2)
+    (x, y), patch, _ = prepared(patch, x, y)
+    mean = _squared_mean(x, y, patch, over)
+    return mean if over != "positions" or mean.shape[1] == channels else mean.unflatten(1, (channels, -1)).mean(2)
 
 
-def squared_mean_of_images(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
-    """d^2 averaged over channels and window positions, (B, C, *spatial) x 2 -> (B,)."""
-    return _squared_mean(*prepared(patch, x, y)[:2], of_images=True)
-
-
-def _squared_mean(images: list[Tensor], patch: PatchDistance, of_images: bool) -> Tensor:
-    x, y = images
+def _squared_mean(x: Tensor, y: Tensor, patch: PatchDistance, over: Over) -> Tensor:
     if _triton_pairs_can(patch, x, y):
         from ssimgen.engine.triton import pairs as on_device
 
-        return on_device.squared_mean(x, y, patch, of_images)
+        return on_device.squared_mean(x, y, patch, over)
     if _fused_pairs_can(x, y):
         from ssimgen.engine.fused import pairs
 
         mean = pairs.squared_mean(x, y, patch)
     else:
         mean = eager.squared_mean(x, y, patch)
-    return eager.of_images(mean) if of_images else mean
+    return eager.averaged(mean, over)
 
 
 def squared_all_pairs(

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen._precision import dtype_of_result, no_autocast, widened
-from ssimgen.engine.spec import Form, PatchDistance, joined
+from ssimgen.engine.spec import Form, Over, PatchDistance, joined
 from ssimgen.engine.taps import numbers
 from ssimgen.engine.visibility import is_plain, seen_by_others
 from ssimgen.windows import AxisWindow, Window
@@ -93,9 +93,12 @@ def squared_mean(
     return squared_map(x, y, patch).flatten(2).mean(2)
 
 
-def of_images(mean: Float[Tensor, "B C"]) -> Float[Tensor, " B"]:
-    """The average over channels."""
-    return mean.mean(1) if mean.shape[1] > 1 else mean.squeeze(1)
+def averaged(mean: Float[Tensor, "B C"], over: Over) -> Tensor:
+    """Averages over positions, and over channels, and over the batch, as far as that is asked for."""
+    if over == "positions":
+        return mean
+    of_images = mean.mean(1) if mean.shape[1] > 1 else mean.squeeze(1)
+    return of_images if over == "images" else of_images.mean()
 
 
 def gradients(

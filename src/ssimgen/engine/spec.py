@@ -12,6 +12,9 @@ from ssimgen.windows import Window
 
 Form = Literal["product", "sum", "centred", "uncentred"]
 
+Over = Literal["positions", "images", "batch"]
+"""What d^2 is averaged over: the positions of a channel, (B, C); those of all channels of an image, (B,); all, ()."""
+
 Advance = Callable[[float], None]
 """Told, from any thread, which fraction of the work was done since it was last told."""
 

@@ -35,10 +35,10 @@ def forward(images: str, form: str, maps: int) -> ASTSource:
 
 def backward(images: str, maps: int) -> ASTSource:
     pointers = {"x": f"*{images}", "y": f"*{images}", "maps": "*fp32", "upstream": "*fp32"}
-    numbers = {"means": "*fp32", "planes_of_mean": "i32", "step": "i64"}
-    results = {"g_x": f"*{images}", "g_y": f"*{images}"}
+    numbers = {"planes_of_mean": "i32", "step": "i64"}
+    results = {"means": "*fp32", "g_x": f"*{images}", "g_y": f"*{images}"}
     constants = {"DOWN": TAPS, "ACROSS": TAPS, "MAPS": maps, **TILE, "STAGES": 2}
-    return _source(pair_kernels.backward, {**pointers, **numbers, **results, **SIZES}, constants)
+    return _source(pair_kernels.backward, {**pointers, **results, **numbers, **SIZES}, constants)
 
 
 def finish() -> ASTSource:

@@ -12,6 +12,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
 
 os.environ["TRITON_INTERPRET"] = "1"
 os.environ["SSIMGEN_ENGINE"] = "triton"
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from ssimgen import Window, engine, ssim
 from ssimgen.engine import eager
-from ssimgen.engine.spec import Form, PatchDistance
+from ssimgen.engine.spec import Form, Over, PatchDistance
 from ssimgen.engine.triton import launching, pairs
 from ssimgen.engine.triton.request import arguments
 
@@ -84,23 +86,24 @@ def product_of_several_programs() -> None:
     compared(*images(1, 2, 7, 12), request("product", lo=0.1))
 
 
-def means_of_images() -> None:
-    """Of all channels, and of a window of one row; tiles are those that the library takes."""
+def means_of_images_and_of_the_batch() -> None:
+    """Of a window of one row, too; tiles are those that the library takes."""
     pairs._Tile.of = TILE_OF  # type: ignore[method-assign]
 
-    def by_pytorch(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
-        return eager.squared_mean(x, y, patch).mean(1)
-
-    def by_kernels(x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
-        return pairs.squared_mean(x, y, patch, of_images=True)
-
-    for window in (WINDOW, Window.gaussian((1, 4), (1.0, 1.0))):
+    averaged: list[tuple[Over, tuple[int, ...]]] = [("images", (1,)), ("batch", (0, 1))]
+    for window, (over, axes) in product((WINDOW, Window.gaussian((1, 4), (1.0, 1.0))), averaged):
         x, y = images(2, 2, 6, 7)
+        by_pytorch = partial(_averaged, axes)
+        by_kernels = partial(pairs.squared_mean, over=over)
         expected, *of_expected = _with_gradients(by_pytorch, x.double(), y.double(), request(window=window))
         found, *of_found = _with_gradients(by_kernels, x, y, request(window=window))
         torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-7)
         for own, other in zip(of_found, of_expected, strict=True):
             assert (own.double() - other).norm() <= 1e-6 * other.norm()
+
+
+def _averaged(axes: tuple[int, ...], x: Tensor, y: Tensor, patch: PatchDistance) -> Tensor:
+    return eager.squared_mean(x, y, patch).mean(axes)
 
 
 def windows_and_tiles_of_the_library() -> None:
@@ -299,7 +302,7 @@ def _runs() -> list[str]:
 CHECKS = {
     "numbers": (
         product_of_several_programs,
-        means_of_images,
+        means_of_images_and_of_the_batch,
         windows_and_tiles_of_the_library,
         sum_of_odd_width,
         centred_with_sample_covariances,

@@ -255,25 +255,27 @@ class _Block(NamedTuple):
             launch(
                 _kernels.values,
                 (*tiles, slots),
-                (*x.pair(y), sums, n, m, len(chunk), per, int(chunk.start == 0), *self.constants),
+                (*x.pair(y), sums),
+                (n, m, len(chunk), per, int(chunk.start == 0), *self.constants),
                 (form, self.itself, places, tile.rows, tile.columns, tile.depth),
                 tile.warps,
                 tile.stages,
             )
         square = self.x.new_empty((n, m), dtype=torch.float32)
-        of_pairs, of_all = -(-n * m // _TOGETHER), (sums, square, slots, n, m, self.positions)
-        launch(_kernels.finished, (of_pairs, 1, 1), of_all, (self.itself, False, _TOGETHER), 4)
+        of_pairs, of_all = -(-n * m // _TOGETHER), ((sums, square), (slots, n, m, self.positions))
+        launch(_kernels.finished, (of_pairs, 1, 1), *of_all, (self.itself, False, _TOGETHER), 4)
         launch(
             _kernels.compared_again,
             (of_pairs, slots, 1),
+            (self.x, self.y, square, sums),
             (
-                *(self.x, self.y, square, sums, n, m, *self.geometry, self.positions, -(-self.positions // slots)),
+                *(n, m, *self.geometry, self.positions, -(-self.positions // slots)),
                 *(self.unit, *self.lo, *self.constants),
             ),
             (*self.taps, form, self.itself, places, _TOGETHER, max(1, 1024 // places)),
             4,
         )
-        launch(_kernels.finished, (of_pairs, 1, 1), of_all, (self.itself, True, _TOGETHER), 4)
+        launch(_kernels.finished, (of_pairs, 1, 1), *of_all, (self.itself, True, _TOGETHER), 4)
         return square
 
     def gradients(self, upstream: Tensor, to_x: bool, to_y: bool) -> tuple[Tensor, Tensor]:
@@ -298,10 +300,8 @@ class _Block(NamedTuple):
         launch(
             _gradient_kernels.slopes_to_patches,
             (-(-n // tile.rows), count, 1),
-            (
-                *(*own.pair(other), side.upstream, side.scales, slopes, rest),
-                *(n, m, self.unit / self.positions, *self.constants),
-            ),
+            (*own.pair(other), side.upstream, side.scales, slopes, rest),
+            (n, m, self.unit / self.positions, *self.constants),
             (request.patch.form, places, tile.rows, tile.columns),
             tile.warps,
             tile.stages,
@@ -310,7 +310,8 @@ class _Block(NamedTuple):
         launch(
             _gradient_kernels.slopes_to_pixels,
             (-(-count * n // together), 1, 1),
-            (slopes, rest, own.vectors, count * n, request.beta),
+            (slopes, rest, own.vectors),
+            (count * n, request.beta),
             (*self.taps, places, together),
             4,
         )
@@ -319,7 +320,8 @@ class _Block(NamedTuple):
         launch(
             _gradient_kernels.added_up,
             (end - begin, -(-n // images), -(-self.x.shape[3] // columns)),
-            (slopes, side.gradient, chunk.start, count, begin, n, *self.geometry),
+            (slopes, side.gradient),
+            (chunk.start, count, begin, n, *self.geometry),
             (*map(len, self.taps), places, images, columns),
             4,
         )
@@ -344,18 +346,8 @@ class _Block(NamedTuple):
         launch(
             _kernels.patches,
             (count, -(-n // together), 1),
-            (
-                images,
-                vectors,
-                statistics,
-                chunk.start,
-                n,
-                *self.geometry,
-                self.unit,
-                *self.lo,
-                self.request.beta,
-                self.most,
-            ),
+            (images, vectors, statistics),
+            (chunk.start, n, *self.geometry, self.unit, *self.lo, self.request.beta, self.most),
             (*self.taps, places, together),
             4,
         )

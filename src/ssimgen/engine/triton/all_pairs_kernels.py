@@ -184,6 +184,7 @@ def values(
     if ITSELF:
         steps = tl.where(left + BN > top, steps, 0)
     dot = tl.zeros([BM, BN], tl.float32)
+    rest = tl.zeros([BM, BN], tl.float32)
     total = tl.zeros([BM, BN], tl.float32)
     for step in range(steps):
         p = begin + step // STEPS
@@ -193,11 +194,13 @@ def values(
         u_y = tl.load(statistics_y + p * m + at_y)
         s_x = tl.load(statistics_x + (count + p) * n + at_x)
         s_y = tl.load(statistics_y + (count + p) * m + at_y)
-        dot = product(
-            tl.load(of_x), tl.load(of_x + low_x), tl.trans(tl.load(of_y)), tl.trans(tl.load(of_y + low_y)), dot
-        )
+        high_x = tl.load(of_x)
+        high_y = tl.trans(tl.load(of_y))
+        rest = tl.dot(tl.load(of_x + low_x), high_y, rest)
+        rest = tl.dot(high_x, tl.trans(tl.load(of_y + low_y)), rest)
+        dot = tl.dot(high_x, high_y, dot)
         if step % STEPS == STEPS - 1:
-            num, den, e = of_pairs(dot / (SCALE * SCALE), u_x, u_y, s_x, s_y, c1, c2, beta, FORM)
+            num, den, e = of_pairs((dot + rest) / (SCALE * SCALE), u_x, u_y, s_x, s_y, c1, c2, beta, FORM)
             u = u_x[:, None] - u_y[None, :]
             if FORM == "sum":
                 total += (num * e + u * u * den) / (den * e)
@@ -206,6 +209,7 @@ def values(
             else:
                 total += num / den
             dot = tl.zeros([BM, BN], tl.float32)
+            rest = tl.zeros([BM, BN], tl.float32)
     if (steps > 0) | (fresh != 0):
         live = (i < n)[:, None] & (j < m)[None, :]
         place = sums + (slot * n + i)[:, None] * m + j[None, :]

@@ -72,23 +72,24 @@ _compiled: dict[tuple[Any, ...], Any] = {}
 def launch(
     kernel: Any,
     grid: tuple[int, int, int],
-    arguments: tuple[Any, ...],
+    tensors: tuple[Tensor, ...],
+    numbers: tuple[float, ...],
     constants: tuple[Any, ...],
     warps: int,
     stages: int = 3,
 ) -> None:
-    """Starts a kernel of which no number is specialised: it depends on its constants, and on the kind of tensors.
+    """Starts a kernel, whose arguments are these in turn. No number is specialised: what is compiled depends on its
+    constants, and on the kind of tensors.
 
     On the current device and stream. In Triton's interpreter, which compiles nothing, nothing is kept.
     """
-    tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
     kinds = [(z.dtype, z.data_ptr() % _ALIGNMENT == 0) for z in tensors]
     key = kernel.__name__, constants, warps, stages, tensors[0].device, *kinds
     compiled = _compiled.get(key)
     if compiled is None:
-        _compiled[key] = kernel[grid](*arguments, *constants, num_warps=warps, num_stages=stages)
+        _compiled[key] = kernel[grid](*tensors, *numbers, *constants, num_warps=warps, num_stages=stages)
     else:
-        compiled[grid](*arguments, *constants)
+        compiled[grid](*tensors, *numbers, *constants)
 
 
 def say(trouble: str) -> None:

@@ -19,13 +19,14 @@ from torch.library import custom_op
 
 from ssimgen._precision import dtype_of_result
 from ssimgen.engine import eager
-from ssimgen.engine.spec import PatchDistance
+from ssimgen.engine.spec import Over, PatchDistance
 from ssimgen.engine.triton import launching
 from ssimgen.engine.triton.launching import LaunchError, launch, launched, say
 from ssimgen.engine.triton.request import SCHEMA, Request, arguments, float32_serves
 from ssimgen.windows import AxisWindow
 
 _MOST_TAPS = 16  # more would not fit into registers
+_AXES_OF_MEANS: dict[Over, int] = {"positions": 2, "images": 1, "batch": 0}
 _MAPS = (0, 3, 4)  # kept for a gradient to nothing, to x, to both
 
 _FARTHEST = 1e4  # pixels from the middle one of their plane, in sqrt(c2), beyond which means are NaN
@@ -43,9 +44,9 @@ def can(x: Tensor, patch: PatchDistance) -> bool:
     return takes and launching.possible()
 
 
-def squared_mean(x: Tensor, y: Tensor, patch: PatchDistance, of_images: bool = False) -> Tensor:
-    """d^2 averaged over the window positions of each channel, (B, C, H, W) x 2 -> (B, C), in float32; or of each image,
-    -> (B,).
+def squared_mean(x: Tensor, y: Tensor, patch: PatchDistance, over: Over = "positions") -> Tensor:
+    """d^2 averaged over the window positions of each channel, (B, C, H, W) x 2 -> (B, C), in float32; or over images,
+    -> (B,); or over the batch, -> ().
 
     NaN for planes with pixels further than 1e4 sqrt(c2) from the middle one: float32 does not serve there.
     """
@@ -56,29 +57,29 @@ def squared_mean(x: Tensor, y: Tensor, patch: PatchDistance, of_images: bool = F
     mean: Tensor
     try:
         if torch.compiler.is_compiling():
-            mean, _ = _pair_means(x, y, *arguments(patch), of_images, maps)
+            mean, _ = _pair_means(x, y, *arguments(patch), over, maps)
         elif maps:
-            mean = _SquaredMean.apply(x, y, patch, of_images)
+            mean = _SquaredMean.apply(x, y, patch, over)
         else:
-            mean, _ = _means(x, y, patch, of_images, 0)
+            mean, _ = _means(x, y, patch, over, 0)
     except LaunchError as error:
         say(str(error))
-        mean = _by_pytorch(of_images)(x, y, patch)
+        mean = _by_pytorch(over)(x, y, patch)
     return mean
 
 
-def _by_pytorch(of_images: bool) -> Callable[[Tensor, Tensor, PatchDistance], Tensor]:
-    return (lambda *request: eager.of_images(eager.squared_mean(*request))) if of_images else eager.squared_mean
+def _by_pytorch(over: Over) -> Callable[[Tensor, Tensor, PatchDistance], Tensor]:
+    return lambda *request: eager.averaged(eager.squared_mean(*request), over)
 
 
 class _SquaredMean(torch.autograd.Function):
     """The means, and their first derivatives by kernels."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, patch: PatchDistance, of_images: bool) -> Tensor:
-        mean, kept = _means(x, y, patch, of_images, _MAPS[sum(ctx.needs_input_grad[:2])])
+    def forward(ctx: Any, x: Tensor, y: Tensor, patch: PatchDistance, over: Over) -> Tensor:
+        mean, kept = _means(x, y, patch, over, _MAPS[sum(ctx.needs_input_grad[:2])])
         ctx.save_for_backward(x, y, mean, kept)
-        ctx.patch, ctx.of_images = patch, of_images
+        ctx.patch, ctx.over = patch, over
         return mean
 
     @staticmethod
@@ -91,15 +92,15 @@ class _SquaredMean(torch.autograd.Function):
                 return to_x if needs[0] else None, to_y if needs[1] else None, None, None
             except LaunchError as error:
                 say(str(error))
-        return *_differentiable(x, y, upstream, ctx.patch, ctx.of_images, needs), None, None
+        return *_differentiable(x, y, upstream, ctx.patch, ctx.over, needs), None, None
 
 
 def _differentiable(
-    x: Tensor, y: Tensor, upstream: Tensor, patch: PatchDistance, of_images: bool, needs: tuple[bool, bool]
+    x: Tensor, y: Tensor, upstream: Tensor, patch: PatchDistance, over: Over, needs: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients by the eager engine, with a graph where one is wanted."""
     again = torch.is_grad_enabled()
-    return eager.gradients(_by_pytorch(of_images), x, y, patch, upstream, needs, create_graph=again)
+    return eager.gradients(_by_pytorch(over), x, y, patch, upstream, needs, create_graph=again)
 
 
 # --- under torch.compile ------------------------------------------------------------------------------------------
@@ -108,12 +109,12 @@ def _differentiable(
 @custom_op(
     "ssimgen::pair_means",
     mutates_args=(),
-    schema=f"(Tensor x, Tensor y, {SCHEMA}, bool of_images, int maps) -> (Tensor, Tensor)",
+    schema=f"(Tensor x, Tensor y, {SCHEMA}, str over, int maps) -> (Tensor, Tensor)",
 )
 def _pair_means(x: Tensor, y: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    """Means (B, C) or (B,), and maps (maps, B C, h, pitch) for the gradient."""
-    *of_request, of_images, maps = others
-    return _means(x, y, Request.of(*of_request).patch, of_images, maps)
+    """Means, and maps (maps, B C, h, pitch) for the gradient."""
+    *of_request, over, maps = others
+    return _means(x, y, Request.of(*of_request).patch, over, maps)
 
 
 @custom_op(
@@ -130,9 +131,9 @@ def _pair_gradients(
 
 @_pair_means.register_fake
 def _(x: Tensor, y: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    *of_request, of_images, maps = others
+    *of_request, over, maps = others
     kept = x.new_empty(_shape_of_maps(Request.of(*of_request).patch, x.shape, maps), dtype=torch.float32)
-    return x.new_empty(x.shape[: 1 if of_images else 2], dtype=dtype_of_result(x)), kept
+    return x.new_empty(_shape_of_means(x, over), dtype=dtype_of_result(x)), kept
 
 
 @_pair_gradients.register_fake
@@ -140,12 +141,16 @@ def _(x: Tensor, y: Tensor, mean: Tensor, kept: Tensor, *_: Any) -> tuple[Tensor
     return _places_for(x), _places_for(y) if len(kept) == _MAPS[2] else y.new_empty(0)
 
 
+def _shape_of_means(x: Tensor, over: Over) -> torch.Size:
+    return x.shape[: _AXES_OF_MEANS[over]]
+
+
 def _places_for(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, y, *ctx.request, ctx.of_images, _ = inputs
+    x, y, *ctx.request, ctx.over, _ = inputs
     ctx.save_for_backward(x, y, *output)
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)  # no zeros as large as the maps
@@ -158,7 +163,7 @@ def _of_operation(ctx: Any, upstream: Tensor | None, _: Tensor | None) -> tuple[
     if upstream is None:
         return None, None, *others
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return *_differentiable(x, y, upstream, Request.of(*ctx.request).patch, ctx.of_images, needs), *others
+        return *_differentiable(x, y, upstream, Request.of(*ctx.request).patch, ctx.over, needs), *others
     to_x, to_y = _pair_gradients(x, y, mean, kept, upstream, *ctx.request)
     return to_x if needs[0] else None, to_y if needs[1] else None, *others
 
@@ -173,6 +178,7 @@ _TOGETHER = 4, 2, 1  # rows, as many as half a window has
 _ROWS = 4, 64  # of a program: least and most
 _FLOWING = 16  # rows of a program from which on loads are made ahead
 _WARPS = 10  # for each multiprocessor
+_SUMMED, _SUMMED_BY_WARP = 8192, 1024  # sums that become one at once, and of those a warp takes
 
 
 @cache
@@ -257,8 +263,8 @@ def _laid_out(x: Tensor) -> Tensor:
     return x.resolve_neg().contiguous()
 
 
-def _means(x: Tensor, y: Tensor, patch: PatchDistance, of_images: bool, maps: int) -> tuple[Tensor, Tensor]:
-    return launched(lambda: _forward(_laid_out(x), _laid_out(y), patch, of_images, maps), x)
+def _means(x: Tensor, y: Tensor, patch: PatchDistance, over: Over, maps: int) -> tuple[Tensor, Tensor]:
+    return launched(lambda: _forward(_laid_out(x), _laid_out(y), patch, over, maps), x)
 
 
 def _gradients(
@@ -267,7 +273,7 @@ def _gradients(
     return launched(lambda: _backward(_laid_out(x), _laid_out(y), mean, kept, upstream, patch), x)
 
 
-def _forward(x: Tensor, y: Tensor, patch: PatchDistance, of_images: bool, maps: int) -> tuple[Tensor, Tensor]:
+def _forward(x: Tensor, y: Tensor, patch: PatchDistance, over: Over, maps: int) -> tuple[Tensor, Tensor]:
     from ssimgen.engine.triton import pair_kernels
 
     plan = _plan(patch, x.shape, maps, x.device)
@@ -276,18 +282,26 @@ def _forward(x: Tensor, y: Tensor, patch: PatchDistance, of_images: bool, maps: 
     programs = grid[1] * grid[2]
     kept = x.new_empty(plan.maps, dtype=torch.float32)
     sums = x.new_empty((planes, programs), dtype=torch.float32)
-    mean = x.new_empty(x.shape[: 1 if of_images else 2], dtype=torch.float32)
+    mean = x.new_empty(_shape_of_means(x, over), dtype=torch.float32)
     launch(
         pair_kernels.forward,
         grid,
-        (x, y, sums, kept, *plan.sizes, tile.rows, *plan.numbers),
+        (x, y, sums, kept),
+        (*plan.sizes, tile.rows, *plan.numbers),
         (*plan.taps, patch.form, maps, *tile[1:]),
         tile.warps,
     )
     of_mean = planes // mean.numel()
     sums_of_mean, places = of_mean * programs, of_mean * math.prod(plan.positions)
-    block = min(1024, 1 << (sums_of_mean - 1).bit_length())
-    launch(pair_kernels.finish, (mean.numel(), 1, 1), (sums, mean, sums_of_mean, places), (block,), 1)
+    block = min(_SUMMED, 1 << (sums_of_mean - 1).bit_length())
+    launch(
+        pair_kernels.finish,
+        (mean.numel(), 1, 1),
+        (sums, mean),
+        (sums_of_mean, places),
+        (block,),
+        max(1, block // _SUMMED_BY_WARP),
+    )
     return mean, kept
 
 
@@ -305,7 +319,8 @@ def _backward(
     launch(
         pair_kernels.backward,
         tile.grid(planes, *x.shape[2:]),
-        (x, y, kept, upstream, mean, planes // mean.numel(), *upstream.stride(), g_x, g_y, *plan.sizes, tile.rows),
+        (x, y, kept, upstream, mean, g_x, g_y),
+        (planes // mean.numel(), *upstream.stride(), *plan.sizes, tile.rows),
         (*plan.taps, maps, *tile[1:4]),
         tile.warps,
     )
