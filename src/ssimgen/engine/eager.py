@@ -10,12 +10,12 @@ x is near y, and a, b >= 0. They follow from 2 mu_x mu_y = (m_s^2 - m_d^2) / 2, 
 
 A variance is a difference of averages, E z^2 - (E z)^2: in float32 its rounding error on bright flat patches
 is not small beside c2 and would change SSIM by 1e-5 to 1e-4. Therefore float32 images are averaged in float64, and
-about the mean of their plane.
+about a pixel of their plane that many are near.
 Where pixels are so large beside the constants that float64 is not enough either, variances are merged: about a
 pixel of the window along each row, then about a row down the columns, and so on (the law of total variance), with x
 and y apart for as long as one can be lost beside the other. That costs several times as much; it is chosen by looking
-at the pixels, and so only where they can be looked at without waiting for a device, and outside of what is traced or
-transformed.
+at the pixels. Where that would wait for a device, or they are traced or transformed, it is chosen by the constants
+beside the range of pixels, and variances that are nothing but rounding errors, of pixels far out of it, are NaN.
 
 Images have any number of spatial axes, and windows lie wholly inside them (`engine` has padded what is to be padded).
 """
@@ -37,6 +37,8 @@ from ssimgen.windows import AxisWindow, Window
 
 _LARGE = 1e5  # beta pixels^2 / c2 up to which a difference of averages is right: b within 4 eps of that = 1e-10
 _NEAR = 1e-16  # mean d^2 above which rounding errors of x - y, of pixels that are not large, do not show in slopes of d
+_DOUBTFUL = 5e7  # E z^2 - (E z)^2 is off by 8 eps E z^2 at most: 1e-7 of a number so many times smaller
+_SOME = 64  # pixels of a plane
 _ALIKE = 5e-12  # times (beta (x - y)^2 / c2)^2, d^2 above which the rounding error of that is 1e-10 in d, or less
 _HUGE = 1e100  # pixels whose squares may leave float64
 
@@ -60,7 +62,7 @@ def squared_map(
         q_s, q_d = (window.factor(z.ndim - 2) * filtered(z * z, window) for z in (x + y, x - y))
         return structure(q_s, q_d, c2).to(dtype)
     if not large:
-        squares = from_moments(patch.form, *_moments(x, y, window), c1, c2)
+        squares = from_moments(patch.form, *_moments(x, y, patch), c1, c2)
     if large or are_near(squares, x, y, patch):
         squares = merged_squares(patch.form, x, y, window, window.factor(x.ndim - 2), c1, c2)
     return not_below_0(squares).to(dtype)  # a + b - a b of opposite images
@@ -143,11 +145,12 @@ def _step(axis: AxisWindow) -> int:
 
 
 def is_large(patch: PatchDistance, *images: Tensor) -> bool:
-    """Whether rounding errors of E z^2 - (E z)^2 could be seen beside c2, as far as that can be known."""
-    if not _may_be_looked_at(*images):
-        return False
-    most = (z.detach().abs().max().double() for z in images)
+    """Whether rounding errors of E z^2 - (E z)^2 could be seen beside c2: of these pixels, or where they cannot be
+    looked at, of those in their range."""
     beta = patch.window.factor(images[0].ndim - 2)
+    if not _may_be_looked_at(*images):
+        return beta * patch.length**2 > _LARGE * patch.c2
+    most = (z.detach().abs().max().double() for z in images)
     return any(not bool(beta * pixel * pixel <= _LARGE * patch.c2) for pixel in most)
 
 
@@ -176,18 +179,41 @@ def unit_of(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(most > _HUGE, torch.exp2(-most.log2().floor()), 1.0)
 
 
-def _moments(x: Float[Tensor, "B C *covered"], y: Float[Tensor, "B C *covered"], window: Window) -> _Moments:
-    return *_mean_and_variance(x + y, window), *_mean_and_variance(x - y, window)
+def _moments(x: Float[Tensor, "B C *covered"], y: Float[Tensor, "B C *covered"], patch: PatchDistance) -> _Moments:
+    return *_mean_and_variance(x + y, patch), *_mean_and_variance(x - y, patch)
 
 
-def _mean_and_variance(z: Float[Tensor, "B C *covered"], window: Window) -> tuple[Tensor, Tensor]:
+def _mean_and_variance(z: Float[Tensor, "B C *covered"], patch: PatchDistance) -> tuple[Tensor, Tensor]:
     """Windowed mean and variance."""
-    origin = z.detach().mean(tuple(range(2, z.ndim)), True)
-    origin = torch.where(origin.isfinite(), origin, 0.0)
+    origin = inner_pixel(z)
     z = z - origin
-    m = filtered(z, window)
-    v = filtered(z * z, window) - m * m
-    return origin + m, window.factor(z.ndim - 2) * not_below_0(v)
+    m = filtered(z, patch.window)
+    v = not_below_0(filtered(z * z, patch.window) - m * m)
+    return origin + m, relied_on(patch.window.factor(z.ndim - 2), v, m, patch.c2)
+
+
+def inner_pixel(z: Float[Tensor, "B C *covered"], seen: Tensor | None = None) -> Tensor:
+    """A pixel of each plane that is seen and neither among the largest nor the smallest, (B, C, 1, ...), constant: the
+    middle one of some. Unlike a mean it is not far from all pixels where one is hot."""
+    planes = z.detach().flatten(2)
+    count, width = planes.shape[-1], z.shape[-1]
+    step = max(1, count // _SOME)
+    step += step > 1 and step % width == 0  # not a column
+    some = planes[..., ::step]
+    if seen is not None:
+        some = torch.where(seen.flatten(2)[..., ::step] > 0, some, torch.nan)
+    some = some.sort(-1).values  # NaN comes last
+    middle = ((~some.isnan()).sum(-1, keepdim=True) - 1).clamp(min=0) // 2
+    origin = some.gather(-1, middle)
+    return torch.where(origin.isfinite(), origin, 0.0).view(*z.shape[:2], *[1] * (z.ndim - 2))
+
+
+def relied_on(beta: float | Tensor, v: Tensor, m: Tensor, c2: float) -> Tensor:
+    """beta v, NaN with its derivatives where that and c2 are nothing beside rounding errors of (E z)^2 = m^2: such
+    pixels have gone another way if they were looked at."""
+    if v.dtype != torch.float64 or _may_be_looked_at(v):  # float32, on Apple's GPUs, is not exact anyway
+        return beta * v
+    return beta * v * torch.where(beta * m * m > _DOUBTFUL * (beta * v + c2), torch.nan, 1.0)
 
 
 def not_below_0(z: Tensor) -> Tensor:

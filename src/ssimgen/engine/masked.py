@@ -24,9 +24,11 @@ from ssimgen.engine.eager import (
     covered,
     filtered,
     from_moments,
+    inner_pixel,
     is_large,
     merged_squares,
     not_below_0,
+    relied_on,
     structure,
     unit_of,
 )
@@ -63,7 +65,7 @@ def masked_map(
         q_s, q_d = (seen.beta * seen.mean(z * z) for z in (x + y, x - y))
         squares = structure(q_s, q_d, c2)
     elif not large:
-        squares = from_moments(form, *seen.moments(x + y), *seen.moments(x - y), c1, c2)
+        squares = from_moments(form, *seen.moments(x + y, patch.c2), *seen.moments(x - y, patch.c2), c1, c2)
         large = are_near(squares, x, y, patch)
     if large and form != "uncentred":
         squares = merged_squares(form, x, y, window, seen.beta, c1, c2, m)
@@ -111,12 +113,10 @@ class Seen(NamedTuple):
         """sum w' z."""
         return filtered(self.m * z, self.window) / self.total
 
-    def moments(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """sum w' z and beta sum w' (z - mean)^2, about the mean of the plane, whose rounding error is then small."""
-        spatial = tuple(range(2, z.ndim))
-        pixels = self.m.sum(spatial, True)
-        origin = (self.m * z.detach()).sum(spatial, True) / torch.where(pixels > 0, pixels, 1.0)
-        z = torch.where(self.m > 0, z - torch.where(origin.isfinite(), origin, 0.0), 0.0)
+    def moments(self, z: Tensor, c2: float) -> tuple[Tensor, Tensor]:
+        """sum w' z and beta sum w' (z - mean)^2, about a pixel, so that rounding errors are small."""
+        origin = inner_pixel(z, self.m)
+        z = torch.where(self.m > 0, z - origin, 0.0)
         mean = self.mean(z)
-        variance = self.mean(z * z) - mean * mean
-        return origin + mean, self.beta * not_below_0(variance)
+        variance = not_below_0(self.mean(z * z) - mean * mean)
+        return origin + mean, relied_on(self.beta, variance, mean, c2)
