@@ -85,10 +85,12 @@ $(DIST)/.installed: constraints.txt
 	touch $@
 
 # With a GPU, in an environment whose PyTorch finds it (pip install -e '.[dev]'): make gpu GPU_PYTHON=python; 10 minutes
+# Most of the time of tests goes into compiling kernels, which processes share.
 GPU_PYTHON ?= python
+GPU_TESTS = $(GPU_PYTHON) -m pytest -m gpu -n 8 -p no:benchmark tests/test_on_gpu.py
 gpu:
-	$(GPU_PYTHON) -m pytest -m gpu tests/test_on_gpu.py
-	SSIMGEN_ENGINE=eager $(GPU_PYTHON) -m pytest -m gpu tests/test_on_gpu.py
+	$(GPU_TESTS)
+	SSIMGEN_ENGINE=eager $(GPU_TESTS)
 	$(GPU_PYTHON) benchmarks/gpu.py
 
 lint: $(STAMP)

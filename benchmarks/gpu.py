@@ -13,13 +13,18 @@ are compared by the latter.
 from __future__ import annotations
 
 import argparse
+import math
+import multiprocessing
 import os
+import statistics
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
-from itertools import product
+from itertools import islice, product
 from typing import Any
 from unittest import mock
 
@@ -44,7 +49,8 @@ TARGETS = {"forward": 1.0, "forward + gradient": 1.5}
 PATCH = PatchDistance(Window.gaussian(11), "product", 1e-4, 9e-4, 0.0)
 LOSS = SSIMLoss(data_range=1.0)
 AGREEMENT = 1e-4
-TILES = tuple(product((4, 8, 16, 32, 64), (32, 64, 128), (1, 2)))  # rows, lanes, loads ahead
+ROWS = (4, 8, 16, 32, 64)
+TILES = tuple(product(ROWS, (32, 64, 128), (1, 2), (1, 2), (1, 2, 4)))  # as `_Tile` names them
 
 PAIRS_TARGETS = {"times faster": 20, "with gradient": 20, "of TF32 / 3": 0.3, "of its forward": 3.5}
 PAIRS_TILES = (
@@ -323,21 +329,95 @@ def _with(owner: Any, name: str, value: Any, run: Callable[[], object]) -> None:
 
 
 def tiles(bench: Bench) -> None:
-    """Forward and gradient with every tile; the quickest of each shape, beside the choice that the library makes."""
+    """Each kernel of pairs with every tile; the quickest of each shape, beside the choice that the library makes."""
+    choices = TILES if bench.device == "cuda" else TILES[:1]
+    _compile_beside(choices, bench.device)
     rows, kept = [], []
     for shape in bench.shapes:
         x, y = bench.images(shape)
-        runs: dict[str, Callable[[], object]] = {"the library's": partial(gradient, ours, x, y)}
-        for choice in TILES if bench.device == "cuda" else TILES[:1]:
-            runs[" ".join(map(str, choice))] = partial(_with_tile, choice, partial(gradient, ours, x, y))
-        seconds = bench.alone(_that_run(runs))
-        best = min(seconds, key=seconds.__getitem__)
-        kept.append({"shape": shape, "seconds": seconds, "best": best})
-        rows.append(
-            ("x".join(map(str, shape)), best, *(milliseconds(seconds[name]) for name in (best, "the library's")))
-        )
-    show("Tiles: rows, lanes, loads ahead; ms, forward + gradient", ["images", "best", "its ms", "ours"], rows)
+        found = {kernel: {"the library's": _seconds_of(kernel, [None], x, y)[0]} for kernel in KERNELS}
+        for kernel, seconds in found.items():
+            seconds |= dict(zip(map(_named, choices), _seconds_of(kernel, choices, x, y), strict=True))
+            best = min(seconds, key=seconds.__getitem__)
+            times = (milliseconds(seconds[name]) for name in (best, "the library's"))
+            rows.append((kernel, "x".join(map(str, shape)), best, *times))
+        kept.append({"shape": shape, "seconds": found})
+    show(f"Tiles: {', '.join(pairs._Tile._fields)}", ["kernel", "images", "best", "its ms", "ours"], rows)
     bench.keep("tiles", kept)
+
+
+def _named(tile: tuple[int, ...]) -> str:
+    return " ".join(map(str, tile))
+
+
+def _compile_beside(choices: Sequence[tuple[int, ...]], device: str) -> None:
+    """In as many processes as there are processors, which leave what they compile where the others find it."""
+    if device != "cuda":
+        return
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as processes:
+        first = [choice for choice in choices if choice[0] == ROWS[0]]  # rows are nothing that a kernel is compiled for
+        list(processes.map(_compile, first))
+
+
+def _compile(tile: tuple[int, ...]) -> None:
+    x, y = (z.cuda() for z in images(SHAPES[0]))
+    for kernel in KERNELS:
+        _seconds_of(kernel, [tile], x, y)
+
+
+def _seconds_of(
+    kernel: str, choices: Sequence[tuple[int, ...] | None], x: Tensor, y: Tensor, calls: int = 6
+) -> list[float]:
+    """Medians of the device's seconds of a kernel with each tile, None being the library's; infinite if it fails."""
+    run = partial(KERNELS[kernel], x, y)
+    worked = [_runs(choice, run, 1) for choice in choices]
+    if x.device.type != "cuda":
+        return [0.0 if works else math.inf for works in worked]
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for choice, works in zip(choices, worked, strict=True):
+            if works:
+                _runs(choice, run, calls)
+        torch.cuda.synchronize()
+    name = kernel.split()[0]
+    events = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    events = sorted((e for e in events if e.name.startswith(name)), key=lambda event: event.time_range.start)
+    times = iter(event.device_time / 1e6 for event in events)
+    return [statistics.median(islice(times, calls)) if works else math.inf for works in worked]
+
+
+def _runs(tile: tuple[int, ...] | None, run: Callable[[], object], calls: int) -> bool:
+    """Whether so many calls work with a tile, (rows, lanes, columns, loads ahead, rows at once)."""
+    pairs._plan.cache_clear()
+    try:
+        with ExitStack() as stack:
+            if tile is not None:
+                stack.enter_context(mock.patch.object(pairs._Tile, "of", return_value=pairs._Tile(*tile)))
+                stack.enter_context(mock.patch.object(pairs, "_columns", return_value=tile[2]))
+            for _ in range(calls):
+                run()
+    except launching.LaunchError as error:
+        print(f"tile {tile}: {str(error).splitlines()[0]}")
+        return False
+    finally:
+        pairs._plan.cache_clear()
+    return True
+
+
+def _forward(x: Tensor, y: Tensor) -> None:
+    pairs._means(x, y, PATCH, "batch", 0)
+
+
+def _forward_with_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    return pairs._means(x, y, PATCH, "batch", 3)
+
+
+def _backward(x: Tensor, y: Tensor) -> None:
+    mean, kept = _forward_with_maps(x, y)
+    pairs._gradients(x, y, mean, kept, torch.ones_like(mean), PATCH)
+
+
+KERNELS = {"forward": _forward, "forward with maps": _forward_with_maps, "backward": _backward}
 
 
 def _that_run(runs: Mapping[str, Callable[[], object]]) -> dict[str, Callable[[], object]]:
@@ -354,18 +434,6 @@ def _that_run(runs: Mapping[str, Callable[[], object]]) -> dict[str, Callable[[]
                 print(f"tile {name}: {str(error).splitlines()[0]}")
         launching._trouble = ""  # that of a tile alone
     return right
-
-
-def _with_tile(tile: tuple[int, int, int], run: Callable[[], object]) -> None:
-    rows, lanes, stages = tile
-
-    def of(device: torch.device, planes: int, height: int, width: int, columns: int, taps: int) -> pairs._Tile:
-        return pairs._Tile(rows, lanes, columns, stages, pairs._TOGETHER[0])
-
-    pairs._plan.cache_clear()
-    with mock.patch.object(pairs._Tile, "of", of):
-        run()
-    pairs._plan.cache_clear()
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

@@ -90,6 +90,9 @@ class SSIMLoss(nn.Module):
             k1=self.k1,
             k2=self.k2,
             mask=mask,
+            scales=1,
+            pixels=0.0,
+            chroma=None,
         )
         return _reduce(value, self.reduction)
 

@@ -235,9 +235,9 @@ def squared_distance(
     k1: EachScale,
     k2: EachScale,
     mask: Tensor | None,
-    scales: int | None = 1,
-    pixels: float = 0.0,
-    chroma: float | None = None,
+    scales: int | None,
+    pixels: float,
+    chroma: float | None,
 ) -> Tensor:
     """D^2 of pairs, "images", (B,), or its average over the "batch", 0-d; other arguments as :func:`distance`."""
     arguments.choice("norm", norm, NORMS)

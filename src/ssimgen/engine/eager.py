@@ -203,8 +203,8 @@ def inner_pixel(z: Float[Tensor, "B C *covered"], seen: Tensor | None = None) ->
     if seen is not None:
         some = torch.where(seen.flatten(2)[..., ::step] > 0, some, torch.nan)
     some = some.sort(-1).values  # NaN comes last
-    middle = ((~some.isnan()).sum(-1, keepdim=True) - 1).clamp(min=0) // 2
-    origin = some.gather(-1, middle)
+    last = some.shape[-1] - 1 - some.isnan().sum(-1, keepdim=True)
+    origin = some.gather(-1, last.clamp(min=0) // 2)
     return torch.where(origin.isfinite(), origin, 0.0).view(*z.shape[:2], *[1] * (z.ndim - 2))
 
 
