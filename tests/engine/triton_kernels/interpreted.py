@@ -231,7 +231,7 @@ def operations_keep_their_promises() -> None:
     """Schemas, shapes of fakes, and autograd, as torch.library checks them."""
     x, y = (z.requires_grad_() for z in images(1, 2, 4, 5))
     numbers = arguments(request("sum"))
-    torch.library.opcheck(pairs._pair_means, (x, y, *numbers, False, 4))
+    torch.library.opcheck(pairs._pair_means, (x, y, *numbers, "positions", 4))
     with torch.no_grad():
         mean, kept = pairs._pair_means(x, y, *numbers, True, 3)
     torch.library.opcheck(
