@@ -233,7 +233,7 @@ def operations_keep_their_promises() -> None:
     numbers = arguments(request("sum"))
     torch.library.opcheck(pairs._pair_means, (x, y, *numbers, "positions", 4))
     with torch.no_grad():
-        mean, kept = pairs._pair_means(x, y, *numbers, True, 3)
+        mean, kept = pairs._pair_means(x, y, *numbers, "images", 3)
     torch.library.opcheck(
         pairs._pair_gradients,
         (x.detach(), y.detach(), mean, kept, mean, *numbers),
