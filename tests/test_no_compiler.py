@@ -9,7 +9,7 @@ SCRIPT = """
 import json, sys
 import torch
 from ssimgen.cli import main
-from ssimgen.commands.no_compiler import without_compiler
+from ssimgen.training.no_compiler import without_compiler
 code = main("train vae --tau 0.01 --objective l2 --network.kind mlp --iterations 1 -o run".split())
 modules = ("torch._dynamo", "sympy", "matplotlib", "tensorboard", "skimage", "sklearn", "torchmetrics")
 imported = [name for name in modules if name in sys.modules]

@@ -19,6 +19,7 @@ import filelock
 import numpy as np
 import pytest
 
+from new_processes import Processes
 from ssimgen.cli import main
 from ssimgen.data import load_images
 from ssimgen.study import Outcome, execution, make_plan, results, run_study, workers
@@ -379,7 +380,7 @@ def test_a_killed_study_leaves_no_worker_and_goes_on(images: Path, tmp_path: Pat
 
 
 SIGNALLED = """
-import os, signal, sys
+import os, signal
 from types import SimpleNamespace
 from ssimgen.study import workers
 
@@ -399,7 +400,7 @@ class Connection:
         said.append(outcome)
         os.write(1, repr(outcome).encode())
 
-moment, said = sys.argv[1], []
+moment, said = os.environ["MOMENT"], []
 workers._end_with_parent = lambda: None
 workers.load_images = lambda *arguments, **named: None
 workers.carry_out = told if moment == "at work" else lambda *arguments: None
@@ -423,9 +424,9 @@ told()
         ("never", "('finished', '')"),
     ],
 )
-def test_a_worker_that_is_told_to_stop_does_so_in_silence(moment: str, said: str) -> None:
+def test_a_worker_that_is_told_to_stop_does_so_in_silence(moment: str, said: str, processes: Processes) -> None:
     """Wherever the signal meets it."""
-    done = subprocess.run([sys.executable, "-c", SIGNALLED, moment], capture_output=True, text=True, timeout=60)
+    done = processes.run(SIGNALLED, MOMENT=moment)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", said)
 
 

@@ -14,8 +14,8 @@ from tyro.conf import OmitArgPrefixes, arg
 from ssimgen._options import check, draft, merged, suggestion
 from ssimgen._usage import parse
 from ssimgen.commands.common import ended, note
-from ssimgen.commands.no_compiler import without_compiler
 from ssimgen.commands.wording import of_options, option_names
+from ssimgen.training.no_compiler import without_compiler
 
 if TYPE_CHECKING:
     from ssimgen.training import Optimiser, Training

@@ -22,6 +22,7 @@ from ssimgen.runs import EvaluationOptions
 from ssimgen.study.plan import PlannedRun
 from ssimgen.study.run import GRACE, Outcome, Status, carry_out
 from ssimgen.training import Interrupted, NotFiniteError
+from ssimgen.training.no_compiler import without_compiler
 
 
 def carried_out(
@@ -147,7 +148,7 @@ def _work(connection: Connection, output: str, evaluation: EvaluationOptions, th
     torch.set_num_threads(threads)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - progress bars of several runs would overwrite each other
     sources: dict[Source, Splits] = {}
-    with suppress(EOFError, ConnectionError):  # the parent is gone
+    with without_compiler(), suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
             run = connection.recv()
             connection.send(_outcome(run, Path(output), evaluation, sources))

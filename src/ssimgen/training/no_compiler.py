@@ -1,7 +1,8 @@
 """A stand-in for PyTorch's compiler, the import of which is a third of the time until a run begins.
 
 PyTorch's optimisers and Lightning Fabric import it for three names that do nothing where nothing is compiled, as in a
-command. Whoever asks the stand-in for another one, such as DistributedDataParallel, gets it of the compiler itself.
+command and the processes of a study. Whoever asks the stand-in for another one, such as DistributedDataParallel, gets
+it of the compiler itself.
 """
 
 from __future__ import annotations
