@@ -48,6 +48,7 @@ def cases() -> dict[str, Case]:
     cells = board.repeat_interleave(2, 0)[:16].repeat_interleave(2, 1)[:, :16]
     opposite = (0.5 + 0.37 * cells + 0 * wide).float(), 1 - (0.5 + 0.37 * cells + 0 * wide).float()
     spread = 1e6 * noise(5, 1, 11, 11, seed=11)
+    dark = with_pixels(torch.full_like(wide, -1.0), ((..., 14, 10), 1.3e5))
     halves = with_pixels(torch.ones_like(x), ((..., slice(8, None)), 1.4))
     found = {
         # squares of huge pixels left float32: 0.0 for a diverged batch, other numbers in between, NaN without gradient
@@ -287,6 +288,10 @@ def cases() -> dict[str, Case]:
         # 2 z - 2 m is not quite 0 in windows of one pixel, and is divided by c2
         "one pixel a window, nearly equal": Case(
             "distance", wide, wide + 1e-6 * other, Window((1.0,)), 1.0, k1=100.0, k2=1e-4, form="sum", squared=False
+        ),
+        # averages were taken about the mean of the plane, which one pixel moves far from all others
+        "scales of a dark image with a hot pixel, k1 far below k2": Case(
+            "ms loss", dark, dark + 2e-3 * other, Window.gaussian(7, 2.6), (-1.0, 1.0), k1=1e-5, k2=60.0, to="x"
         ),
         "one pixel a window, which has no variance": Case("distance", x, y, Window((1.0,)), 1.0, form="centred"),
     }
