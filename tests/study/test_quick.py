@@ -129,8 +129,24 @@ def test_the_first_fit_judge_decides() -> None:
     verdict = recommendation([*of_all, *people], 400)
     assert verdict.heading == "Structure does not help on these images: train with l2"
     assert "as people see it (ST-LPIPS)" in verdict.sentences[0]
+    said = "By the feature distance, which may judge these images too: ssim: 1.5 instead of 2 (-25%, "
+    assert any(sentence.startswith(said) and sentence.endswith(": better.") for sentence in verdict.sentences)
     unfit = [dataclasses.replace(r, unfit="it does not rank a before b") for r in people]
     assert recommendation([*of_all, *unfit], 400).heading.startswith("Structure helps")
+
+
+def test_what_another_judge_calls_worse_is_not_recommended() -> None:
+    of_all = records({"ssim": [0.5, 0.51, 0.49], "mix": [0.1, -0.1, 0.0]})
+    people = [
+        dataclasses.replace(
+            r, score=Score("st_lpips"), value={"l2": 2.0, "ssim": 1.0, "mix": 1.5}[r.variant] + 0.01 * r.seed**2
+        )
+        for r in of_all
+        if r.kind == "reconstruction"
+    ]
+    assert recommendation([*of_all, *people], 400).heading == "Structure helps on these images: train with mix"
+    alone = [r for r in [*of_all, *people] if r.variant != "mix"]
+    assert recommendation(alone, 400).heading == "No conclusion: what is better for one judge is worse for another"
 
 
 def test_models_that_one_picture_could_replace_are_far_from_real_images() -> None:

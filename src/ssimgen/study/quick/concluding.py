@@ -31,7 +31,8 @@ def recommendation(
 
     Judged by the first fit one of ST-LPIPS and the feature distance, on which no objective was trained, at the middle
     of the rates that all models reach (without those that share none with the others): better or worse if the p-value
-    of the paired comparison, adjusted for the number of objectives, is at most 0.05.
+    of the paired comparison, adjusted for the number of objectives, is at most 0.05. What the other one says is said
+    too; an objective that is better by one and worse by the other is not recommended.
 
     Args:
         records: of the seeds of which every run is finished.
@@ -55,7 +56,7 @@ def recommendation(
     rows = matched(records)
     rates = sorted({row.rate for row in rows if row.rate is not None})
     rate = rates[len(rates) // 2] if rates else None
-    judged = {row.variant: row for row in rows if row.rate == rate and row.score.key == judge}
+    judged = _by_variant(rows, rate, judge)
     baseline = judged.pop("l2", None)
     differences = {name: row.difference for name, row in judged.items() if row.difference is not None}
     compared = {name: judged[name] for name in differences}
@@ -63,15 +64,18 @@ def recommendation(
         return _none(records, gaps)
     if all(row.verdict == NO_BETTER_THAN_ONE_PICTURE for row in compared.values()):
         return _hopeless(compared, baseline, gaps)
+    others = [_by_variant(rows, rate, key) for key in JUDGES if key != judge]
+    against = {name for other in others for name, row in other.items() if row.verdict == "worse"}
     better = [name for name, row in compared.items() if row.verdict == "better"]
-    best = min(better or compared, key=lambda name: differences[name])
+    best = min(set(better) - against or better or compared, key=lambda name: differences[name])
     apart = sorted({r.variant for r in records} - {"l2", *compared})
     return Verdict(
-        _heading(compared, best),
+        _heading(compared, best, best in against),
         (
             f"Compared at a KL of {rate:.3g} nats by the {_MEASURED[judge]}, on which none of the models was trained; "
             f"smaller is better.{_reference(records, judge)}",
-            *(_sentence(name, difference, judged[name], baseline) for name, difference in differences.items()),
+            *(_sentence(row, baseline) for row in compared.values()),
+            *(sentence for other in others for sentence in _second_opinion(other, compared)),
             *_colours([row for row in rows if row.rate == rate]),
             *([f"Not compared, as their rates do not reach that far: {', '.join(apart)}."] if apart else []),
             *gaps,
@@ -81,8 +85,26 @@ def recommendation(
     )
 
 
-def _heading(compared: Mapping[str, Summary], best: str) -> str:
+def _by_variant(rows: Sequence[Summary], rate: float | None, judge: str) -> dict[str, Summary]:
+    """What a judge, if it is fit, says of models at a rate."""
+    return {row.variant: row for row in rows if row.rate == rate and row.score.key == judge and not row.unfit}
+
+
+def _second_opinion(rows: Mapping[str, Summary], compared: Mapping[str, Summary]) -> list[str]:
+    """What another judge says of the models that are compared."""
+    baseline = rows.get("l2")
+    of_models = [rows[name] for name in compared if name in rows and rows[name].difference is not None]
+    if baseline is None or not of_models:
+        return []
+    said = " ".join(_sentence(row, baseline) for row in of_models)
+    return [f"By the {baseline.score.metric.name}, which may judge these images too: {said}"]
+
+
+def _heading(compared: Mapping[str, Summary], best: str, disputed: bool) -> str:
+    """What to do; `disputed` is the best one where another judge calls it worse."""
     verdicts = {row.verdict for row in compared.values()}
+    if "better" in verdicts and disputed:
+        return "No conclusion: what is better for one judge is worse for another"
     if "better" in verdicts:
         return f"Structure helps on these images: train with {best}"
     if verdicts == {"worse"}:
@@ -165,9 +187,10 @@ def _none(records: Sequence[Result], gaps: Sequence[str]) -> Verdict:
     )
 
 
-def _sentence(name: str, difference: float, row: Summary, baseline: Summary) -> str:
-    change = 100 * difference / baseline.value
-    text = f"{name}: {row.value:.3g} instead of {baseline.value:.3g} ({change:+.0f}%"
+def _sentence(row: Summary, baseline: Summary) -> str:
+    assert row.difference is not None
+    change = 100 * row.difference / baseline.value
+    text = f"{row.variant}: {row.value:.3g} instead of {baseline.value:.3g} ({change:+.0f}%"
     if row.difference_low is not None and row.difference_high is not None:
         ends = sorted(100 * end / baseline.value for end in (row.difference_low, row.difference_high))
         text += f", 95% interval {ends[0]:+.0f}% to {ends[1]:+.0f}%"
