@@ -22,6 +22,11 @@ from studies/results/padding.csv, of studies/padding.py:
   and l2;
 - `padding endpoint`: mirrored borders against windows inside the image, by set of images, and Holm's correction;
 
+from studies/results/locality.csv, of studies/locality.py:
+
+- `locality`: reconstructions of autoencoders trained by l2, l1, SSIM and SSIM of permuted pixels;
+- `locality endpoint`: SSIM against SSIM of permuted pixels, by set of images, and Holm's correction;
+
 from studies/results/power.csv:
 
 - `power`: how often two-sample tests reject, by set of images and number, over all changes, and where nothing changed;
@@ -77,6 +82,9 @@ DETECTED = ("pixel AUROC", "PRO", "image AUROC", "flagged", "false alarms")
 
 PADDING = ("kl", "rmse border", "rmse inside", "energy border", "energy inside")
 """Columns of the study of padding."""
+
+LOCALITY = ("kl", "ST-LPIPS", "feature distance", "PSNR", "SSIM")
+"""Columns of the study of locality."""
 
 COMPARED = "100"
 """Images of either set in the tables of power by change."""
@@ -292,30 +300,30 @@ def of_detection(rows: list[Row]) -> str:
     return table([*names, "seeds", *DETECTED], lines, 3)
 
 
-def of_padding(rows: Sequence[Row]) -> str:
+def of_arms(rows: Sequence[Row], measures: Sequence[str]) -> str:
     """Means over seeds, with half their 95 % intervals, by images and arm."""
     lines = []
     for data, arm in dict.fromkeys((row["data"], row["arm"]) for row in rows):
         own = [row for row in rows if (row["data"], row["arm"]) == (data, arm)]
-        cells = (_over_seeds([float(row[measure]) for row in own]) for measure in PADDING)
+        cells = (_over_seeds([float(row[measure]) for row in own]) for measure in measures)
         lines.append([data, arm, str(len(own)), *cells])
-    return table(["images", "trained with", "seeds", *PADDING], sorted(lines, key=lambda line: line[0]), 2)
+    return table(["images", "trained with", "seeds", *measures], sorted(lines, key=lambda line: line[0]), 2)
 
 
-def of_padding_endpoint(rows: Sequence[Row]) -> str:
-    """The difference in root mean square error at the border, reflect less valid, seed by seed."""
+def of_endpoint(rows: Sequence[Row], measure: str, arm: str, other: str) -> str:
+    """The difference of a measure, of one arm less the other, seed by seed."""
     lines, p_values = [], []
     for data in sorted({row["data"] for row in rows}):
         errors: dict[str, dict[Hashable, float]] = {
-            arm: {row["seed"]: float(row["rmse border"]) for row in rows if (row["data"], row["arm"]) == (data, arm)}
-            for arm in ("reflect", "valid")
+            name: {row["seed"]: float(row[measure]) for row in rows if (row["data"], row["arm"]) == (data, name)}
+            for name in (arm, other)
         }
-        found = statistics_of_seeds.paired(errors["reflect"], errors["valid"])
+        found = statistics_of_seeds.paired(errors[arm], errors[other])
         if found is not None and found.low is not None:
             lines.append([data, str(found.n), f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}"])
             p_values.append(found.p_value)
     lines = [[*line, f"{p:.2g}"] for line, p in zip(lines, holm(p_values), strict=True)]
-    return table(["images", "seeds", "reflect less valid", "95 % interval", "p, Holm"], lines, 1)
+    return table(["images", "seeds", f"{arm} less {other}", "95 % interval", "p, Holm"], lines, 1)
 
 
 def _over_seeds(numbers: list[float]) -> str:
@@ -327,7 +335,7 @@ def _over_seeds(numbers: list[float]) -> str:
 def tables() -> dict[str, str]:
     """All tables, by name."""
     summary, matched, results = read("summary"), read("matched"), read("results")
-    padding = read("padding")
+    padding, locality = read("padding"), read("locality")
     made = {
         "classical and structural": of_pairs(summary, matched, results),
         "vae points photos": of_points(summary, "photos"),
@@ -335,8 +343,10 @@ def tables() -> dict[str, str]:
         "two samples": of_two_samples(json.loads((MEASURED / "two_samples.json").read_text())),
         "detection": of_detection(read("detection")),
         "equal": of_objectives(read("equal-summary"), EQUAL),
-        "padding": of_padding(padding),
-        "padding endpoint": of_padding_endpoint(padding),
+        "padding": of_arms(padding, PADDING),
+        "padding endpoint": of_endpoint(padding, "rmse border", "reflect", "valid"),
+        "locality": of_arms(locality, LOCALITY),
+        "locality endpoint": of_endpoint(locality, "ST-LPIPS", "ssim", "permuted"),
     }
     power = read("power")
     made |= {"power": of_power(power)} if power else {}

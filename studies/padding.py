@@ -21,31 +21,21 @@ Stopped at any time, the same command goes on where it was.
 
 from __future__ import annotations
 
-import argparse
-import csv
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from itertools import product
-from pathlib import Path
 from typing import cast, get_args
 
 import torch
 from torch import Generator, Tensor
 
-from ssimgen.data import Source, Splits, load_images
+from _autoencoders import carry_out, config, held_out, trained
+from ssimgen.data import Source, Splits
 from ssimgen.discrepancy import energy_distance
 from ssimgen.metrics import Euclidean
-from ssimgen.models import VAE, VAEConfig, make_model
-from ssimgen.models.networks import Network
-from ssimgen.models.vae import SUGGESTED_TAU
+from ssimgen.models import VAE, VAEConfig
 from ssimgen.objectives.structure import Structure
-from ssimgen.training import Optimiser, Training, train
 from ssimgen.windows import Padding
 
-SEEDS = range(5)
 ARMS = (*get_args(Padding), "l2")
 SETS = {
     "digits": Source("mnist5k"),
@@ -53,20 +43,12 @@ SETS = {
     "photos 64": Source("photos", size=64),
 }
 BORDER = 5  # px
-IMAGES = 500
-HEAD = ["data", "arm", "seed", "seconds", "kl", "rmse border", "rmse inside", "energy border", "energy inside"]
-
-Row = dict[str, str]
+COLUMNS = ["kl", "rmse border", "rmse inside", "energy border", "energy inside"]
 
 
-def config(arm: str) -> VAEConfig:
-    """A variational autoencoder of 20 nats."""
-    network = Network(width=16, activation="silu")
-    by_l2 = VAEConfig(SUGGESTED_TAU["l2"], latent=32, objective="l2", kl_target=20.0, network=network)
-    if arm == "l2":
-        return by_l2
-    structure = Structure(padding=cast(Padding, arm))
-    return replace(by_l2, tau=SUGGESTED_TAU["ssim"], objective="ssim", structure=structure)
+def config_of(arm: str) -> VAEConfig:
+    """What an arm is trained by."""
+    return config("l2") if arm == "l2" else replace(config("ssim"), structure=Structure(padding=cast(Padding, arm)))
 
 
 def parts(images: Tensor) -> dict[str, Tensor]:
@@ -94,56 +76,14 @@ def measured(model: VAE, images: Tensor) -> dict[str, float]:
     return found
 
 
-def row_of(data: str, splits: Splits, arm: str, seed: int, seconds: float) -> Row:
-    """Of one run."""
-    model = make_model(VAE, config(arm), splits.train.shape, seed=seed)
-    training = Training(seed=seed, seconds=seconds, picture_every=10**6, checkpoint_every=10**6)
-    with tempfile.TemporaryDirectory() as folder:
-        schedule = Optimiser(lr=2e-3, schedule="cosine")
-        train(model, splits.train, Path(folder) / "run", training=training, optimiser=schedule)
-    images = splits.held_out.first(min(IMAGES, len(splits.held_out))).images
-    found = {"seconds": seconds, **measured(model.eval(), images)}
-    return {"data": data, "arm": arm, "seed": str(seed), **{key: f"{value:.5g}" for key, value in found.items()}}
-
-
-def finished(path: Path) -> list[Row]:
-    """The runs of a file, less one that was torn."""
-    text = path.read_text() if path.exists() else ""
-    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
-
-
-def runs(sets: Sequence[str]) -> Iterator[tuple[str, str, int]]:
-    """Seed by seed, so that a study that is broken off has as many of all."""
-    return ((data, arm, seed) for seed, data, arm in product(SEEDS, sets, ARMS))
+def of_run(_: str, splits: Splits, arm: str, seed: int, seconds: float) -> dict[str, float]:
+    """What is found of one run."""
+    return measured(trained(config_of(arm), splits, seed, seconds), held_out(splits))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Carry out the study."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--budget", type=float, default=float("inf"), metavar="MINUTES")
-    parser.add_argument("--seconds", type=float, default=45.0, help="of processor time, of every run")
-    parser.add_argument("--garments", type=str, metavar="FOLDER", help="IDX files of Fashion-MNIST")
-    chosen = parser.parse_args(arguments)
-    sets = SETS | ({"garments": Source(chosen.garments, limit=10_000)} if chosen.garments else {})
-    load = cache(lambda data: load_images(sets[data]))
-    end = time.monotonic() + 60 * chosen.budget
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    path = chosen.output / "padding.csv"
-    rows = finished(path)
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, HEAD, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        done = {(row["data"], row["arm"], row["seed"]) for row in rows}
-        for data, arm, seed in runs(list(sets)):
-            if (data, arm, str(seed)) in done:
-                continue
-            if time.monotonic() >= end:
-                print("the budget is used; the same command goes on")
-                return
-            table.writerow(row_of(data, load(data), arm, seed, chosen.seconds))
-            file.flush()
+    carry_out(__doc__, "padding.csv", COLUMNS, SETS, ARMS, of_run, arguments)
 
 
 if __name__ == "__main__":
