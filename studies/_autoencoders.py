@@ -82,6 +82,7 @@ def carry_out(
         table = csv.DictWriter(opened, ["data", "arm", "seed", "seconds", *columns], lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+        opened.flush()  # at once: whoever is killed in the first run keeps what was there
         done = {(row["data"], row["arm"], row["seed"]) for row in rows}
         for seed, data, arm in product(SEEDS, sets, arms):
             if (data, arm, str(seed)) in done:

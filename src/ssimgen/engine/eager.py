@@ -38,7 +38,7 @@ from ssimgen.windows import AxisWindow, Window
 _LARGE = 1e5  # beta pixels^2 / c2 up to which a difference of averages is right: b within 4 eps of that = 1e-10
 _NEAR = 1e-16  # mean d^2 above which rounding errors of x - y, of pixels that are not large, do not show in slopes of d
 _DOUBTFUL = 5e7  # E z^2 - (E z)^2 is off by 8 eps E z^2 at most: 1e-7 of a number so many times smaller
-_SOME = 64  # pixels of a plane
+_SOME = 64  # pixels of a plane at least, of which the middle one is taken
 _ALIKE = 5e-12  # times (beta (x - y)^2 / c2)^2, d^2 above which the rounding error of that is 1e-10 in d, or less
 _HUGE = 1e100  # pixels whose squares may leave float64
 
