@@ -15,7 +15,7 @@ from beartype import BeartypeConf, beartype
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 _jaxtyped = jaxtyping.jaxtyped
-CALLS = 20  # of a function, that are looked at in a test
+CALLS = 5  # of a function, that are looked at in a test
 _test = 0
 
 
