@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ssimgen import scores
 from ssimgen.report import Verdict
 from ssimgen.report.endpoints import faults
 from ssimgen.report.results import Result
 from ssimgen.report.summary import NO_BETTER_THAN_ONE_PICTURE, Summary, matched, reach
+from ssimgen.study.quick.planning import PIXELS
 
 JUDGES = scores.RANKED_BY["reconstruction"]  # no objective is trained on them
 _MEASURED = {
@@ -25,14 +27,15 @@ def recommendation(
     finished: tuple[int, int] = (0, 0),
     left_out: Sequence[str] = (),
 ) -> Verdict:
-    """What the study says: whether a structural error brings reconstructions closer than l2 at equal rate.
+    """What the study says: whether a structural error brings reconstructions closer than l2 and l1 at equal rate.
 
     It says nothing of fewer than two seeds, nor where no judge is fit for these images.
 
-    Judged by the first fit one of ST-LPIPS and the feature distance, on which no objective was trained, at the middle
-    of the rates that all models reach (without those that share none with the others): better or worse if the p-value
-    of the paired comparison, adjusted for the number of objectives, is at most 0.05. What the other one says is said
-    too; an objective that is better by one and worse by the other is not recommended.
+    Judged by the first fit one of ST-LPIPS and the feature distance, on which no objective was trained, at the
+    middle of the rates that all models reach (without those that share none with the others), against that of l2
+    and l1 which is nearer: better or worse if the p-value of the paired comparison, adjusted for the number of
+    objectives, is at most 0.05. What the other one says is said too; an objective that is better by one and worse
+    by the other is not recommended.
 
     Args:
         records: of the seeds of which every run is finished.
@@ -53,30 +56,32 @@ def recommendation(
     judge = next((key for key in JUDGES for r in records if r.score.key == key and not r.unfit), None)
     if judge is None:
         return _unjudged(records, gaps)
-    rows = matched(records)
-    rates = sorted({row.rate for row in rows if row.rate is not None})
-    rate = rates[len(rates) // 2] if rates else None
-    judged = _by_variant(rows, rate, judge)
-    baseline = judged.pop("l2", None)
-    differences = {name: row.difference for name, row in judged.items() if row.difference is not None}
-    compared = {name: judged[name] for name in differences}
+    rows, rate = _at_one_rate(records)
+    of_pixels = {name: row.value for name, row in _by_variant(rows, judge).items() if name in PIXELS}
+    nearer = min(of_pixels, key=of_pixels.__getitem__, default="l2")
+    if nearer != "l2":
+        rows, rate = _at_one_rate([replace(record, baseline=nearer) for record in records])
+    judged = _by_variant(rows, judge)
+    baseline = judged.pop(nearer, None)
+    plain = [row for name, row in judged.items() if name in PIXELS and row.difference is not None]
+    compared = {name: row for name, row in judged.items() if name not in PIXELS and row.difference is not None}
     if baseline is None or not compared:
         return _none(records, gaps)
     if all(row.verdict == NO_BETTER_THAN_ONE_PICTURE for row in compared.values()):
         return _hopeless(compared, baseline, gaps)
-    others = [_by_variant(rows, rate, key) for key in JUDGES if key != judge]
+    others = [_by_variant(rows, key) for key in JUDGES if key != judge]
     against = {name for other in others for name, row in other.items() if row.verdict == "worse"}
     better = [name for name, row in compared.items() if row.verdict == "better"]
-    best = min(set(better) - against or better or compared, key=lambda name: differences[name])
-    apart = sorted({r.variant for r in records} - {"l2", *compared})
+    best = min(set(better) - against or better or compared, key=lambda name: compared[name].value)
+    apart = sorted({r.variant for r in records} - {*PIXELS, *compared})
     return Verdict(
-        _heading(compared, best, best in against),
+        _heading(compared, best, nearer, best in against),
         (
             f"Compared at a KL of {rate:.3g} nats by the {_MEASURED[judge]}, on which none of the models was trained; "
             f"smaller is better.{_reference(records, judge)}",
-            *(_sentence(row, baseline) for row in compared.values()),
-            *(sentence for other in others for sentence in _second_opinion(other, compared)),
-            *_colours([row for row in rows if row.rate == rate]),
+            *(_sentence(row, baseline) for row in [*plain, *compared.values()]),
+            *(sentence for other in others for sentence in _second_opinion(other, nearer, compared)),
+            *_colours(rows),
             *([f"Not compared, as their rates do not reach that far: {', '.join(apart)}."] if apart else []),
             *gaps,
             f"The uncertainty is that of {baseline.seeds} seeds. Each model was trained for {iterations} iterations "
@@ -85,14 +90,22 @@ def recommendation(
     )
 
 
-def _by_variant(rows: Sequence[Summary], rate: float | None, judge: str) -> dict[str, Summary]:
-    """What a judge, if it is fit, says of models at a rate."""
-    return {row.variant: row for row in rows if row.rate == rate and row.score.key == judge and not row.unfit}
+def _at_one_rate(records: Sequence[Result]) -> tuple[list[Summary], float | None]:
+    """What there is at the middle one of the rates that models share, and that rate."""
+    rows = matched(records)
+    rates = sorted({row.rate for row in rows if row.rate is not None})
+    rate = rates[len(rates) // 2] if rates else None
+    return [row for row in rows if row.rate == rate], rate
 
 
-def _second_opinion(rows: Mapping[str, Summary], compared: Mapping[str, Summary]) -> list[str]:
+def _by_variant(rows: Sequence[Summary], judge: str) -> dict[str, Summary]:
+    """What a judge, if it is fit, says of models."""
+    return {row.variant: row for row in rows if row.score.key == judge and not row.unfit}
+
+
+def _second_opinion(rows: Mapping[str, Summary], nearer: str, compared: Mapping[str, Summary]) -> list[str]:
     """What another judge says of the models that are compared."""
-    baseline = rows.get("l2")
+    baseline = rows.get(nearer)
     of_models = [rows[name] for name in compared if name in rows and rows[name].difference is not None]
     if baseline is None or not of_models:
         return []
@@ -100,18 +113,19 @@ def _second_opinion(rows: Mapping[str, Summary], compared: Mapping[str, Summary]
     return [f"By the {baseline.score.metric.name}, which may judge these images too: {said}"]
 
 
-def _heading(compared: Mapping[str, Summary], best: str, disputed: bool) -> str:
-    """What to do; `disputed` is the best one where another judge calls it worse."""
+def _heading(compared: Mapping[str, Summary], best: str, pixels: str, disputed: bool) -> str:
+    """What to do, where `pixels` is what structural errors are compared with; `disputed` is the best one where another
+    judge calls it worse."""
     verdicts = {row.verdict for row in compared.values()}
     if "better" in verdicts and disputed:
         return "No conclusion: what is better for one judge is worse for another"
     if "better" in verdicts:
         return f"Structure helps on these images: train with {best}"
     if verdicts == {"worse"}:
-        return "Structure does not help on these images: train with l2"
+        return f"Structure does not help on these images: train with {pixels}"
     if "worse" in verdicts:
-        return "Structure is not shown to help on these images, and some of it does harm: train with l2"
-    return "No difference is shown on these images: there is no reason to leave l2"
+        return f"Structure is not shown to help on these images, and some of it does harm: train with {pixels}"
+    return f"No difference is shown on these images: there is no reason to leave {pixels}"
 
 
 def _unjudged(records: Sequence[Result], gaps: Sequence[str]) -> Verdict:
@@ -147,7 +161,7 @@ def _colours(rows: Sequence[Summary]) -> list[str]:
     of_models = [row for row in rows if row.score.key == "colour_error" and not row.unfit]
     if not of_models:
         return []
-    words = {"worse": ", worse than l2", "better": ", better than l2"}
+    words = {verdict: f", {verdict} than {of_models[0].baseline}" for verdict in ("worse", "better")}
     values = ", ".join(f"{row.variant} {row.value:.2g}{words.get(row.verdict, '')}" for row in of_models)
     return [f"Colours: the mean colour of a reconstruction, of channels from 0 to 1, is off by {values}."]
 

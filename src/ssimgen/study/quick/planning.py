@@ -22,16 +22,17 @@ from ssimgen.runs.evaluation import shared_network
 from ssimgen.study.plan import Plan, PlannedRun, make_plan
 from ssimgen.training import make_model
 
-OBJECTIVES = ("l2", "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid")
+PIXELS = ("l2", "l1")  # what structure must do better than: the mix holds l1, which alone may be what helps
+OBJECTIVES = (*PIXELS, "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid")
 
 _FACTORS = {3: (4.0, 1.0, 0.25), 2: (2.5, 0.4)}  # of the suggested temperatures
 _SIZES: tuple[tuple[tuple[str, ...], int], ...] = (  # what to leave out when time is short: objectives, points
     (OBJECTIVES, 3),
-    (("l2", "ssim", "ms_ssim", "mix", "pyramid"), 3),
-    (("l2", "ssim", "mix", "pyramid"), 3),
-    (("l2", "ssim", "mix"), 3),
-    (("l2", "mix"), 3),
-    (("l2", "mix"), 2),
+    ((*PIXELS, "ssim", "ms_ssim", "mix", "pyramid"), 3),
+    ((*PIXELS, "ssim", "mix", "pyramid"), 3),
+    ((*PIXELS, "ssim", "mix"), 3),
+    ((*PIXELS, "mix"), 3),
+    ((*PIXELS, "mix"), 2),
 )
 _ENOUGH, _LEAST, _MOST = 400, 60, 4000  # iterations of a run
 _SHARE = 0.85  # of the budget, which is planned for
@@ -44,16 +45,16 @@ class Extent:
     """How much a quick study tries.
 
     Attributes:
-        objectives: of the models, l2 among them.
+        objectives: of the models, l2 and l1 among them.
         points: temperatures of each.
         iterations: of a run.
         seeds: how often each is repeated.
 
     Example:
         >>> from ssimgen.study.quick import Extent
-        >>> extent = Extent(objectives=("l2", "ssim"), points=3, iterations=400, seeds=2)
+        >>> extent = Extent(objectives=("l2", "l1", "ssim"), points=3, iterations=400, seeds=2)
         >>> len(extent.objectives) * extent.points * extent.seeds  # runs
-        12
+        18
     """
 
     objectives: tuple[str, ...]
@@ -102,7 +103,7 @@ def measure(splits: Splits, iterations: int = 8) -> Costs:
         >>> from ssimgen.study.quick import measure
         >>> splits = Splits(*(Images(torch.rand(64, 1, 12, 12), None, "noise") for _ in range(2)))
         >>> list(measure(splits, iterations=3).iteration)
-        ['l2', 'ssim', 'ssim_sum', 'ms_ssim', 'mix', 'pyramid']
+        ['l2', 'l1', 'ssim', 'ssim_sum', 'ms_ssim', 'mix', 'pyramid']
     """
     content = study_file(Source(), splits, Extent(OBJECTIVES, 1, 1, 1))
     seconds = {}
@@ -162,10 +163,10 @@ def planned(costs: Costs, *, seconds: float, parallel: int, seeds: int) -> Exten
 
     Example:
         >>> from ssimgen.study.quick import Costs, planned
-        >>> names = ["l2", "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid"]
+        >>> names = ["l2", "l1", "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid"]
         >>> costs = Costs(dict.fromkeys(names, 0.01), evaluation=5.0)
         >>> planned(costs, seconds=420, parallel=1, seeds=3)
-        Extent(objectives=('l2', 'ssim', 'mix', 'pyramid'), points=3, iterations=491, seeds=3)
+        Extent(objectives=('l2', 'l1', 'ssim', 'mix'), points=3, iterations=491, seeds=3)
     """
     available = _SHARE * seconds * parallel
     best = Extent(*_SIZES[-1], 0, seeds)
@@ -195,12 +196,12 @@ def replanned(extent: Extent, costs: Costs, *, seconds: float, parallel: int, do
 
     Example:
         >>> from ssimgen.study.quick import Costs, Extent, replanned
-        >>> names = ["l2", "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid"]
+        >>> names = ["l2", "l1", "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid"]
         >>> costs = Costs(dict.fromkeys(names, 0.01), evaluation=5.0)
-        >>> extent = Extent(("l2", "ssim", "mix"), points=3, iterations=400, seeds=3)
-        >>> replanned(extent, costs, seconds=120, parallel=1, done=1)
+        >>> extent = Extent(("l2", "l1", "ssim", "mix"), points=3, iterations=400, seeds=3)
+        >>> replanned(extent, costs, seconds=180, parallel=1, done=1)
         there is no time for ssim
-        Extent(objectives=('l2', 'mix'), points=3, iterations=400, seeds=3)
+        Extent(objectives=('l2', 'l1', 'mix'), points=3, iterations=400, seeds=3)
     """
     points, seeds, iterations = extent.points, extent.seeds, extent.iterations
     available = seconds * parallel
@@ -294,7 +295,7 @@ def _variants(splits: Splits) -> dict[str, dict[str, Any]]:
     """Options and middle temperature of each objective."""
     structure = {"size": _window(splits)}
     return {
-        "l2": {"options": {"objective": "l2"}, "tau": SUGGESTED_TAU["l2"]},
+        **{name: {"options": {"objective": name}, "tau": SUGGESTED_TAU[name]} for name in PIXELS},
         "ssim": {"options": {"objective": "ssim", "structure": structure}, "tau": SUGGESTED_TAU["ssim"]},
         "ssim_sum": {
             "options": {"objective": "ssim", "structure": {**structure, "form": "sum"}},

@@ -42,7 +42,7 @@ _LEAST_IMAGES = 100
 
 
 def quick_study(source: Source, output: Path, *, budget: float, parallel: int = 1, seeds: int = 3) -> Verdict:
-    """Train VAEs with l2 and with structural errors on the images of `source`, and say whether structure helps.
+    """Train VAEs with l2, l1 and structural errors on the images of `source`, and say whether structure helps.
 
     How many objectives, temperatures and iterations there are follows from the budget and from what an iteration
     costs here. It is planned anew after the first runs and after each seed, from what runs have cost: objectives are
