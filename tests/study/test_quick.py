@@ -162,7 +162,7 @@ def test_a_steady_difference_is_a_recommendation() -> None:
     verdict = recommendation(records({"ssim": [-0.5, -0.51, -0.49], "mix": [-0.2, -0.2, -0.21]}), 400)
     assert verdict.heading == "Structure helps on these images: train with ssim"
     text = " ".join(verdict.sentences)
-    assert "Compared at a KL of 15 nats" in text
+    assert "Compared with l2 at a KL of 15 nats" in text
     assert "ssim: 1.5 instead of 2 (-25%, 95% interval -26% to -24%" in text
     assert "400 iterations" in text
 
@@ -171,6 +171,7 @@ def test_structure_must_do_better_than_l1_too() -> None:
     """Which is in the mix, and may be all that helps in it."""
     verdict = recommendation(records({"l1": [-0.4, -0.41, -0.39], "mix": [-0.2, -0.2, -0.21]}), 400)
     assert verdict.heading == "Structure does not help on these images: train with l1"
+    assert verdict.sentences[0].startswith("Compared with l1, the nearer one of l2 and l1, at a KL of 15 nats")
     assert "l2: 2 instead of 1.6" in verdict.sentences[1]
     assert "mix: 1.8 instead of 1.6 (+12%" in verdict.sentences[2]
     same = recommendation(records({"l1": [-0.4, -0.41, -0.39], "mix": [-0.5, -0.35, -0.4]}), 400)

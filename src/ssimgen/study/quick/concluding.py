@@ -77,8 +77,9 @@ def recommendation(
     return Verdict(
         _heading(compared, best, nearer, best in against),
         (
-            f"Compared at a KL of {rate:.3g} nats by the {_MEASURED[judge]}, on which none of the models was trained; "
-            f"smaller is better.{_reference(records, judge)}",
+            f"Compared with {nearer}{', the nearer one of l2 and l1,' if plain else ''} at a KL of {rate:.3g} nats by the "
+            f"{_MEASURED[judge]}, on which none of the models was trained; smaller is better."
+            f"{_reference(records, judge)}",
             *(_sentence(row, baseline) for row in [*plain, *compared.values()]),
             *(sentence for other in others for sentence in _second_opinion(other, nearer, compared)),
             *_colours(rows),
