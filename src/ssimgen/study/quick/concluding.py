@@ -74,12 +74,12 @@ def recommendation(
     better = [name for name, row in compared.items() if row.verdict == "better"]
     best = min(set(better) - against or better or compared, key=lambda name: compared[name].value)
     apart = sorted({r.variant for r in records} - {*PIXELS, *compared})
+    control = f"{nearer}, the nearer one of l2 and l1," if plain else nearer
     return Verdict(
         _heading(compared, best, nearer, best in against),
         (
-            f"Compared with {nearer}{', the nearer one of l2 and l1,' if plain else ''} at a KL of {rate:.3g} nats by the "
-            f"{_MEASURED[judge]}, on which none of the models was trained; smaller is better."
-            f"{_reference(records, judge)}",
+            f"Compared with {control} at a KL of {rate:.3g} nats by the {_MEASURED[judge]}, on which none of "
+            f"the models was trained; smaller is better.{_reference(records, judge)}",
             *(_sentence(row, baseline) for row in [*plain, *compared.values()]),
             *(sentence for other in others for sentence in _second_opinion(other, nearer, compared)),
             *_colours(rows),
