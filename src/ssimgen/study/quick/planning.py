@@ -17,12 +17,13 @@ from ssimgen.data import Source, Splits
 from ssimgen.evaluation.perceptual import st_lpips, weights_file
 from ssimgen.models import VAE
 from ssimgen.models.vae import SUGGESTED_TAU
+from ssimgen.objectives.reconstruction import Objective
 from ssimgen.runs import checked_judges
 from ssimgen.runs.evaluation import shared_network
 from ssimgen.study.plan import Plan, PlannedRun, make_plan
 from ssimgen.training import make_model
 
-PIXELS = ("l2", "l1")  # what structure must do better than: the mix holds l1, which alone may be what helps
+PIXELS: tuple[Objective, ...] = ("l2", "l1")  # what structure must do better than: the mix holds l1, which alone may be what helps
 OBJECTIVES = (*PIXELS, "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid")
 
 _FACTORS = {3: (4.0, 1.0, 0.25), 2: (2.5, 0.4)}  # of the suggested temperatures
