@@ -23,7 +23,7 @@ from ssimgen.runs.evaluation import shared_network
 from ssimgen.study.plan import Plan, PlannedRun, make_plan
 from ssimgen.training import make_model
 
-PIXELS: tuple[Objective, ...] = ("l2", "l1")  # what structure must do better than: the mix holds l1, which alone may be what helps
+PIXELS: tuple[Objective, ...] = ("l2", "l1")  # what structure must do better than; the mix holds l1
 OBJECTIVES = (*PIXELS, "ssim", "ssim_sum", "ms_ssim", "mix", "pyramid")
 
 _FACTORS = {3: (4.0, 1.0, 0.25), 2: (2.5, 0.4)}  # of the suggested temperatures
