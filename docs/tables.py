@@ -25,7 +25,7 @@ from studies/results/padding.csv, of studies/padding.py:
 from studies/results/locality.csv, of studies/locality.py:
 
 - `locality`: reconstructions of autoencoders trained by l2, l1, SSIM and SSIM of permuted pixels;
-- `locality endpoint`: SSIM against SSIM of permuted pixels, by set of images, and Holm's correction;
+- `locality endpoint`: SSIM against SSIM of permuted pixels, and the mix against l1, with Holm's correction;
 
 from studies/results/power.csv:
 
@@ -47,6 +47,7 @@ import shutil
 import statistics
 import sys
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -310,20 +311,21 @@ def of_arms(rows: Sequence[Row], measures: Sequence[str]) -> str:
     return table(["images", "trained with", "seeds", *measures], sorted(lines, key=lambda line: line[0]), 2)
 
 
-def of_endpoint(rows: Sequence[Row], measure: str, arm: str, other: str) -> str:
-    """The difference of a measure, of one arm less the other, seed by seed."""
+def of_endpoints(rows: Sequence[Row], measure: str, *pairs: tuple[str, str]) -> str:
+    """The difference of a measure, of one arm less another, seed by seed, with one correction for all."""
     lines, p_values = [], []
-    for data in sorted({row["data"] for row in rows}):
-        errors: dict[str, dict[Hashable, float]] = {
+    for data, (arm, other) in product(sorted({row["data"] for row in rows}), pairs):
+        values: dict[str, dict[Hashable, float]] = {
             name: {row["seed"]: float(row[measure]) for row in rows if (row["data"], row["arm"]) == (data, name)}
             for name in (arm, other)
         }
-        found = statistics_of_seeds.paired(errors[arm], errors[other])
+        found = statistics_of_seeds.paired(values[arm], values[other])
         if found is not None and found.low is not None:
-            lines.append([data, str(found.n), f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}"])
+            interval = f"{found.low:+.4f} to {found.high:+.4f}"
+            lines.append([data, f"{arm} less {other}", str(found.n), f"{found.value:+.4f}", interval])
             p_values.append(found.p_value)
     lines = [[*line, f"{p:.2g}"] for line, p in zip(lines, holm(p_values), strict=True)]
-    return table(["images", "seeds", f"{arm} less {other}", "95 % interval", "p, Holm"], lines, 1)
+    return table(["images", "difference", "seeds", measure, "95 % interval", "p, Holm"], lines, 2)
 
 
 def _over_seeds(numbers: list[float]) -> str:
@@ -344,9 +346,9 @@ def tables() -> dict[str, str]:
         "detection": of_detection(read("detection")),
         "equal": of_objectives(read("equal-summary"), EQUAL),
         "padding": of_arms(padding, PADDING),
-        "padding endpoint": of_endpoint(padding, "rmse border", "reflect", "valid"),
+        "padding endpoint": of_endpoints(padding, "rmse border", ("reflect", "valid")),
         "locality": of_arms(locality, LOCALITY),
-        "locality endpoint": of_endpoint(locality, "ST-LPIPS", "ssim", "permuted"),
+        "locality endpoint": of_endpoints(locality, "ST-LPIPS", ("ssim", "permuted"), ("mix", "l1")),
     }
     power = read("power")
     made |= {"power": of_power(power)} if power else {}
