@@ -15,7 +15,6 @@ from ssimgen._options import check, draft, merged, suggestion
 from ssimgen._usage import parse
 from ssimgen.commands.common import ended, note
 from ssimgen.commands.wording import of_options, option_names
-from ssimgen.training.no_compiler import without_compiler
 
 if TYPE_CHECKING:
     from ssimgen.training import Optimiser, Training
@@ -77,6 +76,7 @@ def _train(name: str, chosen: Any) -> None:
     from ssimgen.models import MODELS
     from ssimgen.training import RunFolder, evaluation_hook, make_model
     from ssimgen.training import train as run
+    from ssimgen.training.no_compiler import without_compiler
 
     if chosen.evaluate_every < 0:
         raise ValueError(f"evaluate_every must be at least 1 iteration, or 0 for never, got {chosen.evaluate_every}")
