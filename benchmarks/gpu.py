@@ -156,8 +156,13 @@ def on_device(run: Callable[[], object], calls: int = 10) -> float:
         for _ in range(calls):
             run()
         torch.cuda.synchronize()
-    kernels = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    return sum(event.device_time for event in kernels) / 1e6 / calls
+    return sum(event.device_time for event in _of_device(profiler)) / 1e6 / calls
+
+
+def _of_device(profiler: profile) -> list[Any]:
+    """What the device did, in turn."""
+    events = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return sorted(events, key=lambda event: event.time_range.start)
 
 
 def gradient(loss: Loss, x: Tensor, y: Tensor) -> Tensor:
@@ -335,19 +340,17 @@ def tiles(bench: Bench) -> None:
     rows, kept = [], []
     for shape in bench.shapes:
         x, y = bench.images(shape)
-        found = {kernel: {"the library's": _seconds_of(kernel, [None], x, y)[0]} for kernel in KERNELS}
-        for kernel, seconds in found.items():
-            seconds |= dict(zip(map(_named, choices), _seconds_of(kernel, choices, x, y), strict=True))
+        found = {}
+        for kernel in KERNELS:
+            names = ["the library's", *(" ".join(map(str, choice)) for choice in choices)]
+            seconds = dict(zip(names, _seconds_of(kernel, [None, *choices], x, y), strict=True))
+            found[kernel] = seconds
             best = min(seconds, key=seconds.__getitem__)
             times = (milliseconds(seconds[name]) for name in (best, "the library's"))
             rows.append((kernel, "x".join(map(str, shape)), best, *times))
         kept.append({"shape": shape, "seconds": found})
     show(f"Tiles: {', '.join(pairs._Tile._fields)}", ["kernel", "images", "best", "its ms", "ours"], rows)
     bench.keep("tiles", kept)
-
-
-def _named(tile: tuple[int, ...]) -> str:
-    return " ".join(map(str, tile))
 
 
 def _compile_beside(choices: Sequence[tuple[int, ...]], device: str) -> None:
@@ -380,9 +383,7 @@ def _seconds_of(
                 _runs(choice, run, calls)
         torch.cuda.synchronize()
     name = kernel.split()[0]
-    events = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    events = sorted((e for e in events if e.name.startswith(name)), key=lambda event: event.time_range.start)
-    times = iter(event.device_time / 1e6 for event in events)
+    times = iter(event.device_time / 1e6 for event in _of_device(profiler) if event.name.startswith(name))
     return [statistics.median(islice(times, calls)) if works else math.inf for works in worked]
 
 

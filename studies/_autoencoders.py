@@ -25,8 +25,8 @@ SEEDS = range(5)
 IMAGES = 500
 
 Row = dict[str, str]
-Measured = Callable[[str, Splits, str, int, float], dict[str, float]]
-"""(images, their splits, arm, seed, seconds) -> what was found."""
+Measured = Callable[[Splits, str, int, float], dict[str, float]]
+"""(images, arm, seed, seconds) -> what was found."""
 
 
 def config(objective: Objective) -> VAEConfig:
@@ -90,7 +90,7 @@ def carry_out(
             if time.monotonic() >= end:
                 print("the budget is used; the same command goes on")
                 return
-            found = measured(data, load(data), arm, seed, chosen.seconds)
+            found = measured(load(data), arm, seed, chosen.seconds)
             numbers = {key: f"{value:.5g}" for key, value in {"seconds": chosen.seconds, **found}.items()}
             table.writerow({"data": data, "arm": arm, "seed": str(seed), **numbers})
             opened.flush()

@@ -49,7 +49,7 @@ class Permuted:
         return self._error(*(z.flatten(2)[..., self._order].view_as(z) for z in (y, x)))
 
 
-def of_run(_: str, splits: Splits, arm: str, seed: int, seconds: float) -> dict[str, float]:
+def of_run(splits: Splits, arm: str, seed: int, seconds: float) -> dict[str, float]:
     """What is found of one run."""
 
     def change(model: VAE) -> None:

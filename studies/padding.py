@@ -76,7 +76,7 @@ def measured(model: VAE, images: Tensor) -> dict[str, float]:
     return found
 
 
-def of_run(_: str, splits: Splits, arm: str, seed: int, seconds: float) -> dict[str, float]:
+def of_run(splits: Splits, arm: str, seed: int, seconds: float) -> dict[str, float]:
     """What is found of one run."""
     return measured(trained(config_of(arm), splits, seed, seconds), held_out(splits))
 
