@@ -9,6 +9,8 @@ from ssimgen.batches import Batch
 from ssimgen.models.gan import GAN, GANConfig
 from ssimgen.models.networks import Network
 from ssimgen.objectives.adversarial import Perceptual
+from ssimgen.objectives.lipschitz import Penalty, slope_penalty
+from ssimgen.objectives.reconstruction import Reconstruction
 from ssimgen.objectives.structure import Structure
 
 SMALL = Network("mlp", hidden=(16,))
@@ -22,11 +24,12 @@ def make(
     game: str = "non-saturating",
     network: Network = SMALL,
     shape: tuple[int, int, int] = (1, 12, 12),
+    penalty: str = "none",
 ) -> GAN:
     """A small model with fixed weights."""
     torch.manual_seed(0)
     perceptual = Perceptual(kind, 0.5, structure=BLOCKS)
-    return GAN(GANConfig(3, classes, game, perceptual, network, network), shape)
+    return GAN(GANConfig(3, classes, game, perceptual, network, network, Penalty(penalty, structure=BLOCKS)), shape)
 
 
 def batch(n: int = 8, classes: int = 0) -> Batch:
@@ -51,9 +54,9 @@ def test_samples_are_images_fixed_by_the_generator(kind: str, classes: int, shap
 
 
 @pytest.mark.parametrize("classes", [0, 3])
-@pytest.mark.parametrize("game", ["non-saturating", "minimax"])
+@pytest.mark.parametrize("game", ["non-saturating", "minimax", "wasserstein"])
 def test_terms_are_the_losses_of_scores_of_images_of_one_class(game: str, classes: int) -> None:
-    model, data = make(classes=classes, game=game), batch(8, classes)
+    model, data = make(classes=classes, game=game, penalty="slope"), batch(8, classes)
     torch.manual_seed(3)
     told, fooled = model.discriminator_terms(data), model.generator_terms(data)["fooling"]
     torch.manual_seed(3)
@@ -66,11 +69,15 @@ def test_terms_are_the_losses_of_scores_of_images_of_one_class(game: str, classe
         z = torch.randn(8, 3)
         return model.generator(torch.cat([z, torch.eye(3)[data.labels]], 1) if classes else z)
 
-    torch.testing.assert_close(told["real"], softplus(-score(data.images)).mean())
-    torch.testing.assert_close(told["fake"], softplus(score(generated())).mean())
-    scores = score(generated())
-    expected = softplus(-scores).mean() if game == "non-saturating" else -softplus(scores).mean()
-    torch.testing.assert_close(fooled, expected)
+    real, fake, scores = score(data.images), score(drawn := generated()), score(generated())
+    losses = {
+        "non-saturating": (softplus(-real), softplus(fake), softplus(-scores)),
+        "minimax": (softplus(-real), softplus(fake), -softplus(scores)),
+        "wasserstein": (-real, fake, -scores),
+    }[game]
+    penalty = slope_penalty(lambda z: score(z)[:, None], data.images, drawn, Reconstruction("ssim", BLOCKS))
+    for found, expected in zip((told["real"], told["fake"], fooled, told["slope"]), (*losses, penalty), strict=True):
+        torch.testing.assert_close(found, expected.mean())
 
 
 @pytest.mark.parametrize("classes", [0, 3])
@@ -83,6 +90,7 @@ def test_perceptual_terms_are_added_but_for_the_literal_one(kind: str, classes: 
     assert list(model.discriminator_terms(data)) == (["real"] if kind == "literal" else ["real", "fake"])
     discriminator, generator = model.steps()
     assert dict(discriminator.weights) == {}
+    assert dict(make(penalty="both").steps()[0].weights) == {"gradient": 10.0, "slope": 1.0}
     assert dict(generator.weights) == ({} if kind == "none" else {"perceptual": 0.5})
     if kind != "none":
         torch.manual_seed(3)
@@ -115,11 +123,20 @@ def play(model: GAN, data: Batch, iterations: int, rate: float) -> None:
 
 @pytest.mark.usefixtures("no_shape_checks")  # they would take most of the time
 @pytest.mark.parametrize(
-    ("kind", "iterations", "rate"), [("none", 150, 5e-3), ("paired", 150, 5e-3), ("energy", 70, 1e-2)]
+    ("options", "iterations", "rate"),
+    [
+        ({}, 150, 5e-3),
+        ({"kind": "paired"}, 150, 5e-3),
+        ({"kind": "energy"}, 70, 1e-2),
+        ({"game": "wasserstein", "penalty": "gradient"}, 150, 5e-3),
+        ({"game": "wasserstein", "penalty": "slope"}, 150, 5e-3),
+    ],
 )
-def test_a_conditional_network_learns_what_belongs_to_a_class(kind: str, iterations: int, rate: float) -> None:
+def test_a_conditional_network_learns_what_belongs_to_a_class(
+    options: dict[str, str], iterations: int, rate: float
+) -> None:
     """Three classes with one bright column of three each; after training, so have the drawn images."""
-    model, data = make(kind, 3, network=Network("mlp", hidden=(32,))), batch(30, 3)
+    model, data = make(classes=3, network=Network("mlp", hidden=(32,)), **options), batch(30, 3)
     images = 0.1 * data.images
     for i, label in enumerate(data.labels.tolist()):
         images[i, :, :, 4 * label : 4 * label + 4] += 0.8
@@ -153,7 +170,8 @@ def test_labels_that_lack_or_exceed_are_named() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"game": "saturating"}, "game must be one of 'non-saturating', 'minimax', got 'saturating'"),
+        ({"game": "saturating"}, "game must be one of 'non-saturating', 'minimax', 'wasserstein', got 'saturating'"),
+        ({"game": "wasserstein"}, "game='wasserstein' has no end without a penalty on steep discriminators: set pen"),
         ({"latent": 0}, "latent must be at least 1 and num_classes at least 0, got 0 and 0"),
         ({"num_classes": -1}, "latent must be at least 1 and num_classes at least 0, got 32 and -1"),
     ],

@@ -80,6 +80,14 @@ def test_minimax_is_the_zero_sum_game() -> None:
     torch.testing.assert_close(generator_loss(fake, "minimax"), -discriminator_losses(numbers(1.0), fake)["fake"])
 
 
+def test_the_wasserstein_game_compares_the_scores() -> None:
+    real, fake = numbers(0.3, -1.2, 4.0), numbers(-0.5, 2.0)
+    terms = discriminator_losses(real, fake, "wasserstein")
+    assert terms["real"].item() == pytest.approx(-3.1 / 3)
+    assert terms["fake"].item() == pytest.approx(0.75)
+    assert generator_loss(fake, "wasserstein").item() == pytest.approx(-0.75)
+
+
 def test_losses_of_sure_discriminators_are_finite() -> None:
     fake = numbers(-1e4, 1e4)
     for loss in (

@@ -6,6 +6,10 @@ A discriminator D learns to tell real images from generated ones, the generator 
     G:  min  -E log D(G(z))             "non-saturating", or
         min   E log(1 - D(G(z)))        "minimax", in both  + weight * a perceptual term.
 
+In the game "wasserstein" the scores f before any sigmoid are compared themselves, E f(x) - E f(G(z)), and a penalty
+must keep them from being steep, in pixels or in the structural distance (:mod:`ssimgen.objectives.lipschitz`). The
+other games can have one too.
+
 The perceptual term compares generated and real images by their structure; :mod:`ssimgen.objectives.adversarial` says
 which ones there are, and why Eq. (5) of Ghojogh, Karray, Crowley (2020) cannot be taken as printed. With
 `perceptual.kind = "literal"` it is all the same: G then minimises E D^2(x, G(z)) alone, and D -E log D(x).
@@ -24,7 +28,8 @@ from ssimgen.models import networks
 from ssimgen.models.classes import labels_of, of_class, with_class
 from ssimgen.models.networks import Network
 from ssimgen.models.steps import LatentModel, Step
-from ssimgen.objectives.adversarial import Game, Perceptual, discriminator_losses, generator_loss
+from ssimgen.objectives.adversarial import GAMES, Game, Perceptual, discriminator_losses, generator_loss
+from ssimgen.objectives.lipschitz import Penalty
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,14 @@ class GANConfig:
     Attributes:
         latent: dimensions of the noise.
         num_classes: how many classes a conditional network draws; 0: it is not conditional.
-        game: loss of the generator, "non-saturating" or "minimax".
+        game: losses of both, "non-saturating", "minimax" or "wasserstein"; the last one needs a penalty.
         perceptual: term of the generator that compares images by their structure.
         network: generator.
         discriminator: discriminator; with classes, it has one output for each.
+        penalty: of the discriminator, for steep slopes, in pixels or in structure.
 
     Raises:
-        ValueError: an option that is unknown or out of range, by its name.
+        ValueError: an option that is unknown or out of range, by its name; the game "wasserstein" without a penalty.
 
     Example:
         >>> from ssimgen.models import GANConfig
@@ -55,9 +61,15 @@ class GANConfig:
     perceptual: Perceptual = field(default_factory=Perceptual)
     network: Network = field(default_factory=lambda: Network(width=16, norm="batch"))
     discriminator: Network = field(default_factory=lambda: Network(width=16, activation="leaky_relu", dropout=0.3))
+    penalty: Penalty = field(default_factory=Penalty)
 
     def __post_init__(self) -> None:
-        choice("game", self.game, ("non-saturating", "minimax"))
+        choice("game", self.game, GAMES)
+        if self.game == "wasserstein" and self.penalty.kind == "none":
+            raise ValueError(
+                "game='wasserstein' has no end without a penalty on steep discriminators: set penalty.kind to "
+                "'gradient', 'slope' or 'both'"
+            )
         if self.latent < 1 or self.num_classes < 0:
             raise ValueError(
                 f"latent must be at least 1 and num_classes at least 0, got {self.latent} and {self.num_classes}"
@@ -99,8 +111,11 @@ class GAN(LatentModel):
         """The loss of the discriminator on real and on generated images of the same classes."""
         labels = labels_of(batch, self.num_classes)
         generated = self.draw(self.noise(len(batch.images), self.latent), labels).detach()
-        terms = discriminator_losses(self.scores(batch.images, labels), self.scores(generated, labels))
-        return {"real": terms["real"]} if self.config.perceptual.kind == "literal" else terms
+        real, fake = self.scores(batch.images, labels), self.scores(generated, labels)
+        terms = discriminator_losses(real, fake, self.config.game)
+        if self.config.perceptual.kind == "literal":
+            del terms["fake"]
+        return terms | self.config.penalty.terms(lambda images: self.scores(images, labels), batch.images, generated)
 
     def generator_terms(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of the generator: fooling the discriminator, and the perceptual term."""
@@ -117,6 +132,6 @@ class GAN(LatentModel):
         """The steps of an iteration: the discriminator's, then the generator's."""
         weights = {"perceptual": self.config.perceptual.weight} if self.config.perceptual.kind != "none" else {}
         return [
-            Step("discriminator", (self.discriminator,), self.discriminator_terms),
+            Step("discriminator", (self.discriminator,), self.discriminator_terms, self.config.penalty.weights),
             Step("generator", (self.generator,), self.generator_terms, weights),
         ]

@@ -37,17 +37,25 @@ from ssimgen.metrics import Euclidean, Metric
 from ssimgen.objectives.reconstruction import Objective, Reconstruction
 from ssimgen.objectives.structure import Structure
 
-Game = Literal["non-saturating", "minimax"]
+Game = Literal["non-saturating", "minimax", "wasserstein"]
+GAMES: tuple[Game, ...] = ("non-saturating", "minimax", "wasserstein")
 
 
-def discriminator_losses(real: Float[Tensor, "B 1 *map"], fake: Float[Tensor, "b 1 *map"]) -> dict[str, Tensor]:
+def discriminator_losses(
+    real: Float[Tensor, "B 1 *map"], fake: Float[Tensor, "b 1 *map"], game: Game = "non-saturating"
+) -> dict[str, Tensor]:
     """The discriminator's losses -E log sigmoid(D(x)) and -E log(1 - sigmoid(D(G))) (Goodfellow et al. 2014, Eq. 1).
+
+    In the game "wasserstein" they are -E D(x) and E D(G) (Arjovsky, Chintala, Bottou 2017), without a lower bound
+    unless D is kept from being steep (:mod:`ssimgen.objectives.lipschitz`).
 
     Args:
         real, fake: scores D of real and of generated images before any sigmoid, (B, 1) or, one a patch, (B, 1, h, w).
+        game: the other two have the same losses of the discriminator.
 
     Returns:
-        "real" and "fake", each a mean over scores, in nats, >= 0; log 2 where the discriminator cannot tell.
+        "real" and "fake", each a mean over scores; but for "wasserstein" in nats, >= 0, and log 2 where the
+        discriminator cannot tell.
 
     Example:
         >>> import torch
@@ -55,16 +63,18 @@ def discriminator_losses(real: Float[Tensor, "B 1 *map"], fake: Float[Tensor, "b
         >>> discriminator_losses(real=torch.full((8, 1), 20.0), fake=torch.zeros(8, 1))["fake"]
         tensor(0.6931)
     """
+    if game == "wasserstein":
+        return {"real": -real.mean(), "fake": fake.mean()}
     return {"real": F.softplus(-real).mean(), "fake": F.softplus(fake).mean()}
 
 
 def generator_loss(fake: Float[Tensor, "b 1 *map"], game: Game) -> Float[Tensor, ""]:
-    """The generator's loss, a mean over scores in nats (Goodfellow et al. 2014, section 3).
+    """The generator's loss, a mean over scores (Goodfellow et al. 2014, section 3).
 
     Args:
         fake: scores D of generated images before any sigmoid, (B, 1) or, one a patch, (B, 1, h, w).
-        game: "minimax", E log(1 - sigmoid(D(G))) <= 0, or "non-saturating", -E log sigmoid(D(G)) >= 0, whose gradient
-            does not fade where the discriminator is sure.
+        game: "minimax", E log(1 - sigmoid(D(G))) <= 0; "non-saturating", -E log sigmoid(D(G)) >= 0, whose gradient
+            does not fade where the discriminator is sure; or "wasserstein", -E D(G).
 
     Example:
         >>> import torch
@@ -73,6 +83,8 @@ def generator_loss(fake: Float[Tensor, "b 1 *map"], game: Game) -> Float[Tensor,
         >>> generator_loss(zeros, "non-saturating"), generator_loss(zeros, "minimax")
         (tensor(0.6931), tensor(-0.6931))
     """
+    if game == "wasserstein":
+        return -fake.mean()
     return F.softplus(-fake).mean() if game == "non-saturating" else -F.softplus(fake).mean()
 
 
