@@ -70,8 +70,19 @@ def test_the_generator_fixes_samples_whatever_the_global_state() -> None:
         (PairKernel("energy", "ssim", structure=BLOCKS, scales=(1.0,)), True),
         (PairKernel("gaussian", "ssim", structure=BLOCKS, scales=(1.0,)), False),
         (PairKernel("gaussian", "ssim", structure=BLOCKS, scales=(1.0, 2.0)), False),
+        (PairKernel("gaussian", "components", structure=BLOCKS, scales=(1.0,)), False),
+        (PairKernel("gaussian", "both", structure=BLOCKS, scales=(1.0,)), False),
     ],
-    ids=["li-2015", "li-2015-unbiased", "energy-l2", "energy-ssim", "gaussian-ssim", "two-windows"],
+    ids=[
+        "li-2015",
+        "li-2015-unbiased",
+        "energy-l2",
+        "energy-ssim",
+        "gaussian-ssim",
+        "two-windows",
+        "components",
+        "both",
+    ],
 )
 def test_every_kernel_learns(kernel: PairKernel, unbiased: bool, digits: Tensor) -> None:
     """Training brings the generated images much nearer to the digits, judged by the energy distance of pixels."""

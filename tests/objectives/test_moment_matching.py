@@ -11,7 +11,9 @@ from torch.autograd import gradcheck
 from oracles import ssim as oracle
 from ssimgen import Window
 from ssimgen.engine import PatchDistance, eager
+from ssimgen.kernels import median_distance
 from ssimgen.metrics import StructuralDistance
+from ssimgen.objectives.deep import features
 from ssimgen.objectives.moment_matching import (
     LI_2015,
     BlockDistance,
@@ -49,6 +51,22 @@ def structural_distance(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.sqrt(square.mean()))
 
 
+def component_distances(x: np.ndarray, y: np.ndarray) -> list[float]:
+    """D^2 in luminance, contrast and structure (Wang et al. 2004, Eqs. 6, 9, 10, c3 = c2 / 2), patch by patch."""
+    c1, c2 = STRUCTURE.k1**2, STRUCTURE.k2**2
+    rows = []
+    for top in range(0, x.shape[1] - 3, 2):
+        for left in range(0, x.shape[2] - 3, 2):
+            u, v = (z[0, top : top + 4, left : left + 4] for z in (x, y))
+            mu, nu = u.mean(), v.mean()
+            sigma, tau = (math.sqrt(z.var() + c2 / 2) for z in (u, v))
+            covariance = ((u - mu) * (v - nu)).mean()
+            luminance = (2 * mu * nu + c1) / (mu**2 + nu**2 + c1)
+            contrast, structure = 2 * sigma * tau / (sigma**2 + tau**2), (covariance + c2 / 2) / (sigma * tau)
+            rows.append([1 - luminance, 1 - contrast, 1 - structure])
+    return np.mean(rows, 0).tolist()
+
+
 def mean_over_pairs(of_pair, x: Tensor, y: Tensor, *, without_diagonal: bool = False) -> float:
     a, b = x.double().numpy(), y.double().numpy()
     values = [of_pair(p, q) for i, p in enumerate(a) for j, q in enumerate(b) if not (without_diagonal and i == j)]
@@ -75,6 +93,26 @@ KERNELS = {
     "gaussian-ssim": (
         PairKernel("gaussian", "ssim", (0.3, 0.8), relative=False, structure=STRUCTURE, scales=(1.0,)),
         lambda x, y: sum(math.exp(-(structural_distance(x, y) ** 2) / (2 * s * s)) for s in (0.3, 0.8)),
+    ),
+    "components": (
+        PairKernel("gaussian", "components", (0.3, 0.8), relative=False, structure=STRUCTURE, scales=(1.0,)),
+        lambda x, y: sum(math.exp(-sum(component_distances(x, y)) / 3 / (2 * s * s)) for s in (0.3, 0.8)),
+    ),
+    "energy-components": (
+        PairKernel("energy", "components", relative=False, structure=STRUCTURE, scales=(1.0,)),
+        lambda x, y: -math.sqrt(abs(sum(component_distances(x, y))) / 3),
+    ),
+    "both": (
+        PairKernel("gaussian", "both", (0.3, 0.8), relative=False, structure=STRUCTURE, scales=(1.0,)),
+        lambda x, y: sum(
+            math.exp(-(d**2) / (2 * s * s))
+            for d in (pixel_distance(x, y) / 8, structural_distance(x, y))
+            for s in (0.3, 0.8)
+        ),
+    ),
+    "energy-both": (
+        PairKernel("energy", "both", structure=STRUCTURE, scales=(1.0,)),
+        lambda x, y: -pixel_distance(x, y) / 8 - structural_distance(x, y),
     ),
 }
 
@@ -203,12 +241,50 @@ def test_code_distances_are_hilbertian(form: str) -> None:
         assert torch.linalg.eigvalsh(-0.5 * centring @ matrix @ centring).min() > -1e-12
 
 
+@pytest.mark.parametrize("kind", ["gaussian", "energy"])
+def test_every_scale_has_its_components(kind: str) -> None:
+    """Each in units of its own median."""
+    options = PairKernel(kind, "components", structure=STRUCTURE, scales=(1.0, 1.5))
+    metrics = options.image_metrics((1, 8, 8))
+    sizes = [(metric.part, metric.window.size) for metric in metrics]
+    assert sizes == [(part, size) for size in (4, 6) for part in ("luminance", "contrast", "structure")]
+    fitted, x, y, base = FittedKernel(options, metrics), images(9, 0), images(4, 1), torch.zeros(1, 1, 8, 8)
+    with pytest.raises(ValueError, match="call fit in training mode, or set relative=False"):
+        fitted.mmd2(x, y, unbiased=False)
+    fitted.fit(x)
+    medians = [median_distance(metric, x) for metric in metrics]
+    assert fitted.units.tolist() == pytest.approx(medians)
+
+    def distances(x: Tensor, y: Tensor) -> list[Tensor]:
+        squares = [metric.squared(x, y) / median**2 for metric, median in zip(metrics, medians, strict=True)]
+        return [(sum(squares[i : i + 3]) / 3).sqrt() for i in (0, 3)]
+
+    if kind == "gaussian":
+        expected = sum((-(d**2) / (2 * s * s)).exp() for d in distances(x, y) for s in options.bandwidths)
+    else:
+        sides = zip(distances(x, base), distances(base, y), distances(x, y), strict=True)
+        expected = sum((to_x + to_y - d) / 2 for to_x, to_y, d in sides)
+    torch.testing.assert_close(fitted.kernel(base)(x, y), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_deep_features_are_compared_as_they_say() -> None:
+    loss = loss_of(PairKernel("energy", "features"))
+    x, y = images(3, 0), images(4, 1, 0.3)
+    d = {
+        (a, b): torch.cdist(features(p), features(q)) for a, p in (("x", x), ("y", y)) for b, q in (("x", x), ("y", y))
+    }
+    expected = 2 * d["x", "y"].mean() - d["x", "x"].mean() - d["y", "y"].mean()
+    torch.testing.assert_close(loss(x, y), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_codes_are_compared_by_their_own_metrics() -> None:
     codes = torch.rand(6, 9)
     for metric in ("l2", "ssim"):
         kernel = PairKernel(metric=metric)
         loss = MomentMatching(kernel, kernel.code_metrics(), unbiased=False, root=True)
         assert loss(codes[:3], codes[3:]).item() > 0
+    with pytest.raises(ValueError, match="codes are compared with metric 'l2' or 'ssim', got 'both'"):
+        PairKernel(metric="both").code_metrics()
 
 
 def test_noise_becomes_uniform() -> None:
@@ -227,7 +303,7 @@ def test_half_precision_is_compared_in_full() -> None:
     ("options", "message"),
     [
         ({"kind": "gausian"}, r"kind must be one of 'gaussian', 'energy', got 'gausian': did you mean 'gaussian'\?"),
-        ({"metric": "l1"}, r"metric must be one of 'ssim', 'l2', got 'l1'"),
+        ({"metric": "l1"}, r"metric must be one of 'ssim', 'l2', 'both', 'components', 'features', got 'l1'"),
         ({"bandwidths": ()}, r"bandwidths must be one or more positive numbers, got \(\)"),
         ({"bandwidths": (1.0, -1.0)}, r"bandwidths must be one or more positive numbers, got \(1.0, -1.0\)"),
         ({"bandwidths": (float("nan"),)}, "bandwidths must be one or more positive numbers"),

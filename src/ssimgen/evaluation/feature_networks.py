@@ -14,6 +14,8 @@ from ssimgen import _arguments as arguments
 from ssimgen._extras import extra
 from ssimgen._numbers import positive_integer
 
+_MIDDLE = 0, 2, 4  # blocks of EfficientNet-Lite0, the last ones before the next halving
+
 
 @dataclass(frozen=True)
 class FeatureNetwork:
@@ -93,11 +95,11 @@ def efficientnet_lite0(resolution: int = 96) -> FeatureNetwork:
     """
     if resolution < 32 or resolution % 32:
         raise ValueError(f"resolution must be a multiple of 32 px, the network's total stride, got {resolution!r}")
-    return FeatureNetwork(f"EfficientNet-Lite0, {resolution} px", _EfficientNetLite0(resolution))
+    return FeatureNetwork(f"EfficientNet-Lite0, {resolution} px", EfficientNetLite0(resolution))
 
 
-class _EfficientNetLite0(nn.Module):
-    """Images (B, 1 or 3, H, W) in [0, 1] -> features (B, 1280)."""
+class EfficientNetLite0(nn.Module):
+    """Images (B, 1 or 3, H, W) in [0, 1] -> features (B, 1280), or maps of middle layers."""
 
     def __init__(self, resolution: int) -> None:
         super().__init__()
@@ -112,6 +114,21 @@ class _EfficientNetLite0(nn.Module):
         self.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 1280"]:
+        features: Tensor = self.network.extract_features(self._as_trained(images))  # (B, 1280, h, w)
+        return features.mean((2, 3))
+
+    def maps(self, images: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B f h w"]]:
+        """The last maps of a half, a quarter and an eighth of the side: of 16, 24 and 40 features."""
+        network = self.network
+        x = network._swish(network._bn0(network._conv_stem(self._as_trained(images))))
+        found = []
+        for number, block in enumerate(network._blocks[: _MIDDLE[-1] + 1]):
+            x = block(x)
+            if number in _MIDDLE:
+                found.append(x)
+        return found
+
+    def _as_trained(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 r r"]:
         if images.shape[1] not in (1, 3):
             raise ValueError(
                 f"EfficientNet-Lite0 takes grey or colour images, got {images.shape[1]} channels: "
@@ -122,6 +139,4 @@ class _EfficientNetLite0(nn.Module):
         images = (
             255 * images - 127
         ) / 128  # the training of the Lite variants, not ImageNet's usual mean and deviation
-        images = images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.network.extract_features(images)  # (B, 1280, h, w)
-        return features.mean((2, 3))
+        return images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)

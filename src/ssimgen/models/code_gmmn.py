@@ -81,6 +81,10 @@ class CodeGMMNConfig:
                 "trains the autoencoder, the rest the generator"
             )
         check_statistic(self.unbiased, self.root)
+        if self.compare == "codes" and self.kernel.metric not in ("l2", "ssim"):
+            raise ValueError(
+                f"compare='codes' takes kernel.metric 'l2' or 'ssim', got {self.kernel.metric!r}: set compare='images'"
+            )
         Reconstruction(self.objective, self.structure)
 
 

@@ -36,6 +36,7 @@ SUGGESTED_TAU: Mapping[Objective, float] = {
     "ms_ssim": 2.5e-3,
     "mix": 2.3e-3,
     "pyramid": 3.3e-3,
+    "features": 3.5e-3,
 }
 """Temperatures at which every objective comes to a KL of about 22 nats on the digits of `mnist5k`."""
 
@@ -50,7 +51,7 @@ class VAEConfig:
         tau: temperature; the loss is KL + reconstruction / tau. Smaller: sharper reconstructions, higher KL,
             a latent space further from the prior. It has no default because it has no meaning without the scale
             of the objective. Starting points, for 28 x 28 digits: l2 5e-4, l1 7e-4, bce 2e-3, ssim 6.5e-3,
-            ms_ssim 2.5e-3, mix 2.3e-3, pyramid 3.3e-3.
+            ms_ssim 2.5e-3, mix 2.3e-3, pyramid 3.3e-3, features 3.5e-3.
         latent: dimensions of the code z.
         objective: the reconstruction error; docs/models.md has the formulas.
         structure: window, form and constants of the structural objectives; the others ignore it.

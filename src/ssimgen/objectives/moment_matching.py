@@ -1,18 +1,22 @@
 """How far a batch of generated images (or codes) is from a batch of real ones, by kernels on all pairs.
 
 :class:`PairKernel` says how two images are compared, on two axes: the metric D is the Euclidean distance of the pixels
-or the structural distance; the kernel made from it is a mixture of Gaussians or the distance itself.
+or the structural distance, say; the kernel made from it is a mixture of Gaussians or the distance itself.
 
-========  =======  ========================================================================================
-kernel    metric   squared MMD with
-========  =======  ========================================================================================
-gaussian  l2       sum over s of exp(-|x - y|^2 / (2 s^2)): the baseline (Li, Swersky, Zemel 2015: `LI_2015`)
-energy    l2       -|x - y|: the energy distance (Szekely, Rizzo 2013)
-energy    ssim     -D(x, y): the SSIM kernel -1/2 H D H of Ghojogh, Karray, Crowley (2020), section 3
-gaussian  ssim     sum over s of exp(-D(x, y)^2 / (2 s^2))
-========  =======  ========================================================================================
+========  ==========  ========================================================================================
+kernel    metric      squared MMD with
+========  ==========  ========================================================================================
+gaussian  l2          sum over s of exp(-|x - y|^2 / (2 s^2)): the baseline (Li, Swersky, Zemel 2015: `LI_2015`)
+energy    l2          -|x - y|: the energy distance (Szekely, Rizzo 2013)
+energy    ssim        -D(x, y): the SSIM kernel -1/2 H D H of Ghojogh, Karray, Crowley (2020), section 3
+gaussian  ssim        sum over s of exp(-D(x, y)^2 / (2 s^2))
+either    components  D^2 the mean of those of luminance, contrast and structure of patches, each in units of its own
+either    both        the sum of the kernels of pixels, with their root mean square as D, and of structure
+either    features    D in the middle layers of a classifier (:mod:`ssimgen.objectives.deep`)
+========  ==========  ========================================================================================
 
-The kernels of several window scales are summed. Everything here looks at a batch as a whole: pass it the batch of all
+The kernels of several window scales are summed. A sum of positive definite kernels is positive definite, and
+characteristic if one of its terms is. Everything here looks at a batch as a whole: pass it the batch of all
 devices (:func:`ssimgen.batches.gathered`).
 """
 
@@ -23,7 +27,7 @@ import functools
 import math
 import operator
 from dataclasses import dataclass, field
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from jaxtyping import Float
@@ -32,15 +36,29 @@ from torch import Tensor, nn
 from ssimgen import _arguments as arguments
 from ssimgen import _shown as shown
 from ssimgen._request import FORMS, stability_constants
+from ssimgen.components import PARTS, Component, Part
 from ssimgen.discrepancy import energy_distance, mmd2
 from ssimgen.engine import Form
 from ssimgen.engine.spec import joined
 from ssimgen.kernels import GMMN_BANDWIDTHS, DistanceInduced, Gaussian, Kernel, median_distance
 from ssimgen.metrics import Euclidean, Metric
+from ssimgen.objectives.deep import DeepFeatures
 from ssimgen.objectives.structure import Structure
 from ssimgen.similarity import root
 
-__all__ = ["LI_2015", "BlockDistance", "FittedKernel", "MomentMatching", "PairKernel", "uniform"]
+__all__ = [
+    "LI_2015",
+    "BlockDistance",
+    "FittedKernel",
+    "MeanSquare",
+    "MomentMatching",
+    "PairKernel",
+    "RootMeanSquare",
+    "uniform",
+]
+
+
+PairMetric = Literal["ssim", "l2", "both", "components", "features"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +67,13 @@ class PairKernel:
 
     Attributes:
         kind: "gaussian", a mixture of Gaussians of D, or "energy", D itself, which has no bandwidth.
-        metric: D: "ssim", the structural distance, or "l2", the Euclidean distance of the pixels.
+        metric: D: "ssim", the structural distance, or "l2", the Euclidean distance of the pixels; "both" of them, whose
+            kernels are summed; "components", luminance, contrast and structure at equal weights; or "features", in the
+            middle layers of a classifier.
         bandwidths: of the Gaussians, summed over.
         relative: the bandwidths are multiples of the median distance between the real images of the first training
-            batch, which fits them to any images and windows; otherwise they are in the units of D.
+            batch, which fits them to any images and windows; otherwise they are in the units of D. Components have such
+            units too, each its own.
         structure: window, form and constants of the structural distance.
         scales: multiples of the window (side, sigma and stride), over whose kernels is summed, as far as they
             fit the images; 1.0 is that window alone. docs/gmmn-trials.md tells what several do.
@@ -69,7 +90,7 @@ class PairKernel:
     """
 
     kind: Literal["gaussian", "energy"] = "gaussian"
-    metric: Literal["ssim", "l2"] = "ssim"
+    metric: PairMetric = "ssim"
     bandwidths: tuple[float, ...] = (0.2, 0.3, 0.5, 0.7, 1.0)
     relative: bool = True
     structure: Structure = field(default_factory=lambda: Structure(form="sum", window="uniform", size=8, stride=4))
@@ -77,7 +98,7 @@ class PairKernel:
 
     def __post_init__(self) -> None:
         arguments.choice("kind", self.kind, ("gaussian", "energy"))
-        arguments.choice("metric", self.metric, ("ssim", "l2"))
+        arguments.choice("metric", self.metric, get_args(PairMetric))
         if not self.bandwidths or not all(arguments.is_positive(s) for s in self.bandwidths):
             raise ValueError(f"bandwidths must be one or more positive numbers, got {self.bandwidths!r}")
         if not self.scales or not all(arguments.is_positive(s) for s in self.scales):
@@ -85,21 +106,42 @@ class PairKernel:
         self._structures()
 
     def image_metrics(self, shape: tuple[int, int, int]) -> tuple[Metric, ...]:
-        """The metrics on images in [0, 1] of that shape, (n, C, H, W), one for each scale whose window fits them."""
+        """The metrics on images in [0, 1] of that shape, (n, C, H, W): of structure, for each scale whose window fits
+        them, one, or three of its components."""
         if self.metric == "l2":
             return (Euclidean(),)
+        if self.metric == "features":
+            return (DeepFeatures(),)
         structures = sorted(self._structures(), key=lambda s: s.size)
         fitting = [s for s in structures if s.size <= min(shape[1:])] or structures[:1]  # which is then refused
-        return tuple(s.metric() for s in fitting)
+        if self.metric == "components":
+            return tuple(_component(part, s) for s in fitting for part in PARTS)
+        structural = tuple(s.metric() for s in fitting)
+        return (RootMeanSquare(), *structural) if self.metric == "both" else structural
 
     def code_metrics(self) -> tuple[Metric, ...]:
-        """The metric on codes in [0, 1], (n, d); windows do not apply."""
+        """The metric on codes in [0, 1], (n, d); windows do not apply.
+
+        Raises:
+            ValueError: a metric that codes do not have.
+        """
         if self.metric == "l2":
             return (Euclidean(),)
-        return (BlockDistance(self.structure.form, self.structure.k1, self.structure.k2),)
+        if self.metric == "ssim":
+            return (BlockDistance(self.structure.form, self.structure.k1, self.structure.k2),)
+        raise ValueError(f"codes are compared with metric 'l2' or 'ssim', got {self.metric!r}: or compare images")
+
+    @property
+    def parts(self) -> int:
+        """How many of the metrics in turn make one, by the mean of their squares."""
+        return len(PARTS) if self.metric == "components" else 1
 
     def _structures(self) -> tuple[Structure, ...]:
         return tuple(_scaled(self.structure, scale) for scale in self.scales)
+
+
+def _component(part: Part, structure: Structure) -> Component:
+    return Component(part, 1.0, structure.make_window(), structure.k1, structure.k2)
 
 
 def _scaled(structure: Structure, scale: float) -> Structure:
@@ -112,6 +154,53 @@ LI_2015 = PairKernel(metric="l2", bandwidths=GMMN_BANDWIDTHS, relative=False)
 """The kernel of Li, Swersky and Zemel (2015) on pixels in [0, 1] of 28 x 28 images.
 
 Their code has exp(-|x - y|^2 / (2 sigma)) with sigma in {2, 5, 10, 20, 40, 80}, not squared: bandwidths sqrt(sigma)."""
+
+
+@final
+@dataclass(frozen=True)
+class RootMeanSquare(Metric):
+    """D(x, y) = |x - y| / sqrt(number of pixels), which has the scale of a structural distance.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.objectives.moment_matching import RootMeanSquare
+        >>> RootMeanSquare()(torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8))
+        tensor([[1.]])
+    """
+
+    @property
+    def hilbertian(self) -> bool:
+        return True
+
+    def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
+        """The mean squares of the differences of all pairs."""
+        return Euclidean().squared(x, y) / max(1, x[:1].numel())
+
+
+@final
+@dataclass(frozen=True)
+class MeanSquare(Metric):
+    """D^2 = mean of (D_i / u_i)^2 over several metrics D_i, each in units u_i; Hilbertian if all of them are.
+
+    Example:
+        >>> import torch
+        >>> from ssimgen.metrics import Euclidean
+        >>> from ssimgen.objectives.moment_matching import MeanSquare
+        >>> MeanSquare((Euclidean(), Euclidean()), (1.0, 3.0)).squared(torch.zeros(1, 1), torch.full((1, 1), 3.0))
+        tensor([[5.]])
+    """
+
+    metrics: tuple[Metric, ...]
+    units: tuple[float, ...]
+
+    @property
+    def hilbertian(self) -> bool:
+        return all(metric.hilbertian for metric in self.metrics)
+
+    def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
+        """The mean squares of the distances of all pairs."""
+        squares = [metric.squared(x, y) / unit**2 for metric, unit in zip(self.metrics, self.units, strict=True)]
+        return functools.reduce(operator.add, squares) / len(squares)
 
 
 @final
@@ -186,7 +275,7 @@ class FittedKernel(nn.Module):
     def __init__(self, options: PairKernel, metrics: tuple[Metric, ...]) -> None:
         super().__init__()
         self.options, self.metrics = options, metrics
-        fixed = options.kind == "energy" or not options.relative
+        fixed = not options.relative or (options.kind == "energy" and options.parts == 1)
         self.register_buffer("units", torch.full((len(metrics),), 1.0 if fixed else 0.0))  # 0: not set yet
         self._read: tuple[Tensor, int | None, list[float]] | None = None
 
@@ -210,7 +299,7 @@ class FittedKernel(nn.Module):
             ValueError: relative bandwidths before the first training batch.
         """
         if self.options.kind == "energy":
-            return _summed([DistanceInduced(metric, base) for metric in self.metrics])
+            return _summed([DistanceInduced(metric, base) for metric, _ in self._distances()])
         return self._gaussians()
 
     def mmd2(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, unbiased: bool) -> Float[Tensor, ""]:
@@ -220,7 +309,7 @@ class FittedKernel(nn.Module):
             ValueError: samples of one point with `unbiased`, or as :meth:`kernel`.
         """
         if self.options.kind == "energy":
-            values = [energy_distance(d(x), d(x, y), d(y), unbiased=unbiased) for d in self.metrics]
+            values = [energy_distance(d(x), d(x, y), d(y), unbiased=unbiased) for d, _ in self._distances()]
             return torch.stack(values).sum()
         k = self._gaussians()
         return mmd2(k(x), k(x, y), k(y), unbiased=unbiased)
@@ -233,14 +322,20 @@ class FittedKernel(nn.Module):
         return self._read[2]
 
     def _gaussians(self) -> Kernel:
-        units = self._units()
+        return _summed([Gaussian(d, tuple(unit * s for s in self.options.bandwidths)) for d, unit in self._distances()])
+
+    def _distances(self) -> list[tuple[Metric, float]]:
+        """The metrics that kernels are made of, and the units of their bandwidths."""
+        units, parts = self._units(), self.options.parts
         if not all(units):
             raise ValueError(
                 "the bandwidths are multiples of the median distance in the first training batch, and there was none "
                 "yet: call fit in training mode, or set relative=False"
             )
-        widths = [tuple(unit * s for s in self.options.bandwidths) for unit in units]
-        return _summed([Gaussian(metric, w) for metric, w in zip(self.metrics, widths, strict=True)])
+        if parts == 1:
+            return list(zip(self.metrics, units, strict=True))
+        starts = range(0, len(units), parts)
+        return [(MeanSquare(self.metrics[i : i + parts], tuple(units[i : i + parts])), 1.0) for i in starts]
 
 
 class MomentMatching(nn.Module):

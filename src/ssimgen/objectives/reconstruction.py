@@ -13,6 +13,7 @@ ssim       D^2 of any form; "product" with "rms": 1 - SSIM         none, <= 2
 ms_ssim    1 - MS-SSIM                                             none, < 1
 mix        alpha (1 - MS-SSIM) + (1 - alpha) mean |y - x|          mixed; Zhao, Gallo, Frosio, Kautz (2017)
 pyramid    mean over 3 scales of D^2, + mean |y - x|               mixed, <= 4; `structure.PYRAMID`
+features   D^2 in middle layers of a classifier                    none, <= 4; :mod:`ssimgen.objectives.deep`
 =========  ======================================================  ========================================
 
 `mix` is Eq. (13) of Zhao et al. with their alpha = 0.84. It differs from theirs in two points: they weight the
@@ -36,9 +37,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssimgen._arguments import choice, in_common
+from ssimgen.objectives import deep
 from ssimgen.objectives.structure import PYRAMID, Structure
 
-Objective = Literal["l2", "l1", "bce", "ssim", "ms_ssim", "mix", "pyramid"]
+Objective = Literal["l2", "l1", "bce", "ssim", "ms_ssim", "mix", "pyramid", "features"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Reconstruction:
     """A reconstruction error with its options; call it with (reconstruction, original), both (B, C, H, W) in [0, 1].
 
     Attributes:
-        name: l2, l1, bce, ssim, ms_ssim, mix or pyramid.
+        name: l2, l1, bce, ssim, ms_ssim, mix, pyramid or features.
         structure: window, form and constants of `ssim`, `ms_ssim` and `mix`; the others ignore it.
         alpha: weight of 1 - MS-SSIM in `mix`, the rest being l1's.
 
@@ -107,6 +109,10 @@ def _pyramid(_: Reconstruction, y: Tensor, x: Tensor) -> Tensor:
     return PYRAMID.squared_distance(y, x)
 
 
+def _features(_: Reconstruction, y: Tensor, x: Tensor) -> Tensor:
+    return deep.squared_distance(y, x)
+
+
 OBJECTIVES: dict[str, Callable[[Reconstruction, Tensor, Tensor], Tensor]] = {
     "l2": _l2,
     "l1": _l1,
@@ -115,4 +121,5 @@ OBJECTIVES: dict[str, Callable[[Reconstruction, Tensor, Tensor], Tensor]] = {
     "ms_ssim": _ms_ssim,
     "mix": _mix,
     "pyramid": _pyramid,
+    "features": _features,
 }
