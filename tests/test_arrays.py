@@ -178,7 +178,7 @@ def test_pictures(tmp_path: Path) -> None:
     expected = arrays.ssim(x, y, channel_axis=-1)
     assert arrays.ssim(*colours) == expected
     assert arrays.ssim_map(*colours).shape == (22, 30, 3)
-    assert arrays.ssim(colours[0], y) == expected
+    assert arrays.ssim(colours[0], y) == arrays.ssim(x, colours[1]) == expected
     colours[0].save(tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as opened:
         assert arrays.ssim(opened, colours[1]) == expected
@@ -217,6 +217,14 @@ GREY = np.zeros((24, 24))
         (None, GREY, {}, TypeError, "x must hold real numbers"),
         (GREY, GREY[1:], {}, ValueError, "x and y must have equal shapes, got (24, 24) and (23, 24): crop or resize"),
         (GREY[0], GREY[0], {}, ValueError, "must have a height and a width beside"),
+        (GREY[0], GREY[0], {}, ValueError, "got shape (24,): signals need a window of one axis, such as window=Window"),
+        (
+            np.stack([GREY] * 5),
+            np.stack([GREY] * 5),
+            {},
+            ValueError,
+            "Window.gaussian((5, 11, 11)) for a volume",
+        ),
         (GREY, GREY, {"channel_axis": -1}, ValueError, "got shape (24, 24): leave one out"),
         (GREY[None], GREY[None], {}, ValueError, "got shape (1, 24, 24): pass channel_axis=-1 if colours come last"),
         (GREY[None], GREY[None], {"channel_axis": 3}, ValueError, "channel_axis must be an axis of images of shape"),
@@ -284,6 +292,19 @@ def test_it_is_scikit_image(options: dict[str, Any], dtype: Any) -> None:
         np.testing.assert_allclose(whole, expected_map, rtol=0, atol=10 * tolerance)
 
 
+@pytest.mark.parametrize("options", [*OPTIONS, {"win_size": 5}], ids=str)
+@pytest.mark.parametrize("shape", [(40,), (40, 3), (18, 19, 20)], ids=["signal", "signals", "volume"])
+def test_signals_and_volumes_are_scikit_image(shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    random = np.random.default_rng(0)
+    x = random.random(shape)
+    y = (x + random.random(shape)) / 2
+    arguments = {"data_range": 1.0, "channel_axis": -1 if shape == (40, 3) else None, "full": True, **options}
+    value, whole = arrays.structural_similarity(x, y, **arguments)
+    expected, expected_map = skimage.metrics.structural_similarity(x, y, **arguments)
+    assert value == pytest.approx(expected, abs=1e-12)
+    np.testing.assert_allclose(whole, expected_map, rtol=0, atol=1e-11)
+
+
 def test_the_figure_of_ipol() -> None:
     """The one in scikit-image's tests: IPOL's ssim.c on its own noisy cameraman prints 0.327309966087341."""
     random = np.random.RandomState(5)
@@ -303,6 +324,30 @@ def test_its_window_is_a_preset() -> None:
         of_window = {k: v for k, v in options.items() if not k.startswith("K")}
         value = arrays.ssim(x, y, window=presets.scikit_image_window(**of_window), **constants)
         assert value == arrays.structural_similarity(x, y, **options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "text"),
+    [
+        ((5, 24), {}, "window of 7 px does not fit images of 5 x 24 px: pass a smaller win_size, or channel_axis=-1"),
+        ((24, 24, 3), {}, "window of 7 px does not fit images of 24 x 24 x 3 px: pass a smaller win_size, or"),
+        ((5, 24, 3), {"channel_axis": -1}, "does not fit images of 5 x 24 px: pass a smaller win_size"),
+        ((8, 24), {"gaussian_weights": True}, "window of 11 px does not fit images of 8 x 24 px: pass a smaller sigma"),
+    ],
+)
+def test_windows_that_do_not_fit_have_its_remedies(shape: tuple[int, ...], options: dict[str, Any], text: str) -> None:
+    x = np.random.default_rng(0).random(shape)
+    with pytest.raises(ValueError, match=re.escape(text)):
+        arrays.structural_similarity(x, x, data_range=1, **options)
+    remedy = {"sigma": 0.8} if options.get("gaussian_weights") else {"win_size": 5}
+    if shape == (24, 24, 3):
+        remedy["channel_axis"] = -1
+    assert arrays.structural_similarity(x, x, data_range=1, **options, **remedy) == pytest.approx(1)
+
+
+def test_images_are_named_as_the_function_names_them() -> None:
+    with pytest.raises(ValueError, match=re.escape("im1 and im2 must have equal shapes, got (24, 24) and (23, 24)")):
+        arrays.structural_similarity(GREY, GREY[1:], data_range=1)
 
 
 @pytest.mark.parametrize(
@@ -375,9 +420,17 @@ def test_masks() -> None:
     tensors = [torch.from_numpy(z).movedim(-1, 1) for z in (x, y)]
     for name in ("ssim", "ms_ssim", "distance"):
         expected = getattr(ssimgen, name)(*tensors, mask=torch.from_numpy(mask), **options).numpy()
-        for own in (mask, np.broadcast_to(mask[None, :, :, None], x.shape)):
+        for own in (mask, np.broadcast_to(mask, x.shape[:3]), np.broadcast_to(mask[None, :, :, None], x.shape)):
             found = getattr(arrays, name)(x, y, batch_axis=0, channel_axis=-1, mask=own, **options)
             np.testing.assert_allclose(found, expected, rtol=1e-12)
+    with pytest.raises(ValueError, match=re.escape("(3, 14, 15, 2), (3, 14, 15) or (14, 15), got (3, 14, 2)")):
+        arrays.ssim(x, y, batch_axis=0, channel_axis=-1, mask=np.ones((3, 14, 2)), **options)
+    with pytest.raises(ValueError, match=re.escape("the images or less, (14, 15), got (14,)")):
+        arrays.ssim(x[0, ..., 0], y[0, ..., 0], mask=np.ones(14), **options)
+    each = np.stack([np.roll(mask, i) for i in range(3)])
+    found = arrays.ssim(x, y, batch_axis=0, channel_axis=-1, mask=each, **options)
+    alone = [arrays.ssim(x[i], y[i], channel_axis=-1, mask=each[i], **options) for i in range(3)]
+    np.testing.assert_allclose(found, alone, rtol=1e-12)
     hidden = np.ma.array(x[0, ..., 0], mask=~mask)
     with pytest.raises(TypeError, match=r"pass x.data, and mask=~x.mask"):
         arrays.ssim(hidden, y[0, ..., 0], **options)
@@ -388,6 +441,6 @@ def test_masks() -> None:
         == 7
     )
     with pytest.raises(
-        ValueError, match=r"mask must have the shape of the images, \(14, 15\), or \(14, 15\), got \(3,\)"
+        ValueError, match=r"mask must have the shape of the images or less, \(14, 15\), got \(3,\)"
     ):
         arrays.ssim(x[0, ..., 0], y[0, ..., 0], mask=np.ones(3), **options)

@@ -562,13 +562,13 @@ def test_compare_takes_a_data_range(
 
 
 def test_compare_says_what_is_beyond_the_data_range(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    noise = np.random.default_rng(0).uniform(0, 2, (24, 24)).astype(np.float32)
+    """In units of the file."""
+    noise = np.random.default_rng(0).uniform(100, 300, (24, 24)).astype(np.float32)
     tifffile.imwrite(tmp_path / "a.tif", noise)
     same = [tmp_path / "a.tif"] * 2
-    assert run("compare", *same, "--json", "--data-range", "1") == 0
-    extent = f"from {noise.min():.4g} to {noise.max():.4g}"
-    said = f"{same[0]} has values beyond the data range, {extent} where that is 0 to 1\n"
-    assert capsys.readouterr().err == 2 * said
+    assert run("compare", *same, "--json", "--data-range", "100", "250") == 0
+    extent = f"from {noise.min():.6g} to {noise.max():.6g}"
+    assert capsys.readouterr().err == 2 * f"{same[0]} has values beyond the data range 100 to 250, {extent}\n"
     for words, message in (
         (["0"], "--data-range must be a positive number l"),
         (["1", "0"], "--data-range must be a positive number l"),

@@ -75,6 +75,7 @@ def images(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Ten
 @each_window
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("scale", [1.0, 1e6], ids=["", "far outside of the range"])
+@pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")
 def test_values_are_those_of_the_definition(window: Window, form: Any, scale: float) -> None:
     """Maps and means, of pixels that fit the range and of some that do not."""
     x, y, mask = images(2, 3, 12, 13)
@@ -134,7 +135,19 @@ def test_powers_of_components_are_bounded(exponent: float) -> None:
     assert value.item() == pytest.approx((9e-4 / (0.5 + 9e-4)) ** exponent)  # of two pixels, 0 and 1
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-45, 1e39, 1e300])
+def test_weights_of_float64_keep_their_digits(scale: float) -> None:
+    """A common factor of the weights changes nothing."""
+    x, y, mask = images(2, 3, 12, 13, dtype=torch.float32)
+    mask = mask.double()
+    for function in (ssim, distance, ms_ssim):
+        options = {"data_range": 1.0, "window": Window.gaussian(3)}
+        expected = function(x, y, mask=mask, **options)
+        torch.testing.assert_close(function(x, y, mask=scale * mask, **options), expected, rtol=1e-5, atol=1e-6)
+
+
 @each_window
+@pytest.mark.filterwarnings("ignore::ssimgen.DataRangeWarning")
 def test_large_offsets_cost_no_digits(window: Window) -> None:
     """Pixels of 2^43 and some 64ths, hidden ones in the middle of windows: d^2 of patches without their mean."""
     x, y, mask = images(2, 3, 12, 13)
@@ -400,7 +413,22 @@ class TestRefusals:
     def test_weights_that_are_none(self, value: float) -> None:
         mask = torch.ones(16, 16)
         mask[3, 3] = value
-        self.refused(ValueError, "mask must be weights >= 0, got values from", mask)
+        wanted = "finite weights >= 0" if value == math.inf else "weights >= 0"
+        self.refused(ValueError, f"mask must be {wanted}, got values from", mask)
+
+    @pytest.mark.parametrize(("unbiased", "seen"), [(False, "a pixel"), (True, "two pixels")])
+    def test_what_windows_must_see(self, unbiased: bool, seen: str) -> None:
+        """A sample covariance is of two pixels at least."""
+        x, mask = torch.rand(1, 1, 8, 8), torch.zeros(8, 8)
+        with pytest.raises(ValueError, match=f"mask leaves no window that sees {seen} of image 0"):
+            ssim(x, x, data_range=1.0, mask=mask, window=Window.uniform(4, unbiased=unbiased))
+        mask[0, 0] = 1
+        window = Window.uniform(4, unbiased=unbiased)
+        if unbiased:
+            with pytest.raises(ValueError, match="mask leaves no window that sees two pixels of image 0"):
+                ssim(x, x, data_range=1.0, mask=mask, window=window)
+            mask[0, 1] = 1
+        assert ssim(x, x, data_range=1.0, mask=mask, window=window).item() == 1
 
     def test_an_image_of_which_nothing_is_left(self) -> None:
         mask = torch.ones(2, 1, 16, 16)

@@ -77,6 +77,21 @@ def test_scikit_image_is_the_library(gaussian_weights: bool, use_sample_covarian
     assert value.item() == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("use_sample_covariance", [True, False])
+@pytest.mark.parametrize("gaussian_weights", [True, False])
+def test_scikit_image_of_volumes_and_signals(gaussian_weights: bool, use_sample_covariance: bool) -> None:
+    options = {"gaussian_weights": gaussian_weights, "use_sample_covariance": use_sample_covariance}
+    x, y = np.random.default_rng(0).random((2, 12, 13, 14))
+    expected = skimage.metrics.structural_similarity(x, y, data_range=1, **options)
+    value = presets.scikit_image(torch.tensor(x)[None, None], torch.tensor(y)[None, None], data_range=1, **options)
+    assert value.item() == pytest.approx(expected, abs=1e-12)
+    x, y = x[0, 0], y[0, 0]
+    expected = skimage.metrics.structural_similarity(x, y, data_range=1, **options)
+    window = presets.scikit_image_window(**options, axes=1)
+    value = ssim(torch.tensor(x)[None, None], torch.tensor(y)[None, None], data_range=1, window=window)
+    assert value.item() == pytest.approx(expected, abs=1e-12)
+
+
 def test_the_defaults_of_scikit_image_are_ours() -> None:
     x, y = figure_images(41, 58)
     expected = skimage.metrics.structural_similarity(x, y, data_range=255)

@@ -57,6 +57,33 @@ def test_images_outside_are_said_once(
     assert said(lambda: function(bad, bad, data_range=data_range)) == []
 
 
+MASKED: list[Callable[..., Tensor]] = [
+    ssim,
+    ssim_map,
+    distance,
+    ms_ssim,
+    pairwise.distance,
+    lambda x, y, data_range, mask: Component("structure", data_range, mask=mask)(x, y),
+]
+
+
+@pytest.mark.parametrize("function", MASKED)
+def test_a_mask_hides_no_wrong_range(function: Callable[..., Tensor], image: Tensor) -> None:
+    """What it hides may hold anything."""
+    mask = torch.arange(24) > 3
+    inside = torch.where(mask, image, 1e9)
+    assert said(lambda: function(inside, inside, data_range=1.0, mask=mask)) == []
+    (text,) = said(lambda: function(255 * inside, 255 * inside, data_range=1.0, mask=mask))
+    shown = 255 * image[0, :, :, mask]
+    assert text.startswith(f"x has values from {shown.min():.4g} to {shown.max():.4g}, but data_range says [0, 1]")
+
+
+def test_a_mask_that_hides_a_whole_image_has_nothing_to_say_of_it(image: Tensor) -> None:
+    mask = torch.ones(1, 1, 24, 24)
+    mask[..., 3:] = 0
+    assert said(lambda: ssim(torch.where(mask > 0, image, 1e9), image, data_range=1.0, mask=mask)) == []
+
+
 def test_the_second_images_are_looked_at_too(image: Tensor) -> None:
     (text,) = said(lambda: ssim(image, 2 * image - 1, data_range=1))
     assert text.startswith("y has values from -")

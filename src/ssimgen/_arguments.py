@@ -160,10 +160,14 @@ def _batch_remedy(name: str, x: Tensor, spatial: Sequence[int]) -> str:
     if x.ndim == 2:
         return f"add the missing axes, {name}[None, None] for one grey image"
     if x.shape[0] in CHANNELS:
-        return f"add the missing axis, {name}[None] for one image"
-    if x.shape[2] in CHANNELS:
-        return f"put the channels first, {name}.permute(2, 0, 1)[None] for one image"
-    return f"add the missing axis, {name}[:, None] for grey images"
+        remedy = f"add the missing axis, {name}[None] for one image"
+    elif x.shape[2] in CHANNELS:
+        remedy = f"put the channels first, {name}.permute(2, 0, 1)[None] for one image"
+    else:
+        remedy = f"add the missing axis, {name}[:, None] for grey images"
+    if 3 in spatial and x.shape[1] in CHANNELS:
+        remedy += "; signals need a window of one axis, such as window=Window.gaussian((11,))"
+    return remedy
 
 
 def finite_samples(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[Tensor, Tensor]:

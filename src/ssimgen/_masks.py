@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssimgen.engine import fused_can
+from ssimgen.windows import Window
 
 
 def weights_of(mask: Tensor | None, x: Tensor) -> Tensor | None:
@@ -18,7 +19,8 @@ def weights_of(mask: Tensor | None, x: Tensor) -> Tensor | None:
     if mask is None:
         return None
     _check_mask(mask, x)
-    weights = mask.detach().to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+    exact = mask.dtype in (torch.float64, torch.int32, torch.int64) or x.dtype == torch.float64
+    weights = mask.detach().to(torch.float64 if exact else torch.float32)
     weights = weights[(None,) * (x.ndim - weights.ndim)]
     if fused_can(weights):  # nobody waits for it, or sees it
         _check_weights(weights)
@@ -46,7 +48,7 @@ def digest(mask: Tensor | None) -> str:
     return sha256(repr(tuple(mask.shape)).encode() + numbers.numpy().tobytes()).hexdigest()
 
 
-def check_some(weights: Tensor, what: str = "no window that sees a pixel") -> None:
+def check_some(weights: Tensor, window: Window, where: str = "") -> None:
     """Raise if an image of weights (B, C), or all images of (1, C), have none; not where that cannot be looked at
     without waiting: means over nothing are NaN there."""
     if not fused_can(weights):
@@ -54,7 +56,8 @@ def check_some(weights: Tensor, what: str = "no window that sees a pixel") -> No
     empty = ~(weights.sum(1) > 0)
     if empty.any():
         raise ValueError(
-            f"mask leaves {what} of image {int(empty.nonzero()[0])}: leave that image out, or widen its mask"
+            f"mask leaves no window that sees {'two pixels' if window.unbiased else 'a pixel'}{where} of image "
+            f"{int(empty.nonzero()[0])}: leave that image out, or widen its mask"
         )
 
 
@@ -82,7 +85,8 @@ def _check_mask(mask: Tensor, x: Tensor) -> None:
 
 def _check_weights(weights: Tensor) -> None:
     if not bool((weights >= 0).all()) or not bool(weights.isfinite().all()):
+        finite = "finite " if bool((weights == torch.inf).any()) else ""
         raise ValueError(
-            f"mask must be weights >= 0, got values from {weights.min().item():g} to {weights.max().item():g}: "
-            "pass mask > 0, or clamp it"
+            f"mask must be {finite}weights >= 0, got values from {weights.min().item():g} to "
+            f"{weights.max().item():g}: pass mask > 0, or clamp it"
         )

@@ -44,8 +44,8 @@ def _level_of_caller() -> int:
     return level
 
 
-def notice_range(data_range: DataRange, x: Tensor, y: Tensor | None) -> None:
-    """Warn, the first time, if images are clearly outside data_range.
+def notice_range(data_range: DataRange, x: Tensor, y: Tensor | None, seen: Tensor | None = None) -> None:
+    """Warn, the first time, if images are clearly outside data_range, in what a mask lets be seen.
 
     SSIM of bytes with data_range=1 or of tanh outputs with 1 instead of (-1, 1) is a number like any other, and
     wrong. Nothing is looked at where others trace or transform what happens here, nor on devices, which would wait.
@@ -60,8 +60,9 @@ def notice_range(data_range: DataRange, x: Tensor, y: Tensor | None) -> None:
         if images is None or not engine.fused_can(images):
             continue
         lo, length = lo_and_length(of_first_image(data_range))
-        pixels = images.detach()[0].flatten()
-        pixels = pixels[:: 1 + (len(pixels) - 1) // _PIXELS]
+        pixels = images.detach()[0]
+        pixels = pixels.flatten() if seen is None else pixels[seen[0] > 0]
+        pixels = pixels[:: 1 + len(pixels) // _PIXELS]
         (pixels,) = in_common(pixels)
         outside = (pixels < lo - _MARGIN * length) | (pixels > lo + (1 + _MARGIN) * length)
         if outside.count_nonzero() > _SHARE * len(pixels):

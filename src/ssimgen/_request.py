@@ -199,4 +199,5 @@ def _smaller(window: Window, x: Tensor, axes: Sequence[AxisWindow], otherwise: s
         return "are these series of images? Then pass x.flatten(0, 1)"
     fitting = tuple(min(axis.size, length) for axis, length in zip(axes, spatial, strict=True))
     size = min(fitting) if window.ndim is None and len(spatial) == 2 else fitting
-    return f"{otherwise} window=Window.gaussian({size}) or smaller, or enlarge the images"
+    kind = "uniform" if all(len(set(axis.taps)) == 1 for axis in axes) else "gaussian"
+    return f"{otherwise} window=Window.{kind}({size}) or smaller, or enlarge the images"

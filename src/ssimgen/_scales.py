@@ -75,7 +75,7 @@ def masked_scale_complements(
             (x, y), mask = halved_under(mask, (x, y), patch.window)
         squares, weights = engine.masked_sums(x, y, mask, structure if scale < scales - 1 else patch)
         counts.append(counts[0] * (weights > 0) if counts else weights)
-        check_some(counts[-1], f"no window that sees a pixel at scale {scale + 1} of {scales}")
+        check_some(counts[-1], patch.window, f" at scale {scale + 1} of {scales}")
         complements.append(squares / torch.where(weights > 0, weights, 1.0))
     return torch.stack(complements, -1), counts[-1]
 

@@ -48,7 +48,9 @@ def parse(target: Callable[..., Any], words: Sequence[str], prog: str, **options
 def complain(message: str) -> int:
     """One line; the library's remedies, as in "pass size=32", become options, whose names for windows help tells."""
     line = re.sub(r"\bpass ([a-z][a-z0-9_]*)=(-?\d[\w.+-]*\b)", _as_option, " ".join(message.split()))
-    line = re.sub(r"\bpass window=Window\.gaussian\((\d+)\)", r"take a window (see --help) of size \1", line)
+    line = re.sub(
+        r"\bpass window=Window\.(?:gaussian|uniform)\((\d+)\)", r"take a window (see --help) of size \1", line
+    )
     print(f"ssimgen: {line}", file=sys.stderr)
     return 2
 

@@ -63,8 +63,8 @@ def ssim(
         channel_axis: of colours, -1 for (H, W, C). None: grey. Pictures of PIL know it.
         batch_axis: of images, 0 for (B, H, W) or (B, H, W, C). None: one pair.
         window, k1, k2: as :func:`ssimgen.ssim`.
-        mask: which pixels are seen, as :func:`ssimgen.ssim`: bool or weights >= 0, in the shape of the images or of
-            their spatial axes alone. Of a masked array m it is ~m.mask.
+        mask: which pixels are seen, as :func:`ssimgen.ssim`: bool or weights >= 0, in the shape of the images, or
+            without their axis of channels, or of their spatial axes alone. Of a masked array m it is ~m.mask.
 
     Returns:
         A number in [-1, 1], the mean over channels; with `batch_axis`, an array (B,).
@@ -212,10 +212,11 @@ def structural_similarity(
     """SSIM by `skimage.metrics.structural_similarity`, under its names and with its figures.
 
     Args:
-        im1, im2: images (H, W) or volumes (D, H, W), or with `channel_axis`, as :func:`ssim`.
+        im1, im2: images (H, W), volumes (D, H, W) or signals (L,), or with `channel_axis`, as :func:`ssim`.
         win_size: side of the uniform window, odd; 7 px. With `gaussian_weights` it follows from sigma.
         gradient: must be False: scikit-image's is not the derivative at the border. `ssimgen.ssim` has gradients.
-        data_range: as :func:`ssim`; required for floating-point images, and for signed integers too.
+        data_range: as :func:`ssim`; required of floating-point images, and of other integers, where scikit-image takes
+            the whole range of the dtype.
         channel_axis: of colours.
         gaussian_weights: Gaussian weights, cut at 3.5 sigma, instead of uniform ones.
         full: return the map as well: the size of the images, which are mirrored at their borders.
@@ -227,7 +228,7 @@ def structural_similarity(
         The mean over windows inside the images and over channels; with `full`, and the map.
 
     Raises:
-        TypeError, ValueError: as :func:`ssim`; an even or other win_size, and `gradient`.
+        TypeError, ValueError: as :func:`ssim`; a win_size that is even or does not fit the images, and `gradient`.
 
     Example:
         >>> import numpy as np
@@ -241,9 +242,19 @@ def structural_similarity(
             "gradient=True is not what ssimgen.arrays gives: pass tensors that require gradients to ssimgen.ssim and "
             "call backward(); it is exact at borders too, and reaches both images"
         )
-    of_window = win_size, gaussian_weights, sigma, use_sample_covariance
-    pair = _pair(im1, im2, data_range, channel_axis, None, scikit_image_window(*of_window), None)
-    window = scikit_image_window(*of_window, axes=pair.x.ndim - 2)
+    image, of_picture = _array("im1", im1)
+    spatial = list(image.shape)
+    if (channel := of_picture if channel_axis is None else channel_axis) is not None:
+        del spatial[channel : channel + 1 or None]
+    axes = min(3, max(1, len(spatial)))
+    window = scikit_image_window(win_size, gaussian_weights, sigma, use_sample_covariance, axes)
+    if min(spatial, default=0) < (size := window.axes(axes)[0].size):
+        sides, smaller = " x ".join(map(str, spatial)), "sigma" if gaussian_weights else "win_size"
+        raise ValueError(
+            f"window of {size} px does not fit images of {sides} px: pass a smaller {smaller}, or channel_axis=-1 if "
+            "colours come last, or enlarge the images"
+        )
+    pair = _pair(im1, im2, data_range, channel_axis, None, window, None, names=("im1", "im2"))
     mean = pair.numbers(similarity.ssim, window=window, k1=K1, k2=K2)
     assert isinstance(mean, float)
     if not full:
@@ -286,10 +297,13 @@ def _pair(
     batch_axis: int | None,
     window: Window,
     mask: Picture | None,
+    names: tuple[str, str] = ("x", "y"),
 ) -> _Pair:
-    (a, of_picture), (b, _) = (_array(name, z) for name, z in (("x", x), ("y", y)))
+    (a, of_first), (b, of_second) = (_array(name, z) for name, z in zip(names, (x, y), strict=True))
     if a.shape != b.shape:
-        raise ValueError(f"x and y must have equal shapes, got {a.shape} and {b.shape}: crop or resize one")
+        both = " and ".join(names)
+        raise ValueError(f"{both} must have equal shapes, got {a.shape} and {b.shape}: crop or resize one")
+    of_picture = of_second if of_first is None else of_first
     axes = _axes(a, of_picture if channel_axis is None else channel_axis, batch_axis, window)
     ends = _said_range(a.dtype, b.dtype) if data_range is None else data_range
     first, second = (_channels_first(z, axes) for z in (a, b))
@@ -302,14 +316,18 @@ def _pair(
 
 
 def _mask(mask: Picture, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
-    """A mask of images of this shape, (B, C, *spatial), or (*spatial)."""
+    """A mask as (B, C, *spatial), of images of this shape, or without some of the first two axes."""
     weights, _ = _array("mask", mask)
-    spatial = tuple(side for axis, side in zip(axes, shape, strict=True) if axis > 1)
-    if weights.shape == shape:
-        return tensor_of(_channels_first(weights, axes))
-    if weights.shape == spatial:
-        return torch.from_numpy(weights.astype(np.float64))
-    raise ValueError(f"mask must have the shape of the images, {shape}, or {spatial}, got {weights.shape}")
+    suitable = {  # shapes, and what axes they have
+        tuple(side for axis, side in zip(axes, shape, strict=True) if axis not in without): without
+        for without in ((0, 1), (1,), ())
+    }
+    if weights.shape not in suitable:
+        *others, last = (str(known) for known in reversed(suitable))
+        shapes = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"mask must have the shape of the images or less, {shapes}, got {weights.shape}")
+    left_out = suitable[weights.shape]
+    return tensor_of(_channels_first(weights, tuple(axis for axis in axes if axis not in left_out)))
 
 
 def _array(name: str, image: Picture) -> tuple[NDArray[Any], int | None]:
@@ -347,14 +365,26 @@ def _axes(array: NDArray[Any], channel_axis: int | None, batch_axis: int | None,
         places[place] = meaning
     spatial, allowed = array.ndim - len(places), spatial_axes(window)
     if spatial not in allowed or (spatial == 3 and _is_no_volume(array, places, window)):
-        more = spatial > allowed[0]
-        remedy = "pass channel_axis=-1 if colours come last, batch_axis=0 for a batch" if more else "leave one out"
+        remedy = _remedy(array.shape, spatial, allowed)
         raise ValueError(
             f"images must have {_words(arguments.AXES[allowed[0]])} beside what channel_axis and batch_axis name, got "
             f"shape {array.shape}: {remedy}"
         )
     others = iter(range(2, 2 + spatial))
     return tuple(places[axis] if axis in places else next(others) for axis in range(array.ndim))
+
+
+def _remedy(shape: tuple[int, ...], spatial: int, allowed: tuple[int, ...]) -> str:
+    """What to do with images of `spatial` axes beside those of channels and of the batch."""
+    if spatial > allowed[0]:
+        remedy = "pass channel_axis=-1 if colours come last, batch_axis=0 for a batch"
+        if 3 in allowed and spatial == len(shape) == 3:
+            fitting = tuple(min(11, side) for side in shape)
+            remedy += f", window=Window.gaussian({fitting}) for a volume"
+        return remedy
+    if spatial == len(shape) == 1:
+        return "signals need a window of one axis, such as window=Window.gaussian((11,))"
+    return "leave one out"
 
 
 def _is_no_volume(array: NDArray[Any], places: Mapping[int, int], window: Window) -> bool:

@@ -111,7 +111,7 @@ class StructuralDistance(Metric):
     colours (F11), unlike MS-SSIM.
 
     Raises:
-        TypeError, ValueError: options out of range, at once; images, when called, as :func:`ssimgen.distance`.
+        TypeError, ValueError: options out of range, at once; images and mask, when called, as :func:`ssimgen.distance`.
 
     Example:
         >>> import torch

@@ -184,8 +184,7 @@ def _batches(x: Tensor, y: Tensor | None, window: Window) -> tuple[Tensor, Tenso
 def _seen(mask: Tensor | None, data_range: DataRange, x: Tensor, y: Tensor | None) -> Tensor | None:
     """The weights of the mask, None where all is seen."""
     seen = common_weights_of(mask, x)
-    if seen is None:
-        notice_range(data_range, x, y)
+    notice_range(data_range, x, y, seen)
     return seen
 
 
@@ -194,7 +193,7 @@ def _patches_seen(x: Tensor, seen: Tensor | None, patch: PatchDistance) -> float
     if seen is None:
         return patches(x, patch.window)
     weights = engine.masked_sums(x[:1], x[:1], seen, patch).weights
-    check_some(weights)
+    check_some(weights, patch.window)
     return weights.sum()
 
 

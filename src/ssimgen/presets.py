@@ -66,8 +66,8 @@ def wang_2004(
 
 
 def scikit_image(
-    x: Float[Tensor, "B C H W"],
-    y: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B C *spatial"],
+    y: Float[Tensor, "B C *spatial"],
     *,
     data_range: DataRange,
     gaussian_weights: bool = False,
@@ -78,7 +78,8 @@ def scikit_image(
     It filters with mirrored borders and then crops them off, so that just the windows inside the image count.
 
     Args:
-        x, y, data_range: as :func:`ssimgen.ssim`.
+        x, y, data_range: as :func:`ssimgen.ssim`; volumes (B, C, D, H, W) too; for signals, pass
+            `scikit_image_window(axes=1)` to :func:`ssimgen.ssim`.
         gaussian_weights: a Gaussian of sigma 1.5 px cut at 11 px, instead of a uniform window of 7 px.
         use_sample_covariance: variances are multiplied by q / (q - 1) for windows of q pixels.
 
@@ -95,8 +96,8 @@ def scikit_image(
         >>> presets.scikit_image(x, x, data_range=1.0)
         tensor([1., 1.])
     """
-    window = scikit_image_window(None, gaussian_weights, 1.5, use_sample_covariance)
-    x, y = arguments.image_pairs(x, y)
+    x, y = arguments.image_pairs(x, y, (2, 3))
+    window = scikit_image_window(None, gaussian_weights, 1.5, use_sample_covariance, axes=x.ndim - 2)
     window_fits(window, x, "use ssimgen.ssim with")
     return ssim(x, y, data_range=data_range, window=window)
 
@@ -116,7 +117,7 @@ def scikit_image_window(
         gaussian_weights: Gaussian weights instead of uniform ones.
         sigma: of the Gaussian, in pixels.
         use_sample_covariance: beta = q / (q - 1) for a window of q pixels.
-        axes: of the images; 3 for volumes, whose windows have q = size^3 pixels.
+        axes: of the images; 3 for volumes, whose windows have q = size^3 pixels, 1 for signals.
 
     Raises:
         ValueError: a win_size that is even, less than 3 px, or not that of sigma; a sigma that is not positive.
@@ -142,10 +143,11 @@ def scikit_image_window(
         raise ValueError(
             f"win_size must be odd and at least 3, got {size}: ssimgen.ssim takes window=Window.uniform({size})"
         )
+    along = (size,) if axes == 1 else size  # a window that is for signals says so
     if not gaussian_weights:
-        return Window.uniform(size, unbiased=use_sample_covariance)
+        return Window.uniform(along, unbiased=use_sample_covariance)
     q = size**axes
-    window = Window.gaussian(size, sigma)
+    window = Window.gaussian(along, sigma)
     return Window(window.taps, beta=q / (q - 1)) if use_sample_covariance else window
 
 
@@ -290,6 +292,7 @@ def super_resolution(
     """
     x, y = arguments.image_pairs(x, y)
     lo, length = lo_and_length(data_range)
+    notice_range(data_range, x, y)
     dtype, ends = x.dtype, (lo, lo + length)
     if rounded:
         x, y = (((engine.widened(z) - lo) * (255 / length)).round() for z in (x, y))
@@ -298,7 +301,9 @@ def super_resolution(
         x, y = (luma(z, data_range=ends) for z in (x, y))
     if rounded:
         x, y = ((z + 0.5 + _TIE).floor() for z in (x, y))  # halves up, as in MATLAB
-    value: Tensor = ssim(crop_border(x, border), crop_border(y, border), data_range=ends)
+    x, y = crop_border(x, border), crop_border(y, border)
+    window_fits(DEFAULT_WINDOW, x, "crop a smaller border, or use ssimgen.ssim on luma with")
+    value: Tensor = ssim(x, y, data_range=ends)
     return value.to(dtype)
 
 

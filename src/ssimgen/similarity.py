@@ -102,7 +102,8 @@ def ssim_map(
 ) -> Float[Tensor, "B C *positions"]:
     """SSIM of every window position and channel, of image pairs: the map whose mean is :func:`ssim`.
 
-    Windows lie wholly inside the image: h = (H - size) // stride + 1, and w likewise.
+    Windows lie wholly inside the image, h = (H - size) // stride + 1, and w likewise; with a padding, h = H / stride,
+    rounded up.
 
     Args:
         x, y: images of equal shape and device, floating point; of two dtypes, in the wider one.
@@ -128,7 +129,7 @@ def ssim_map(
     if seen is None:
         return arguments.cast(1 - engine.squared_map(x, y, patch), dtype)
     squares, counts = engine.masked_map(x, y, seen, patch)
-    check_some(counts.flatten(2).sum(2))
+    check_some(counts.flatten(2).sum(2), patch.window)
     return torch.where(counts > 0, 1 - squares, fill).to(dtype)
 
 
@@ -373,7 +374,7 @@ class Pairs(NamedTuple):
 
     def _sums(self, mask: Tensor) -> tuple[Tensor, Tensor]:
         squares, weights = engine.masked_sums(self.x, self.y, mask, self.patch)
-        check_some(weights)
+        check_some(weights, self.patch.window)
         return squares.sum(1), weights.sum(1)
 
 
@@ -394,6 +395,5 @@ def prepare(
     unit_x, unit_y, unit = with_one_range(x, y, data_range)
     patch = patch_distance(x, unit, window, k1, k2, form)
     seen = weights_of(mask, x)
-    if seen is None:
-        notice_range(data_range, x, y)
+    notice_range(data_range, x, y, seen)
     return Pairs(unit_x, unit_y, patch, seen, dtype)

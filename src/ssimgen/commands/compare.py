@@ -84,12 +84,14 @@ def read_pair(
 ) -> tuple[Float[Tensor, "1 C H W"], Float[Tensor, "1 C H W"]]:
     """Two pictures of equal size and kind, in [0, 1], read as those of the source; as `ssimgen.data.read_picture`."""
     from ssimgen.data import read_picture
+    from ssimgen.pictures import ends
 
     x, y = (read_picture(path, source, report) for path in (a, b))
+    lo, hi = (0.0, 1.0) if source.data_range is None else ends(source.data_range)
     for path, z in ((a, x), (b, y)):
-        low, high = (end.item() for end in z.aminmax())
-        if low < 0 or high > 1:
-            report(f"{path} has values beyond the data range, from {low:.4g} to {high:.4g} where that is 0 to 1")
+        low, high = (lo + (hi - lo) * end.item() for end in z.aminmax())
+        if low < lo or high > hi:
+            report(f"{path} has values beyond the data range {lo:g} to {hi:g}, from {low:.6g} to {high:.6g}")
     if x.shape[1:] != y.shape[1:]:
         sizes = [f"{path} is {z.shape[2]} x {z.shape[1]} px" for path, z in ((a, x), (b, y))]
         raise ValueError(f"{sizes[0]}, but {sizes[1]}: crop or scale one of them")

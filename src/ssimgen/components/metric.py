@@ -92,12 +92,11 @@ class Component(Metric):
             x, y = arguments.image_batches(x, y, spatial_axes(self.window))
         patch = patch_distance(x, self.data_range, self.window, self.k1, self.k2, "sum")
         seen, weights = common_weights_of(self.mask, x), None
-        if seen is None:
-            notice_range(self.data_range, x, y)
-        else:
+        notice_range(self.data_range, x, y, seen)
+        if seen is not None:
             x, y = torch.where(seen > 0, x, patch.lo), None if y is None else torch.where(seen > 0, y, patch.lo)
             weights = engine.masked_map(x[:1], x[:1], seen, patch).weights
-            check_some(weights.flatten(2).sum(2))
+            check_some(weights.flatten(2).sum(2), self.window)
         if self.part == "structure":
             with no_autocast(x.device):
                 above = [for_products(z) - patch.lo for z in (x, y) if z is not None]

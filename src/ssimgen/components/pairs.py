@@ -205,7 +205,7 @@ def _wide(pairs: Pairs) -> _Wide:
         x, y = (torch.where(m > 0, z, 0.0) for z in (x, y))
         windows = Seen.of(m, patch.window)
         beta, weights = windows.beta, restored(windows.weights)
-        check_some(weights.flatten(2).sum(2))
+        check_some(weights.flatten(2).sum(2), patch.window)
     mean_x, mean_y, *products = merged_statistics(x, y, patch.window, lambda x, y: (x, y), m)
     var_x, var_y, cov = (beta * product for product in products)
     deviations_ = root(var_x * var_y)  # sigma_x sigma_y

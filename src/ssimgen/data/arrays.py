@@ -125,7 +125,7 @@ def _channels_first(array: NDArray[np.generic], name: str, data_range: tuple[flo
         raise ValueError(f"{name} holds NaN or infinite values, first in image {first}: remove those images")
     lo, hi = (0.0, 1.0) if data_range is None else data_range
     if array.min() < lo or array.max() > hi:
-        remedy = "rescale, or save as bytes" if data_range is None else "give a wider data_range"
+        remedy = "rescale, save as bytes, or give data_range" if data_range is None else "give a wider data_range"
         raise ValueError(f"{name} must be in [{lo:g}, {hi:g}], got [{array.min():g}, {array.max():g}]: {remedy}")
     if data_range is not None:
         array = (array.astype(np.float64) - lo) / (hi - lo)
