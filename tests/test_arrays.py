@@ -440,7 +440,5 @@ def test_masks() -> None:
         arrays.ssim_map(x[0], y[0], channel_axis=-1, mask=0 * mask + (np.arange(15) > 9), fill=7.0, **options).max()
         == 7
     )
-    with pytest.raises(
-        ValueError, match=r"mask must have the shape of the images or less, \(14, 15\), got \(3,\)"
-    ):
+    with pytest.raises(ValueError, match=r"mask must have the shape of the images or less, \(14, 15\), got \(3,\)"):
         arrays.ssim(x[0, ..., 0], y[0, ..., 0], mask=np.ones(3), **options)

@@ -34,7 +34,7 @@ LAYERS = [
     ["data", "report"],
     ["_arguments", "_remembered", "engine"],
     ["_masks", "_request"],
-    ["_range_check", "_scales"],
+    ["_array_axes", "_range_check", "_scales"],
     ["_pyramid"],
     ["similarity"],
     ["pairwise", "presets", "features"],

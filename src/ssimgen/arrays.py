@@ -22,11 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssimgen import _arguments as arguments
 from ssimgen import similarity
+from ssimgen._array_axes import channels_first, meanings
 from ssimgen._array_memory import tensor_of
 from ssimgen._pyramid import EachScale
-from ssimgen._request import DEFAULT_WINDOW, DataRange, Norm, spatial_axes
+from ssimgen._request import DEFAULT_WINDOW, DataRange, Norm
 from ssimgen.engine import Form
 from ssimgen.presets import scikit_image_window
 from ssimgen.windows import Window
@@ -304,9 +304,9 @@ def _pair(
         both = " and ".join(names)
         raise ValueError(f"{both} must have equal shapes, got {a.shape} and {b.shape}: crop or resize one")
     of_picture = of_second if of_first is None else of_first
-    axes = _axes(a, of_picture if channel_axis is None else channel_axis, batch_axis, window)
+    axes = meanings(a, of_picture if channel_axis is None else channel_axis, batch_axis, window)
     ends = _said_range(a.dtype, b.dtype) if data_range is None else data_range
-    first, second = (_channels_first(z, axes) for z in (a, b))
+    first, second = (channels_first(z, axes) for z in (a, b))
     seen = None if mask is None else _mask(mask, a.shape, axes)
     if a.size < _LARGE or torch.get_num_threads() == 1:
         return _Pair(tensor_of(first), tensor_of(second), ends, axes, seen)
@@ -327,7 +327,7 @@ def _mask(mask: Picture, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tenso
         shapes = f"{', '.join(others)} or {last}" if others else last
         raise ValueError(f"mask must have the shape of the images or less, {shapes}, got {weights.shape}")
     left_out = suitable[weights.shape]
-    return tensor_of(_channels_first(weights, tuple(axis for axis in axes if axis not in left_out)))
+    return tensor_of(channels_first(weights, tuple(axis for axis in axes if axis not in left_out)))
 
 
 def _array(name: str, image: Picture) -> tuple[NDArray[Any], int | None]:
@@ -351,53 +351,6 @@ def _array(name: str, image: Picture) -> tuple[NDArray[Any], int | None]:
     return array, -1 if mode == "RGB" else None
 
 
-def _axes(array: NDArray[Any], channel_axis: int | None, batch_axis: int | None, window: Window) -> tuple[int, ...]:
-    """Which of (B, C, *spatial) each axis of the array is."""
-    places: dict[int, int] = {}
-    for meaning, name, axis in ((0, "batch_axis", batch_axis), (1, "channel_axis", channel_axis)):
-        if axis is None:
-            continue
-        if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)) or not -array.ndim <= axis < array.ndim:
-            raise ValueError(f"{name} must be an axis of images of shape {array.shape}, got {axis!r}")
-        place = int(axis) % array.ndim
-        if place in places:
-            raise ValueError(f"batch_axis and channel_axis are both axis {axis} of images of shape {array.shape}")
-        places[place] = meaning
-    spatial, allowed = array.ndim - len(places), spatial_axes(window)
-    if spatial not in allowed or (spatial == 3 and _is_no_volume(array, places, window)):
-        remedy = _remedy(array.shape, spatial, allowed)
-        raise ValueError(
-            f"images must have {_words(arguments.AXES[allowed[0]])} beside what channel_axis and batch_axis name, got "
-            f"shape {array.shape}: {remedy}"
-        )
-    others = iter(range(2, 2 + spatial))
-    return tuple(places[axis] if axis in places else next(others) for axis in range(array.ndim))
-
-
-def _remedy(shape: tuple[int, ...], spatial: int, allowed: tuple[int, ...]) -> str:
-    """What to do with images of `spatial` axes beside those of channels and of the batch."""
-    if spatial > allowed[0]:
-        remedy = "pass channel_axis=-1 if colours come last, batch_axis=0 for a batch"
-        if 3 in allowed and spatial == len(shape) == 3:
-            fitting = tuple(min(11, side) for side in shape)
-            remedy += f", window=Window.gaussian({fitting}) for a volume"
-        return remedy
-    if spatial == len(shape) == 1:
-        return "signals need a window of one axis, such as window=Window.gaussian((11,))"
-    return "leave one out"
-
-
-def _is_no_volume(array: NDArray[Any], places: Mapping[int, int], window: Window) -> bool:
-    """Whether what would be a volume has no room for a window: colours or a batch whose axis was not said."""
-    sides = [side for axis, side in enumerate(array.shape) if axis not in places]
-    return window.ndim is None and not all(axis.fits(side) for axis, side in zip(window.axes(3), sides, strict=True))
-
-
-def _words(axes: tuple[str, ...]) -> str:
-    named = [f"a {axis}" for axis in axes]
-    return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
-
-
 def _said_range(first: np.dtype[Any], second: np.dtype[Any]) -> float:
     if first.name == second.name and first.name in _RANGES:
         return _RANGES[first.name]
@@ -406,10 +359,3 @@ def _said_range(first: np.dtype[Any], second: np.dtype[Any]) -> float:
         f"data_range has no default for images of {kinds}: pass 1.0 for values in [0, 1], 255 for those of bytes, "
         "(lo, hi) for values that can be negative"
     )
-
-
-def _channels_first(array: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
-    """A view (B, C, *spatial)."""
-    ordered = array.transpose([axes.index(axis) for axis in sorted(axes)])
-    missing = tuple(axis for axis in (0, 1) if axis not in axes)
-    return np.expand_dims(ordered, missing)

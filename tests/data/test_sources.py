@@ -265,7 +265,10 @@ def test_archives_with_one_or_two_sets(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ({"images": np.full((4, 4, 4), np.nan)}, "holds NaN or infinite values"),
-        ({"images": np.full((4, 4, 4), 2.0)}, r"must be in \[0, 1\], got \[2, 2\]: rescale, save as bytes, or give data_range"),
+        (
+            {"images": np.full((4, 4, 4), 2.0)},
+            r"must be in \[0, 1\], got \[2, 2\]: rescale, save as bytes, or give",
+        ),
         ({"images": np.zeros((4, 4))}, r"must be images \(N, H, W\), .* got shape \(4, 4\)"),
         ({"images": np.zeros((0, 4, 4), np.uint8)}, "must be images"),
         ({"images": np.zeros((4, 4, 4), np.int64)}, "must hold bytes or floating-point numbers"),

@@ -3,7 +3,8 @@
 A window's weights w become w' = w m / sum w m, at each position anew, and a position counts with its weight sum w m: 0
 where it sees nothing, 1 where it sees all. So everything is continuous in m, and a mask of ones is no mask. Statistics
 are those of the window, biased or not: unbiased, the factor is 1 / (1 - sum w'^2), and a position that sees one pixel
-has no variance and does not count, as abruptly as a sample of one has no sample variance. (Knutsson, Westin 1993, Normalized and differential convolution, CVPR, 515-523.)
+has no variance and does not count, as abruptly as a sample of one has no sample variance. (Knutsson, Westin 1993,
+Normalized and differential convolution, CVPR, 515-523.)
 
 Hidden pixels are put aside by selection and not by multiplication: whatever they hold, NaN too, touches no value and no
 derivative of any order.

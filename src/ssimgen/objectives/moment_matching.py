@@ -27,7 +27,7 @@ import functools
 import math
 import operator
 from dataclasses import dataclass, field
-from typing import Literal, final, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -35,15 +35,15 @@ from torch import Tensor, nn
 
 from ssimgen import _arguments as arguments
 from ssimgen import _shown as shown
-from ssimgen._request import FORMS, stability_constants
+from ssimgen.batches import gathered
 from ssimgen.components import PARTS, Component, Part
 from ssimgen.discrepancy import energy_distance, mmd2
-from ssimgen.engine import Form
-from ssimgen.engine.spec import joined
 from ssimgen.kernels import GMMN_BANDWIDTHS, DistanceInduced, Gaussian, Kernel, median_distance
 from ssimgen.metrics import Euclidean, Metric
 from ssimgen.objectives.deep import DeepFeatures
+from ssimgen.objectives.distances import BlockDistance, MeanSquare, RootMeanSquare
 from ssimgen.objectives.structure import Structure
+from ssimgen.objectives.thinning import thinned
 from ssimgen.similarity import root
 
 __all__ = [
@@ -77,10 +77,13 @@ class PairKernel:
         structure: window, form and constants of the structural distance.
         scales: multiples of the window (side, sigma and stride), over whose kernels is summed, as far as they
             fit the images; 1.0 is that window alone. docs/gmmn-trials.md tells what several do.
+        thinning: in each step of training windows stand at every so-many-th of their positions only, along both axes,
+            from a random one on: cheaper steps of more noise (docs/kernels.md, F12).
+        drawn: in each step of training so many of the scales are taken, drawn anew; 0: all. Also cheaper and noisier.
 
     Raises:
-        ValueError: an unknown kind or metric, bandwidths or scales that are not positive numbers, or a window that is
-            out of range at one of the scales.
+        ValueError: an unknown kind or metric, bandwidths or scales that are not positive numbers, a window that is
+            out of range at one of the scales, or thinning of a metric without windows or with mirrored borders.
 
     Example:
         >>> from ssimgen.objectives.moment_matching import PairKernel
@@ -95,6 +98,8 @@ class PairKernel:
     relative: bool = True
     structure: Structure = field(default_factory=lambda: Structure(form="sum", window="uniform", size=8, stride=4))
     scales: tuple[float, ...] = (0.5, 1.0, 1.75)  # windows of 4, 8 and 14 px
+    thinning: int = 1
+    drawn: int = 0
 
     def __post_init__(self) -> None:
         arguments.choice("kind", self.kind, ("gaussian", "energy"))
@@ -104,6 +109,15 @@ class PairKernel:
         if not self.scales or not all(arguments.is_positive(s) for s in self.scales):
             raise ValueError(f"scales must be one or more positive numbers, got {self.scales!r}")
         self._structures()
+        if self.thinning < 1:
+            raise ValueError(f"thinning must be at least 1, every position, got {self.thinning}")
+        if self.drawn < 0:
+            raise ValueError(f"drawn must be a number of scales, or 0 for all of them, got {self.drawn}")
+        if self.thinning > 1 and (self.metric in ("l2", "features") or self.structure.padding != "valid"):
+            raise ValueError(
+                f"thinning={self.thinning} leaves out windows inside the image, and metric={self.metric!r} with "
+                f"structure.padding={self.structure.padding!r} has none or mirrored ones: set thinning=1"
+            )
 
     def image_metrics(self, shape: tuple[int, int, int]) -> tuple[Metric, ...]:
         """The metrics on images in [0, 1] of that shape, (n, C, H, W): of structure, for each scale whose window fits
@@ -156,105 +170,6 @@ LI_2015 = PairKernel(metric="l2", bandwidths=GMMN_BANDWIDTHS, relative=False)
 Their code has exp(-|x - y|^2 / (2 sigma)) with sigma in {2, 5, 10, 20, 40, 80}, not squared: bandwidths sqrt(sigma)."""
 
 
-@final
-@dataclass(frozen=True)
-class RootMeanSquare(Metric):
-    """D(x, y) = |x - y| / sqrt(number of pixels), which has the scale of a structural distance.
-
-    Example:
-        >>> import torch
-        >>> from ssimgen.objectives.moment_matching import RootMeanSquare
-        >>> RootMeanSquare()(torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8))
-        tensor([[1.]])
-    """
-
-    @property
-    def hilbertian(self) -> bool:
-        return True
-
-    def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
-        """The mean squares of the differences of all pairs."""
-        return Euclidean().squared(x, y) / max(1, x[:1].numel())
-
-
-@final
-@dataclass(frozen=True)
-class MeanSquare(Metric):
-    """D^2 = mean of (D_i / u_i)^2 over several metrics D_i, each in units u_i; Hilbertian if all of them are.
-
-    Example:
-        >>> import torch
-        >>> from ssimgen.metrics import Euclidean
-        >>> from ssimgen.objectives.moment_matching import MeanSquare
-        >>> MeanSquare((Euclidean(), Euclidean()), (1.0, 3.0)).squared(torch.zeros(1, 1), torch.full((1, 1), 3.0))
-        tensor([[5.]])
-    """
-
-    metrics: tuple[Metric, ...]
-    units: tuple[float, ...]
-
-    @property
-    def hilbertian(self) -> bool:
-        return all(metric.hilbertian for metric in self.metrics)
-
-    def squared(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."] | None = None) -> Float[Tensor, "n m"]:
-        """The mean squares of the distances of all pairs."""
-        squares = [metric.squared(x, y) / unit**2 for metric, unit in zip(self.metrics, self.units, strict=True)]
-        return functools.reduce(operator.add, squares) / len(squares)
-
-
-@final
-@dataclass(frozen=True)
-class BlockDistance(Metric):
-    """Structural distance of codes (n, d) in [0, 1], each code taken as one window with equal weights and beta = 1.
-
-    The paper's reading of SSIM for codes: with mu and var over the d numbers of a code,
-
-        a = (mu_x - mu_y)^2 / (mu_x^2 + mu_y^2 + c1),     b = var_{x-y} / (var_x + var_y + c2),
-
-    and D^2 by `form` as for images. It has no meaning as the structure of an image, since codes have no places; it
-    is a distance all the same, and Hilbertian as every structural one.
-
-    Raises:
-        ValueError: an unknown form, or a k1 or k2 that is not a positive number.
-
-    Example:
-        >>> import torch
-        >>> from ssimgen.objectives.moment_matching import BlockDistance
-        >>> codes = torch.rand(4, 32)
-        >>> BlockDistance(form="product")(codes).shape
-        torch.Size([4, 4])
-    """
-
-    form: Form = "sum"
-    k1: float = 0.01
-    k2: float = 0.03
-
-    def __post_init__(self) -> None:
-        arguments.choice("form", self.form, FORMS)
-        stability_constants(1.0, self.k1, self.k2)
-
-    @property
-    def hilbertian(self) -> bool:
-        return True
-
-    def squared(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None) -> Float[Tensor, "n m"]:
-        """The squared distances D^2 of all pairs of two samples."""
-        c1, c2 = stability_constants(1.0, self.k1, self.k2)
-        d = x.shape[1]
-        u, v = x, x if y is None else y
-        if self.form == "uncentred":
-            energy = u.square().mean(1)[:, None] + v.square().mean(1)  # (n, m)
-            return Euclidean().squared(x, y) / d / (energy + c2)
-        mu_x, mu_y = u.mean(1), v.mean(1)
-        variance = Euclidean().squared(_centred(x), None if y is None else _centred(y)) / d  # of x - y
-        b = variance / (u.var(1, correction=0)[:, None] + v.var(1, correction=0) + c2)
-        if self.form == "centred":
-            return b
-        a = (mu_x[:, None] - mu_y).square() / (mu_x.square()[:, None] + mu_y.square() + c1)
-        return joined(self.form, a, b)
-
-
 class FittedKernel(nn.Module):
     """A :class:`PairKernel` on given metrics, with the units of its bandwidths, which the first training batch sets.
 
@@ -299,8 +214,8 @@ class FittedKernel(nn.Module):
             ValueError: relative bandwidths before the first training batch.
         """
         if self.options.kind == "energy":
-            return _summed([DistanceInduced(metric, base) for metric, _ in self._distances()])
-        return self._gaussians()
+            return _summed([DistanceInduced(metric, base) for metric, _ in self._distances(base)])
+        return self._gaussians(base)
 
     def mmd2(self, x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, unbiased: bool) -> Float[Tensor, ""]:
         """Squared MMD of two samples; with "energy" the energy distance, twice that of the kernel with any base point.
@@ -309,9 +224,9 @@ class FittedKernel(nn.Module):
             ValueError: samples of one point with `unbiased`, or as :meth:`kernel`.
         """
         if self.options.kind == "energy":
-            values = [energy_distance(d(x), d(x, y), d(y), unbiased=unbiased) for d, _ in self._distances()]
+            values = [energy_distance(d(x), d(x, y), d(y), unbiased=unbiased) for d, _ in self._distances(x)]
             return torch.stack(values).sum()
-        k = self._gaussians()
+        k = self._gaussians(x)
         return mmd2(k(x), k(x, y), k(y), unbiased=unbiased)
 
     def _units(self) -> list[float]:
@@ -321,21 +236,28 @@ class FittedKernel(nn.Module):
             self._read = self.units, version, self.units.tolist()
         return self._read[2]
 
-    def _gaussians(self) -> Kernel:
-        return _summed([Gaussian(d, tuple(unit * s for s in self.options.bandwidths)) for d, unit in self._distances()])
+    def _gaussians(self, like: Tensor) -> Kernel:
+        widths = self.options.bandwidths
+        return _summed([Gaussian(d, tuple(unit * s for s in widths)) for d, unit in self._distances(like)])
 
-    def _distances(self) -> list[tuple[Metric, float]]:
-        """The metrics that kernels are made of, and the units of their bandwidths."""
-        units, parts = self._units(), self.options.parts
+    def _distances(self, like: Tensor) -> list[tuple[Metric, float]]:
+        """The metrics that kernels of points such as these are made of now, and the units of their bandwidths."""
+        units, parts, metrics = self._units(), self.options.parts, self.metrics
         if not all(units):
             raise ValueError(
                 "the bandwidths are multiples of the median distance in the first training batch, and there was none "
                 "yet: call fit in training mode, or set relative=False"
             )
+        if self.training and self.options.thinning > 1:
+            height, width = like.shape[2:]
+            metrics = tuple(thinned(metric, self.options.thinning, (height, width)) for metric in metrics)
+        starts = list(range(0, len(units), parts))
+        if self.training and 0 < self.options.drawn < len(starts):
+            starts = gathered(torch.randperm(len(starts))[None])[0, : self.options.drawn].tolist()
+            starts = [parts * start for start in starts]
         if parts == 1:
-            return list(zip(self.metrics, units, strict=True))
-        starts = range(0, len(units), parts)
-        return [(MeanSquare(self.metrics[i : i + parts], tuple(units[i : i + parts])), 1.0) for i in starts]
+            return [(metrics[i], units[i]) for i in starts]
+        return [(MeanSquare(metrics[i : i + parts], tuple(units[i : i + parts])), 1.0) for i in starts]
 
 
 class MomentMatching(nn.Module):
@@ -397,10 +319,6 @@ def uniform(normal: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         tensor([[-1.,  0.,  1.]])
     """
     return torch.erf(normal / math.sqrt(2))
-
-
-def _centred(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    return x - x.mean(1, keepdim=True)
 
 
 def _summed(kernels: list[Kernel]) -> Kernel:
