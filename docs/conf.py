@@ -48,7 +48,6 @@ autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_type_aliases = {"DataRange": "DataRange", "Form": "Form"}
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 100
 napoleon_use_rtype = False
 napoleon_use_ivar = True

@@ -27,6 +27,11 @@ from studies/results/locality.csv, of studies/locality.py:
 - `locality`: reconstructions of autoencoders trained by l2, l1, SSIM and SSIM of permuted pixels;
 - `locality endpoint`: SSIM against SSIM of permuted pixels, and the mix against l1, with Holm's correction;
 
+from studies/results/distance.csv, a line for each run of studies/distance.toml:
+
+- `distance DATA`: reconstructions at equal rate of autoencoders that were told to reconstruct by nine errors;
+- `distance endpoint`: the pyramid against l2, l1 and the mix, with Holm's correction;
+
 from studies/results/power.csv:
 
 - `power`: how often two-sample tests reject, by set of images and number, over all changes, and where nothing changed;
@@ -86,6 +91,9 @@ PADDING = ("kl", "rmse border", "rmse inside", "energy border", "energy inside")
 
 LOCALITY = ("kl", "ST-LPIPS", "feature distance", "PSNR", "SSIM")
 """Columns of the study of locality."""
+
+DISTANCE = ("kl", "st_lpips", "feature_distance", "kernel_distance", "colour_error", "psnr", "ssim")
+"""Keys of the metrics that are kept of the study of distances."""
 
 COMPARED = "100"
 """Images of either set in the tables of power by change."""
@@ -311,6 +319,16 @@ def of_arms(rows: Sequence[Row], measures: Sequence[str]) -> str:
     return table(["images", "trained with", "seeds", *measures], sorted(lines, key=lambda line: line[0]), 2)
 
 
+def of_distances(rows: Sequence[Row]) -> str:
+    """Means over seeds, with half their 95 % intervals, of what the images of these rows have, by arm."""
+    keys = [key for key in DISTANCE if all(row[key] for row in rows)]
+    lines = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own = [row for row in rows if row["arm"] == arm]
+        lines.append([arm, str(len(own)), *(_over_seeds([float(row[key]) for row in own]) for key in keys)])
+    return table(["trained with", "seeds", *(scores.METRICS[key].label for key in keys)], lines, 1)
+
+
 def of_endpoints(rows: Sequence[Row], measure: str, *pairs: tuple[str, str]) -> str:
     """The difference of a measure, of one arm less another, seed by seed, with one correction for all."""
     lines, p_values = [], []
@@ -350,6 +368,11 @@ def tables() -> dict[str, str]:
         "locality": of_arms(locality, LOCALITY),
         "locality endpoint": of_endpoints(locality, "ST-LPIPS", ("ssim", "permuted"), ("mix", "l1")),
     }
+    if distance := read("distance"):
+        sets = dict.fromkeys(row["data"] for row in distance)
+        made |= {f"distance {data}": of_distances([row for row in distance if row["data"] == data]) for data in sets}
+        ours = [("pyramid", other) for other in ("l2", "l1", "mix")]
+        made["distance endpoint"] = of_endpoints(distance, "st_lpips", *ours)
     power = read("power")
     made |= {"power": of_power(power)} if power else {}
     made |= {f"power {data}": of_power_by_change(power, data) for data in dict.fromkeys(row["data"] for row in power)}
@@ -377,10 +400,29 @@ def keep(output: Path) -> None:
             writer.writerows(row for row in rows if row["data"] == data)
 
 
+def keep_runs(output: Path, name: str) -> None:
+    """A line for each run of a study, with the metrics of DISTANCE; beside the lines of other seeds that are kept."""
+    with (output / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    runs: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in [*read(name), *rows]:
+        run = runs.setdefault((row["data"], row.get("variant") or row["arm"], row["seed"]), {})
+        if "metric" not in row:
+            run |= {key: row[key] for key in DISTANCE}
+        elif (key := scores.read(row["metric"]).key) in DISTANCE:
+            run[key] = f"{float(row['value']):.5g}"
+    with (STUDY / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["data", "arm", "seed", *DISTANCE])
+        writer.writerows([*run, *(values.get(key, "") for key in DISTANCE)] for run, values in runs.items())
+
+
 def main(arguments: Sequence[str]) -> None:
     """Copy the tables of a study if one is given, and fill those of the documents."""
     for output in arguments:
-        keep(Path(output))
+        with (Path(output) / "results.csv").open(newline="") as file:
+            study = next(csv.DictReader(file))["study"]
+        keep(Path(output)) if study == "main" else keep_runs(Path(output), study)
     made = tables()
     for path in DOCUMENTS:
         path.write_text(filled(path.read_text(), made))

@@ -63,7 +63,10 @@ def main() -> int:
         show += "f'{m.__name__} {m.__version__}' for m in (torch, numpy, numba)), ssimgen.__file__, flush=True)"
         subprocess.run([python, "-c", show], check=True, cwd=temporary)
         tests = [str(ROOT / "tests" / name) for name in TESTS]
-        return subprocess.run([python, "-m", "pytest", "-x", "--rootdir", str(ROOT), *tests], cwd=ROOT).returncode
+        own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}  # no other sources than those
+        return subprocess.run(
+            [python, "-m", "pytest", "-x", "--rootdir", str(ROOT), *tests], cwd=ROOT, env=own
+        ).returncode
 
 
 if __name__ == "__main__":

@@ -674,6 +674,12 @@ def test_demo_leaves_picture_table_and_report(
     assert differing == {"objective", "tau"}
 
 
+def test_a_demo_that_cannot_begin_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", "--iterations", "0", "-o", tmp_path / "demo") == 2
+    assert "--iterations must be at least 1, got 0" in complaint(capsys)
+    assert not (tmp_path / "demo").exists()
+
+
 def test_demo_needs_a_folder_it_can_write(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo", "-o", "/dev/null/demo") == 2
     assert "cannot write to the folder /dev/null/demo" in complaint(capsys)

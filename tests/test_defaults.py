@@ -97,11 +97,13 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "objectives.adversarial": {
         "Perceptual": {"kind": "none", "weight": 1.0, "error": "ssim"},
         "LabelDistance": {"kind": "l2"},
+        "discriminator_losses": {"game": "non-saturating"},
     },
+    "objectives.lipschitz": {"Penalty": {"kind": "none", "weight": 10.0, "slope_weight": 1.0, "error": "ssim"}},
     "objectives.moment_matching": {
-        "PairKernel": {"kind": "gaussian", "metric": "ssim", "relative": True},
-        "BlockDistance": {"form": "sum", **CONSTANTS},
+        "PairKernel": {"kind": "gaussian", "metric": "ssim", "relative": True, "thinning": 1, "drawn": 0},
     },
+    "objectives.distances": {"BlockDistance": {"form": "sum", **CONSTANTS}},
     "detection.maps": {"anomaly_map": {"residual": "ssim", "smoothing": 0.0, **CONSTANTS}},
     "detection.detector": {"Detector": {"residual": "ssim", "smoothing": 2.0, "overlap": 0.5, **CONSTANTS}},
     "detection.tiles": {"reconstruct_in_tiles": {"overlap": 0.5}},

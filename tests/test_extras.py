@@ -113,6 +113,37 @@ def test_everything_else_is_called_or_names_its_extra(processes: Processes) -> N
     assert {"losses", "kernels", "metrics", "discrepancy", "components", "arrays", "pairwise", "presets"} <= modules
 
 
+ASK = """
+import json, rlcompleter, contextlib, io
+import ssimgen
+completer = rlcompleter.Completer({"ssimgen": ssimgen})
+offered = [completer.complete("ssimgen.d", i) for i in range(9)]
+with contextlib.redirect_stdout(io.StringIO()) as page:
+    help(ssimgen)
+try:
+    ssimgen.features
+except AttributeError as error:
+    text = str(error)
+try:
+    from ssimgen import features
+except ImportError as error:
+    imported = f"{type(error).__name__}: {error}"
+print(json.dumps([offered, page.getvalue(), hasattr(ssimgen, "features"), text, imported, dir(ssimgen.pairwise)]))
+"""
+
+
+def test_tab_and_help_do_not_break_on_what_is_missing(processes: Processes) -> None:
+    done = processes.run(only() + ASK)
+    assert done.returncode == 0, done.stderr
+    offered, page, there, text, imported, names = json.loads(done.stdout)
+    assert {"ssimgen.discrepancy", "ssimgen.distance("} <= {name for name in offered if name}
+    assert page.startswith("Help on package ssimgen:")
+    assert not there
+    assert text == "ssimgen.features needs scipy: pip install 'ssimgen[sklearn]'"
+    assert imported == f"ExtraNeededError: {text}"
+    assert names == sorted(ssimgen.pairwise.__all__)
+
+
 def test_every_command_names_its_extra(processes: Processes) -> None:
     done = processes.run(only() + RUN_COMMANDS)
     assert done.returncode == 0, done.stderr

@@ -59,6 +59,14 @@ def test_grey_images_and_maps_of_arrays_in_axes_of_ones_own() -> None:
     assert plot_map(np.full((2, 2), np.nan), np.ones((2, 2)))[1].get_title() == "no value"
 
 
+def test_maps_of_arrays_have_their_channels_last() -> None:
+    """What `ssimgen.arrays.ssim_map` returns, and the photographs that it compares."""
+    values, image = np.random.default_rng(0).random((6, 7, 3)), np.random.default_rng(1).random((8, 9, 3))
+    figure, ax = plot_map(values, image, channel_axis=-1)
+    np.testing.assert_allclose(ax.images[0].get_array(), values.mean(-1))
+    assert figure.axes[0].images[0].get_array().shape == (8, 9, 3)
+
+
 def test_what_cannot_be_drawn_is_refused() -> None:
     one = torch.rand(8, 8)
     for arguments, message in (
@@ -67,6 +75,8 @@ def test_what_cannot_be_drawn_is_refused() -> None:
             "values must be (H, W), (C, H, W) or (1, C, H, W), got shape (2, 1, 8, 8): pass one,",
         ),
         ((one, torch.rand(2, 8, 8)), "an image is drawn in grey or in colour, got 2 channels: select one or three"),
+        ((torch.rand(8, 9, 3),), "values of shape (8, 9, 3) has its channels last: pass channel_axis=-1"),
+        ((one, torch.rand(8, 8, 3)), "an image of shape (8, 8, 3) has its channels last: pass channel_axis=-1"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             plot_map(*arguments)

@@ -8,6 +8,8 @@ compiles ahead what calls need. Modules, as `ssimgen.losses`, are imported when 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ssimgen._extras import ExtraNeededError as _ExtraNeededError
+
 if TYPE_CHECKING:
     from ssimgen import (
         arrays,
@@ -80,7 +82,12 @@ if not TYPE_CHECKING:  # import what is asked for when it is asked for: help mus
 
     def __getattr__(name: str) -> object:
         if name in _MODULES:
-            return import_module(f"{__name__}.{name}")
+            try:
+                module = import_module(f"{__name__}.{name}")
+            except _ExtraNeededError as error:  # Tab, help and hasattr ask for what may not be there
+                raise AttributeError(str(error)) from None
+            vars(module).setdefault("__dir__", lambda: sorted(module.__all__))
+            return module
         if name in _HOMES:
             return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,6 +29,7 @@ _PANEL = 3.2  # inches
 def plot_map(
     values: Tensor | ArrayLike,
     *images: Tensor | ArrayLike,
+    channel_axis: int | None = None,
     ax: Axes | None = None,
     limits: tuple[float, float] = (0.0, 1.0),
     label: str = "SSIM",
@@ -41,6 +42,7 @@ def plot_map(
         values: (H, W), or (C, H, W) or (1, C, H, W), of which the mean over channels is drawn.
         images: any number of (H, W), (C, H, W) or (1, C, H, W), grey or in colour, drawn left of the map, from the
             least to the greatest value of all of them.
+        channel_axis: of the map and the images that have three axes, -1 for (H, W, C), as of `ssimgen.arrays`.
         ax: where to draw the map, as one of a figure of your own; without images.
         limits: the values of the darkest and of the brightest colour. SSIM below 0 is as dark as 0.
         label: what is drawn.
@@ -64,8 +66,8 @@ def plot_map(
     """
     if ax is not None and images:
         raise ValueError("ax is where the map alone is drawn: leave ax or the images out")
-    drawn = _channels("values", values).mean(0)
-    pictures = [_picture(image) for image in images]
+    drawn = _channels("values", values, channel_axis).mean(0)
+    pictures = [_picture(image, channel_axis) for image in images]
     with extra("plot", "plot_map"):
         from matplotlib import colormaps, pyplot
 
@@ -97,15 +99,18 @@ def _draw_images(panels: NDArray[Any], pictures: list[NDArray[np.float64]]) -> N
         panel.set_axis_off()
 
 
-def _picture(image: Tensor | ArrayLike) -> NDArray[np.float64]:
+def _picture(image: Tensor | ArrayLike, channel_axis: int | None) -> NDArray[np.float64]:
     """(H, W) of a grey image, (H, W, 3) of one in colour."""
-    channels = _channels("an image", image)
+    channels = _channels("an image", image, channel_axis)
     if len(channels) not in (1, 3):
-        raise ValueError(f"an image is drawn in grey or in colour, got {len(channels)} channels: select one or three")
+        raise ValueError(
+            f"an image is drawn in grey or in colour, got {len(channels)} channels: select one or three, or pass "
+            "channel_axis=-1 if colours come last"
+        )
     return channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
 
 
-def _channels(name: str, values: Tensor | ArrayLike) -> NDArray[np.float64]:
+def _channels(name: str, values: Tensor | ArrayLike, channel_axis: int | None) -> NDArray[np.float64]:
     """(C, H, W)."""
     array = np.asarray(values.detach().cpu().double() if isinstance(values, Tensor) else values, dtype=np.float64)
     if array.ndim == 4 and len(array) == 1:
@@ -114,4 +119,10 @@ def _channels(name: str, values: Tensor | ArrayLike) -> NDArray[np.float64]:
         raise ValueError(
             f"{name} must be (H, W), (C, H, W) or (1, C, H, W), got shape {array.shape}: pass one, as [:1]"
         )
-    return array[None] if array.ndim == 2 else array
+    if array.ndim == 2:
+        return array[None]
+    if channel_axis is not None:
+        return np.moveaxis(array, channel_axis, 0)
+    if array.shape[0] > 4 >= array.shape[2]:
+        raise ValueError(f"{name} of shape {array.shape} has its channels last: pass channel_axis=-1")
+    return array

@@ -17,7 +17,8 @@ KERNEL = f"kernel distance ({NETWORK})"
 
 _BETTER = {
     KL: "lower", PSNR: "higher", SSIM: "higher", DISTANCE: "lower", FRECHET: "lower", KERNEL: "lower",
-    "sharpness": "reference",
+    "sharpness": "reference", "feature distance (EfficientNet-Lite0, 64 px)": "lower", "MS-SSIM": "higher",
+    "Parzen log-likelihood, nats": "higher",
 }  # fmt: skip
 
 
@@ -68,6 +69,8 @@ def write_run(
     data_hash: str = "f" * 64,
     images: int = 100,
     judges: Sequence[Mapping[str, Any]] = JUDGES,
+    collapsed: str = "",
+    processor_seconds: float | None = None,
 ) -> Path:
     """A run folder with these values in its evaluation."""
     path.mkdir(parents=True)
@@ -90,12 +93,15 @@ def write_run(
         "rows": [row(metric, value) for metric, value in values.items()],
         "judges": list(judges),
         "seconds": 1.5,
+        "collapsed": collapsed,
     }
     (path / "config.json").write_text(json.dumps(config))
     (path / "evaluation.json").write_text(json.dumps(evaluation))
     lines = [
         {"iteration": i, "seconds": i / 10, "vae/lr": 0.1, "vae/kl": 1.0 + i, "vae/error": 100.0 / i} for i in (10, 20)
     ]
+    if processor_seconds is not None:
+        lines = [line | {"processor_seconds": processor_seconds * line["iteration"] / 20} for line in lines]
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     generator = np.random.default_rng(seed)
     for name in ("real.png", "worst.png", "nearest.png", "samples/00000020.png", "reconstructions/00000020.png"):

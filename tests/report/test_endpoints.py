@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from made_runs import DISTANCE, KL, PSNR, judge, place, write_run
 
+from ssimgen import scores
 from ssimgen.report import write_report
-from ssimgen.report.endpoints import PRIMARIES, conclusion, endpoints, faults, table, unnamed
+from ssimgen.report.endpoints import PRIMARIES, conclusion, endpoints, faults, table, unequal, unnamed
 from ssimgen.report.folders import read_runs
 from ssimgen.report.results import Result, records_of
 from ssimgen.report.summary import summary
@@ -116,7 +117,7 @@ def test_there_is_no_verdict_without_grounds(tmp_path: Path, changes: dict[str, 
 
 
 def test_runs_that_are_missing_leave_no_verdict(tmp_path: Path) -> None:
-    (found,) = endpoints(study(tmp_path, {"ssim": BETTER}), finished=False)
+    (found,) = endpoints(study(tmp_path, {"ssim": BETTER}), missing="runs of the study are missing")
     assert found.why == "runs of the study are missing"
     assert [line["verdict"] for line in table([found])] == ["no verdict"]
     assert tuple(table([found])[0]) == PRIMARIES
@@ -159,6 +160,89 @@ def test_models_of_different_rates_are_compared_at_the_rates_of_the_file(tmp_pat
     )
 
 
+def swept(folder: Path, collapsed: set[tuple[str, float, int]], seeds: int = 5, **changes: Any) -> list[Result]:
+    """l2 and ssim at 3, 12 and 30 nats; ssim is nearer by half. Some collapsed, (variant, rate, seed)."""
+    for seed in range(seeds):
+        for variant in ("l2", "ssim"):
+            for rate in (3.0, 12.0, 30.0):
+                write_run(
+                    folder / f"{variant}-{rate}-{seed}",
+                    {KL: rate, DISTANCE: 3.0 - rate / 100 - (0.5 + 0.01 * seed if variant == "ssim" else 0.0)},
+                    seed=seed,
+                    options={"objective": variant, "tau": rate},
+                    study={**place(variant, tau=rate), "primary": PRIMARY},
+                    collapsed="its samples are one image" if (variant, rate, seed) in collapsed else "",
+                    **changes,
+                )
+    return records_of(read_runs([folder]))
+
+
+def test_no_line_is_drawn_across_runs_that_collapsed(tmp_path: Path) -> None:
+    whole = swept(tmp_path / "whole", set())
+    assert [e.row.verdict for e in endpoints(whole, [12.0, 20.0])] == ["better", "better"]
+    gap = swept(tmp_path / "gap", {("ssim", 12.0, seed) for seed in range(5)})
+    assert endpoints(gap, [12.0]) == endpoints(gap, [20.0]) == []
+    assert faults(gap)[0].startswith("noise, vae: ssim tau=12 with seed 0, 1, 2, 3, 4 compares with no other")
+    end = swept(tmp_path / "end", {("ssim", 3.0, seed) for seed in range(5)})  # which nothing needs
+    assert [e.row.verdict for e in endpoints(end, [20.0])] == ["better"]
+
+
+@pytest.mark.parametrize("variant", ["l2", "ssim"])
+def test_seeds_that_collapsed_are_not_dropped(variant: str, tmp_path: Path) -> None:
+    """Of either arm: what is left is a choice of seeds by their outcome."""
+    (found,) = endpoints(swept(tmp_path, {(variant, 12.0, 5)}, seeds=6), [20.0])
+    assert (found.row.pairs, found.row.verdict) == (5, "no verdict")
+    assert found.why == f"{variant} tau=12 seed 5: its samples are one image"
+
+
+def test_a_report_of_some_runs_gives_no_verdict_of_their_study(tmp_path: Path) -> None:
+    study(tmp_path / "runs", {"ssim": BETTER})
+    html = write_report([tmp_path / "runs"], tmp_path / "report").read_text()
+    assert "no verdict, as these may be some of the runs of their study, whose own report has the verdict" in html
+    assert "▲ better" not in html.split('<section id="primary">')[1].split("</section>")[0]
+
+
+def test_what_cost_more_is_said(tmp_path: Path) -> None:
+    for seed in range(5):
+        for variant, seconds in (("l2", 10.0), ("l1", 10.9), ("ssim", 50.0)):
+            write_run(
+                tmp_path / f"{variant}-{seed}",
+                {KL: 20.0, DISTANCE: 2.0},
+                seed=seed,
+                options={"objective": variant, "kl_target": 20.0},
+                study={**place(variant), "primary": PRIMARY},
+                processor_seconds=seconds,
+            )
+    assert unequal(records_of(read_runs([tmp_path]))) == [
+        "noise, vae: ssim had 50 s of processor time a run and l2 10: not equal time."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("objective", "primary", "why"),
+    [
+        ("features", "feature_distance", "ssim was trained on a metric like that one"),
+        ("mix", "ms_ssim", "ssim was trained on a metric like that one"),
+        ("bce", "parzen", "log-likelihood is not put to a test before it judges models"),
+    ],
+)
+def test_primaries_that_judge_nothing(objective: str, primary: str, why: str, tmp_path: Path) -> None:
+    label = scores.METRICS[primary].label
+    metric = f"{label} (EfficientNet-Lite0, 64 px)" if primary == "feature_distance" else label
+    for seed, difference in enumerate(BETTER):
+        for variant, name, more in (("l2", "bce", 0.0), ("ssim", objective, difference)):
+            write_run(
+                tmp_path / f"{variant}-{seed}",
+                {KL: 20.0, metric: 2.0 + more},
+                seed=seed,
+                options={"objective": name, "kl_target": 20.0},
+                study={**place(variant), "primary": primary},
+                judges=[judge(metric)],
+            )
+    (found,) = endpoints(records_of(read_runs([tmp_path])))
+    assert why in found.why
+
+
 def test_other_metrics_are_exploratory(tmp_path: Path) -> None:
     rows = {r.score.key: r for r in summary(study(tmp_path, {"ssim": BETTER})) if r.variant == "ssim"}
     assert (rows["psnr"].verdict, rows[PRIMARY].verdict) == ("exploratory", "primary endpoint")
@@ -166,7 +250,8 @@ def test_other_metrics_are_exploratory(tmp_path: Path) -> None:
 
 def test_the_report_shows_them(tmp_path: Path) -> None:
     study(tmp_path / "runs", {"ssim": BETTER, "mix": NOISE})
-    html = write_report([tmp_path / "runs"], tmp_path / "report").read_text()
+    primary = endpoints(records_of(read_runs([tmp_path / "runs"])))
+    html = write_report([tmp_path / "runs"], tmp_path / "report", primary=primary).read_text()
     assert "Of 2 primary comparisons, 1 better than the baseline" in html
     section = html.split('<section id="primary">')[1].split("</section>")[0]
     assert section.count("<tr>") == 3

@@ -241,17 +241,18 @@ def test_one_seed_allows_no_conclusion(seeds: int) -> None:
     verdict = recommendation(of_seed, 400, finished=(8, 18), left_out=["ssim_sum", "ms_ssim"])
     assert verdict.heading == "No conclusion"
     assert verdict.sentences == (
-        f"8 of 18 runs are finished, all of {seeds} seed{'s' if seeds == 0 else ''}: other seeds do not count here, "
-        "and the same command goes on with them.",
+        f"8 of 18 runs are finished, {'all of 1 seed: other seeds' if seeds else 'of no seed all: they'} do not count "
+        "here, and the same command goes on with them.",
         "Left out for want of time: ssim_sum, ms_ssim. A larger budget in another folder tries more.",
         "At least two seeds with every objective and temperature are needed: go on with the same command.",
     )
 
 
-def test_a_conclusion_from_whole_seeds_says_what_is_missing() -> None:
+def test_an_unfinished_study_says_what_it_has_and_concludes_nothing() -> None:
     verdict = recommendation(records({"ssim": [-0.5, -0.51, -0.49]}), 400, finished=(14, 18), left_out=["mix"])
-    assert verdict.heading == "Structure helps on these images: train with ssim"
+    assert verdict.heading == "No conclusion yet: 14 of 18 runs are finished"
     assert any(sentence.startswith("14 of 18 runs are finished, all of 3 seeds") for sentence in verdict.sentences)
+    assert any(sentence.startswith("ssim: ") and ": better" in sentence for sentence in verdict.sentences)
     assert any(sentence.startswith("Left out for want of time: mix.") for sentence in verdict.sentences)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 from toys import Toy, crash_after, fit
 
+from ssimgen.cli import main
 from ssimgen.runs import RunFolder
 from ssimgen.training import NotWrittenError, Training, read_metrics
 
@@ -161,6 +162,16 @@ def test_a_package_that_is_missing_is_named_and_nothing_is_left(
     with pytest.raises(ModuleNotFoundError, match=rf"^the logger '{name}' needs a package: pip install {name}$"):
         fit(tmp_path / "run", training=logging(name))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_command_names_the_package_of_a_logger_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not an extra that does not bring it."""
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    words = ["train", "vae", "--tau", "0.1", "--loggers", "wandb", "-o", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert capsys.readouterr().err.endswith("ssimgen: the logger 'wandb' needs a package: pip install wandb\n")
 
 
 def test_a_logger_that_cannot_begin_says_why_and_nothing_is_left(

@@ -56,9 +56,9 @@ def run(folder: Path, *, iterations: int, seed: int) -> None:
     from ssimgen.runs import EvaluationOptions, evaluate_run
     from ssimgen.training import Optimiser, Training, train
 
+    training = Training(iterations=iterations, seed=seed, picture_every=iterations, checkpoint_every=iterations)
     writable_folder(folder)
     digits = load_images("mnist5k")
-    training = Training(iterations=iterations, seed=seed, picture_every=iterations, checkpoint_every=iterations)
     models: dict[str, VAE] = {}
     for objective in OBJECTIVES:
         path = folder / "runs" / objective

@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from ssimgen import scores
 from ssimgen._judged import left_out
-from ssimgen.commands.common import command, progress_bar
+from ssimgen.commands.common import command, note, progress_bar
 
 if TYPE_CHECKING:
     from ssimgen.runs import Evaluation
@@ -52,6 +52,7 @@ def evaluate(
         json: print JSON instead of a table.
     """
     from ssimgen._reading import read_config
+    from ssimgen.report.results import fault_of
     from ssimgen.runs import EvaluationOptions, evaluate_run
 
     if not runs:
@@ -68,6 +69,8 @@ def evaluate(
             progress.advance(task)
     for run, result in zip(runs, found, strict=True):
         (print_json if json else print_table)(run, result)
+        if not json and (fault := fault_of(result, read_config(run))):
+            note(f"{run} cannot be compared: {fault}")
 
 
 def print_table(path: Path, result: Evaluation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from tyro import MISSING
 from tyro.conf import OmitArgPrefixes, arg
 
+from ssimgen import scores
 from ssimgen._options import check, draft, merged, suggestion
 from ssimgen._usage import parse
 from ssimgen.commands.common import ended, note
@@ -68,10 +70,12 @@ def _train_options(name: str, training: Training, optimiser: Optimiser) -> type:
 
 
 _CONFIG = "TOML or JSON file of options, by the names they have here"
+_EARLY = 500  # iterations, before which a code need not say anything
 _EVALUATE_EVERY = "iterations between scores of held-out images and samples in metrics.jsonl, quick ones; 0: none"
 
 
 def _train(name: str, chosen: Any) -> None:
+    from ssimgen._reading import read_metrics
     from ssimgen.data import load_images
     from ssimgen.models import MODELS
     from ssimgen.training import RunFolder, evaluation_hook, make_model
@@ -94,6 +98,13 @@ def _train(name: str, chosen: Any) -> None:
             hooks=[evaluation_hook(chosen.evaluate_every, splits.held_out)] if chosen.evaluate_every else [],
             resume=chosen.resume,
             notes={"source": dataclasses.asdict(chosen.source), "evaluate_every": chosen.evaluate_every},
+        )
+    last = next(iter(read_metrics(chosen.output)[-1:]), {})
+    rate = last.get("vae/kl", math.inf)
+    if rate < scores.LEAST_RATE and last["iteration"] >= _EARLY:
+        note(
+            f"the code of {chosen.output} says {rate:.2g} nats of an image, so that all images come back alike: train "
+            "with a smaller --tau, or with --kl-target 25, which finds one"
         )
     if finished:
         length = "iterations" if chosen.training.seconds is None else "seconds"

@@ -8,7 +8,7 @@ by Student's paired test over seeds, adjusted (Holm) for all primary comparisons
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ssimgen import scores
@@ -28,6 +28,7 @@ from ssimgen.report.summary import (
 from ssimgen.report.verdict import Verdict
 
 _LEVEL = 0.05
+_UNEQUAL = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ PRIMARIES = (
 """Columns of primaries.csv."""
 
 
-def endpoints(records: Sequence[Result], rates: Sequence[float] = (), *, finished: bool = True) -> list[Endpoint]:
+def endpoints(records: Sequence[Result], rates: Sequence[float] = (), *, missing: str = "") -> list[Endpoint]:
     """The primary comparisons of the groups that named an endpoint, on all sets of images of the study.
 
     Variational models without a KL target are compared at `rates`, others at equal points of their sweep.
@@ -78,14 +79,14 @@ def endpoints(records: Sequence[Result], rates: Sequence[float] = (), *, finishe
     Args:
         records: from :func:`records_of`, of the whole study.
         rates: nats that the study named.
-        finished: whether no run is missing; otherwise there is no verdict.
+        missing: why runs of the study may be missing, so that there is no verdict; "" if none is.
     """
     rows = _rows(records, rates)
     strictest = _LEVEL / max(1, len(rows))
-    own = {(r.data, r.group, r.variant) for r in records if r.score.key == r.primary and r.trained_on == "yes"}
+    own = {(r.data, r.group, r.variant): r.trained_on for r in records if r.score.key == r.primary}
     adjusted = holm([_p_value(row) for row in rows])  # what cannot be tested counts among the tests
     return [
-        _judged(replace(row, p_adjusted=p), strictest, _why(row, finished, own))
+        _judged(replace(row, p_adjusted=p), strictest, _why(row, missing, own))
         for row, p in zip(rows, adjusted, strict=True)
     ]
 
@@ -120,6 +121,25 @@ def faults(records: Sequence[Result]) -> list[str]:
         f"{data}, {group}: {arm} with seed {', '.join(of_arm)} compares with no other, as {fault}."
         for (data, group, arm, fault), of_arm in seeds.items()
     ]
+
+
+def unequal(records: Sequence[Result]) -> list[str]:
+    """Where models had more processor time than the baseline by a tenth or more, or less: a sentence for each."""
+    means: dict[tuple[str, str, str, str], float] = {}
+    for key in dict.fromkeys((r.data, r.group, r.baseline, r.variant) for r in records if r.baseline):
+        of_arm = {r.folder: r.processor_seconds for r in records if (r.data, r.group, r.baseline, r.variant) == key}
+        known = [seconds for seconds in of_arm.values() if seconds is not None]
+        if len(known) == len(of_arm):
+            means[key] = statistics.mean(known).value
+    sentences = []
+    for (data, group, baseline, variant), seconds in means.items():
+        theirs = means.get((data, group, baseline, baseline))
+        if theirs and variant != baseline and abs(seconds / theirs - 1) > _UNEQUAL:
+            sentences.append(
+                f"{data}, {group}: {variant} had {seconds:.3g} s of processor time a run and {baseline} {theirs:.3g}: "
+                "not equal time."
+            )
+    return sentences
 
 
 def conclusion(found: Sequence[Endpoint], without: Sequence[str]) -> Verdict:
@@ -195,10 +215,10 @@ def _judged(row: Summary, level: float, why: str) -> Endpoint:
     )
 
 
-def _why(row: Summary, finished: bool, own: Collection[tuple[str, str, str]]) -> str:
-    """Why there is no verdict; "" if there is one. `own` are the variants whose objective the endpoint is."""
-    if not finished:
-        return "runs of the study are missing"
+def _why(row: Summary, missing: str, own: Mapping[tuple[str, str, str], str]) -> str:
+    """Why there is no verdict; "" if there is one. `own` tells whether a variant was trained on the endpoint."""
+    if missing:
+        return missing
     if row.unfit:
         return f"{row.score.metric.name} is {NO_JUDGE} here: {row.unfit}"
     if row.faults:
@@ -207,9 +227,12 @@ def _why(row: Summary, finished: bool, own: Collection[tuple[str, str, str]]) ->
         return f"the baseline has {row.pairs} of its {row.seeds} seeds"
     if row.pairs < LEAST_PAIRS:
         return f"it has {row.pairs} seed{'s' * (row.pairs > 1)}, and a verdict needs {LEAST_PAIRS}"
-    trained = [variant for variant in (row.variant, row.baseline) if (row.data, row.group, variant) in own]
-    if trained:
-        return f"{' and '.join(trained)} {'was' if len(trained) == 1 else 'were'} trained on that very metric"
+    for answer, what in (("yes", "that very metric"), ("related", "a metric like that one")):
+        trained = [v for v in (row.variant, row.baseline) if own.get((row.data, row.group, v)) == answer]
+        if trained:
+            return f"{' and '.join(trained)} {'was' if len(trained) == 1 else 'were'} trained on {what}"
+    if row.score.key not in scores.JUDGES:
+        return f"{row.score.metric.name} is not put to a test before it judges models"
     if row.difference is not None and is_no_better_than_one_picture(row, row.difference):
         return f"it is {NO_BETTER_THAN_ONE_PICTURE}"
     return ""

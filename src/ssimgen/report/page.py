@@ -19,15 +19,17 @@ from ssimgen.report.arms import Arm, Group, arms_of, groups_of
 from ssimgen.report.charts import Point, Series, line_chart
 from ssimgen.report.comparison import Comparison, comparisons
 from ssimgen.report.embedding import embed
-from ssimgen.report.endpoints import Endpoint, conclusion, endpoints, faults, unnamed
+from ssimgen.report.endpoints import Endpoint, conclusion, endpoints, faults, unequal, unnamed
 from ssimgen.report.folders import Run, read_runs
 from ssimgen.report.galleries import galleries, pictured, pictures_of
 from ssimgen.report.options import options_between, options_of
 from ssimgen.report.ranking import ranking
-from ssimgen.report.results import Result, checks_of, records_of
+from ssimgen.report.results import Result, checks_of, fault_of, records_of
 from ssimgen.report.summary import Summary, matched, reach, summary
 from ssimgen.report.verdict import Verdict
 from ssimgen.scores import RANKED_BY, RATE, Score
+
+_PART = "these may be some of the runs of their study, whose own report has the verdict"
 
 
 def write_report(
@@ -96,9 +98,9 @@ def page(
     """The HTML of a report."""
     records = records_of(runs, baseline)
     rows_at_rates = matched(records, rates)
-    primary = endpoints(records, rates) if primary is None else primary
+    primary = endpoints(records, rates, missing=_PART) if primary is None else primary
     if verdict is None and all(run.study for run in runs):
-        without = [*unnamed(records, rates), *faults(records)]
+        without = [*unnamed(records, rates), *faults(records), *unequal(records)]
         verdict = conclusion(primary, without) if primary or without else None
     arms = arms_of(runs, records)
     means = summary(records)
@@ -126,6 +128,7 @@ def page(
         many_groups=len(groups) > 1,
         rankings=[r for r in (ranking(kind, means, arms) for kind in RANKED_BY) if r],
         withheld=_withheld(records),
+        failed=[(run.path.name, fault) for run in runs if (fault := fault_of(run.evaluation, run.config))],
         judges=[(scores.read(name).short(network), check) for name, check in checks.items()],
         unfit=[score.short(network) for score in unfit],
         unchecked={score.short(network): why for score, why in unfit.items() if score.label not in checks},

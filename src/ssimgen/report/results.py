@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ssimgen import scores
 from ssimgen._judged import JudgeCheck
 from ssimgen._options import short
+from ssimgen._reading import Evaluation
 from ssimgen.report.folders import Run
 from ssimgen.scores import Answer, Score
 
@@ -80,7 +82,6 @@ class Result(Entry):
     kl_target: float | None = None
 
 
-LEAST_RATE = 0.5  # nats: below it a variational model returns nearly the same for every image
 NEAR = 0.1  # of its KL target, which a model has to come to
 
 RESULTS = (
@@ -120,7 +121,7 @@ def records_of(runs: Sequence[Run], baseline: str = "") -> list[Result]:
     checks = checks_of(runs)
     records = []
     for run, (group, variant, point) in zip(runs, names, strict=True):
-        fault, kl_target = _fault(run), run.config["config"].get("kl_target")
+        fault, kl_target = fault_of(run.evaluation, run.config), run.config["config"].get("kl_target")
         of_group = [v for g, v, _ in names if g == group]
         chosen = next((v for v in of_group if baseline in v), "") if baseline else run.study.get("baseline", "")
         for row in run.evaluation.rows:
@@ -169,15 +170,15 @@ def checks_of(runs: Sequence[Run]) -> dict[str, JudgeCheck]:
     return {check.metric: check for run in runs for check in run.evaluation.judges}
 
 
-def _fault(run: Run) -> str:
-    """Why a run cannot be compared: it collapsed, or has another rate than it should."""
-    rate = next((row.value for row in run.evaluation.rows if scores.read(row.metric).key == scores.RATE), None)
-    if rate is not None and rate < LEAST_RATE:
+def fault_of(evaluation: Evaluation, config: Mapping[str, Any]) -> str:
+    """Why a run of this config.json cannot be compared: it collapsed, or has another rate than it should."""
+    rate = next((row.value for row in evaluation.rows if scores.read(row.metric).key == scores.RATE), None)
+    if rate is not None and rate < scores.LEAST_RATE:
         return f"its code says {rate:.2g} nats of an image"
-    target = run.config["config"].get("kl_target")
+    target = config["config"].get("kl_target")
     if rate is not None and target is not None and abs(rate - target) > NEAR * target:
         return f"it has {rate:.3g} nats instead of {target:g}"
-    return run.evaluation.collapsed
+    return evaluation.collapsed
 
 
 def _unfit(key: str, check: JudgeCheck | None) -> str:

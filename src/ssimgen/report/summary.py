@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -84,7 +85,8 @@ def summary(records: Sequence[Result]) -> list[Summary]:
 def matched(records: Sequence[Result], rates: Sequence[float] = ()) -> list[Summary]:
     """Variational models at equal KL: every metric interpolated between the points of a variant's sweep, seed by seed.
 
-    Runs that collapsed are no points.
+    Runs that collapsed are no points, and no line is drawn across them: a seed between whose neighbours at a rate there
+    is one has no value there.
 
     Args:
         records: from :func:`records_of`.
@@ -104,8 +106,9 @@ def matched(records: Sequence[Result], rates: Sequence[float] = ()) -> list[Summ
         lost = any(r.variant == baseline for r in of_group) and not any(r.variant == baseline for r in at)
         chosen = list(rates) or ([] if lost else _common_rates(_curves(at, kl), baseline))
         for rate in chosen:
-            for of_metric in _grouped(at, "kind", "metric").values():
-                found += _judged(_at_rate(of_metric, kl, rate))
+            for of_metric in _grouped(of_group, "kind", "metric").values():
+                if of_metric[0].score.key != scores.RATE:
+                    found += _judged(_at_rate(of_metric, kl, rate))
     return found
 
 
@@ -160,20 +163,43 @@ def _overlap(ends: Sequence[tuple[float, float]]) -> float:
 
 
 def _at_rate(records: Sequence[Result], kl: Mapping[Hashable, float], rate: float) -> list[Summary]:
-    """One metric of the variants of a group, at a rate."""
+    """One metric of the variants of a group, at a rate. Seeds that have no value there and runs that collapsed are
+    faults of their variant, and of all that is compared with it."""
     values: dict[Hashable, dict[Hashable, float]] = {}
+    lost: dict[Hashable, list[Result]] = {}
     for (variant, seed), part in _grouped(records, "variant", "seed").items():
-        curve = [(kl[variant, r.point, seed], r.value) for r in part if r.value is not None]
-        value = statistics.at_rate(curve, rate)
+        value = _on_curve(part, kl, rate)
         if value is not None:
             values.setdefault(variant, {})[seed] = value
+        else:
+            lost.setdefault(variant, []).extend(r for r in part if r.fault)
     of_variants = {variant: part for (variant,), part in _grouped(records, "variant").items()}
     block = []
     for variant, of_variant in values.items():
         part = of_variants[variant]
-        row = _summarised(part[0], of_variant, part, values.get(part[0].baseline))
-        block.append(replace(row, rate=rate, point=""))
+        baseline = part[0].baseline
+        row = _summarised(part[0], of_variant, part, values.get(baseline))
+        faults = _faults([*lost.get(variant, []), *lost.get(baseline, [])])
+        block.append(replace(row, rate=rate, point="", faults=faults))
     return block
+
+
+def _on_curve(records: Sequence[Result], kl: Mapping[Hashable, float], rate: float) -> float | None:
+    """The value of a seed at a rate, on the line between points of the sweep with none that collapsed among them."""
+    parts: list[list[tuple[float, float]]] = [[]]
+    for r in sorted(records, key=_place):
+        if r.fault:
+            parts.append([])
+        elif r.value is not None and (r.variant, r.point, r.seed) in kl:
+            parts[-1].append((kl[r.variant, r.point, r.seed], r.value))
+    found = [statistics.at_rate(part, rate) for part in parts if part]
+    return next((value for value in found if value is not None), None)
+
+
+def _place(record: Result) -> list[tuple[float, str]]:
+    """Where a run stands in the sweep of its variant, by the values of the options that are swept: a key to sort by."""
+    values = json.loads(record.point or "{}").values()
+    return [(v, "") if isinstance(v, (int, float)) else (0.0, json.dumps(v)) for v in values]
 
 
 def _summarised(
@@ -227,7 +253,7 @@ def _verdict(row: Summary, seeds: int) -> str:
     """In words; `seeds` is how many there are of those rows that have the most."""
     if row.difference is None:
         return ""
-    if row.pairs < seeds:
+    if row.pairs < seeds and not row.faults:
         return f"{row.pairs} of {seeds} seeds"
     if row.p_adjusted is None:
         return "one seed"
@@ -235,10 +261,10 @@ def _verdict(row: Summary, seeds: int) -> str:
         return NO_JUDGE
     if is_no_better_than_one_picture(row, row.difference):
         return NO_BETTER_THAN_ONE_PICTURE
-    if row.p_adjusted > 0.05:
-        return "no difference shown"
     if row.faults:
         return COLLAPSED
+    if row.p_adjusted > 0.05:
+        return "no difference shown"
     if row.primary:
         return PRIMARY if row.score.key == row.primary else EXPLORATORY
     if row.better == "reference":

@@ -79,7 +79,8 @@ def write_tables(plan: Plan, output: Path) -> Tables:
         trials = [vars(trial) for trial in results_of_trials(plan, output)]
         _write_rows(output / "search", trials, TRIALS)
     done = sum(map(len, finished_folders(plan, output).values()))
-    primaries = endpoints(records, plan.rates, finished=done == len(plan.runs))
+    missing = "" if done == len(plan.runs) else "runs of the study are missing"
+    primaries = endpoints(records, plan.rates, missing=missing)
     if primaries:
         _write_rows(output / "primaries", table(primaries), PRIMARIES)
     return Tables(records, primaries)

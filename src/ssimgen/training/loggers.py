@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
 from ssimgen import _options
+from ssimgen._extras import ExtraNeededError
 from ssimgen._reading import read_metrics
 from ssimgen._shown import first_line
 from ssimgen.runs.folder import RunFolder
@@ -162,7 +163,7 @@ def _package(name: str) -> Any:  # a module
         return import_module(name)
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
-            raise ModuleNotFoundError(f"the logger {name!r} needs a package: pip install {name}", name=name) from None
+            raise ExtraNeededError(f"the logger {name!r} needs a package: pip install {name}", name=name) from None
         raise ValueError(f"the logger {name!r} needs a package that is broken ({first_line(error)})") from error
 
 

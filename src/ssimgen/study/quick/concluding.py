@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ssimgen import scores
 from ssimgen.report import Verdict
-from ssimgen.report.endpoints import faults
+from ssimgen.report.endpoints import faults, unequal
 from ssimgen.report.results import Result
 from ssimgen.report.summary import NO_BETTER_THAN_ONE_PICTURE, Summary, matched, reach
 from ssimgen.study.quick.planning import PIXELS
@@ -29,7 +29,8 @@ def recommendation(
 ) -> Verdict:
     """What the study says: whether a structural error brings reconstructions closer than l2 and l1 at equal rate.
 
-    It says nothing of fewer than two seeds, nor where no judge is fit for these images.
+    It says nothing of fewer than two seeds, nor where no judge is fit for these images, and it concludes nothing before
+    all runs are finished.
 
     Judged by the first fit one of ST-LPIPS and the feature distance, on which no objective was trained, at the
     middle of the rates that all models reach (without those that share none with the others), against that of l2
@@ -64,8 +65,12 @@ def recommendation(
     judged = _by_variant(rows, judge)
     baseline = judged.pop(nearer, None)
     plain = [row for name, row in judged.items() if name in PIXELS and row.difference is not None]
-    compared = {name: row for name, row in judged.items() if name not in PIXELS and row.difference is not None}
-    if baseline is None or not compared:
+    compared = {
+        name: row
+        for name, row in judged.items()
+        if name not in PIXELS and row.difference is not None and not row.faults
+    }
+    if baseline is None or baseline.faults or not compared:
         return _none(records, gaps)
     if all(row.verdict == NO_BETTER_THAN_ONE_PICTURE for row in compared.values()):
         return _hopeless(compared, baseline, gaps)
@@ -75,8 +80,11 @@ def recommendation(
     best = min(set(better) - against or better or compared, key=lambda name: compared[name].value)
     apart = sorted({r.variant for r in records} - {*PIXELS, *compared})
     control = f"{nearer}, the nearer one of l2 and l1," if plain else nearer
+    heading = _heading(compared, best, nearer, best in against)
+    if finished[0] < finished[1]:
+        heading = f"No conclusion yet: {finished[0]} of {finished[1]} runs are finished"
     return Verdict(
-        _heading(compared, best, nearer, best in against),
+        heading,
         (
             f"Compared with {control} at a KL of {rate:.3g} nats by the {_MEASURED[judge]}, on which none of "
             f"the models was trained; smaller is better.{_reference(records, judge)}",
@@ -85,6 +93,7 @@ def recommendation(
             *_colours(rows),
             *([f"Not compared, as their rates do not reach that far: {', '.join(apart)}."] if apart else []),
             *gaps,
+            *unequal([replace(record, baseline=nearer) for record in records]),
             f"The uncertainty is that of {baseline.seeds} seeds. Each model was trained for {iterations} iterations "
             "with one small network: longer training, another network or other weights can turn the order round.",
         ),
@@ -178,9 +187,10 @@ def _gaps(seeds: int, finished: tuple[int, int], left_out: Sequence[str]) -> lis
     done, planned_runs = finished
     found = []
     if done < planned_runs:
+        whole = f"all of {seeds} seed{'s' if seeds != 1 else ''}: other seeds" if seeds else "of no seed all: they"
         found.append(
-            f"{done} of {planned_runs} runs are finished, all of {seeds} seed{'s' if seeds != 1 else ''}: other seeds "
-            "do not count here, and the same command goes on with them."
+            f"{done} of {planned_runs} runs are finished, {whole} do not count here, and the same command goes on with "
+            "them."
         )
     if left_out:
         found.append(f"Left out for want of time: {', '.join(left_out)}. A larger budget in another folder tries more.")
