@@ -32,6 +32,10 @@ from studies/results/distance.csv, a line for each run of studies/distance.toml:
 - `distance DATA`: reconstructions at equal rate of autoencoders that were told to reconstruct by nine errors;
 - `distance endpoint`: the pyramid against l2, l1 and the mix, with Holm's correction;
 
+from studies/results/drawn.csv, a line for each run of studies/drawn.toml:
+
+- `drawn`: moment matching by all windows, or by some;
+
 from studies/results/power.csv:
 
 - `power`: how often two-sample tests reject, by set of images and number, over all changes, and where nothing changed;
@@ -48,7 +52,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 import statistics
 import sys
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -368,6 +371,8 @@ def tables() -> dict[str, str]:
         "locality": of_arms(locality, LOCALITY),
         "locality endpoint": of_endpoints(locality, "ST-LPIPS", ("ssim", "permuted"), ("mix", "l1")),
     }
+    if drawn := read("drawn"):
+        made["drawn"] = of_distances(drawn)
     if distance := read("distance"):
         sets = dict.fromkeys(row["data"] for row in distance)
         made |= {f"distance {data}": of_distances([row for row in distance if row["data"] == data]) for data in sets}
@@ -388,9 +393,16 @@ def filled(text: str, made: Mapping[str, str]) -> str:
 
 
 def keep(output: Path) -> None:
-    """Copy the tables of a study; the longest in one file for each set of images."""
+    """Copy the tables of a study; the longest in one file for each set of images. Without verdicts: the judge of its
+    photographs may give none, and no endpoint was named before it ran."""
     for name in ("summary", "matched"):
-        shutil.copy(output / f"{name}.csv", STUDY / f"{name}.csv")
+        with (output / f"{name}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        columns = [column for column in rows[0] if column != "verdict"]
+        with (STUDY / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
     with (output / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for data in dict.fromkeys(row["data"] for row in rows):

@@ -347,13 +347,19 @@ def test_the_numbers_of_ms_ssim() -> None:
 
 @pytest.mark.parametrize("form", ["product", "sum", "uncentred"])
 def test_no_bound_on_pixels_is_needed(form: Form) -> None:
-    """F4 (c): laws on images of any size are told apart: no eigenvalue is 0, but that of constants for -D."""
+    """F4 (c): laws on images of any size are told apart: no eigenvalue is 0, but that of constants for -D. Among them are
+    those that SSIM itself cannot tell apart, nor D of the centred form."""
+    window = Window.uniform(3)
     scale = 10 ** torch.linspace(-3, 8, 12, dtype=torch.float64)[:, None, None, None]
-    x = scale * torch.randn(12, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    metric = StructuralDistance(1.0, form, window=Window.uniform(3))
+    noise = scale * torch.randn(12, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.cat([noise, *blind_pair(window, 6), noise[4:6] + noise[4:6].std()])
+    metric = StructuralDistance(1.0, form, window=window)
     for kernel in (Gaussian(metric, (0.5,)), Laplacian(metric, (0.5,))):
-        assert torch.linalg.eigvalsh(kernel(x))[0] > 1e-3
-    assert torch.linalg.eigvalsh(centred_gram(metric(x)))[1] > 1e-3
+        assert torch.linalg.eigvalsh(kernel(x))[0] > 1e-6
+    assert torch.linalg.eigvalsh(centred_gram(metric(x)))[1] > 1e-6
+    blind = Gaussian(StructuralDistance(1.0, "centred", window=window), (0.5,))
+    for kernel in (SSIM(1.0, window), blind):
+        assert abs(torch.linalg.eigvalsh(kernel(x))[0]) < 1e-12
 
 
 def test_a_characteristic_kernel_need_not_be_universal(digits: Tensor) -> None:

@@ -184,6 +184,17 @@ def test_st_lpips_may_judge_photographs() -> None:
     assert checked(images, PIXELS, "st_lpips")["st_lpips"].valid
 
 
+def test_a_half_of_the_modes_that_is_small_ranks_nothing() -> None:
+    """As of two classes of which one is small: no judge takes so few images, and none fails on them."""
+    train, held_out = torch.rand(2, 106, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    labels = (torch.arange(106) >= 6).long()
+    judges = [key for key in JUDGES if key not in ("st_lpips", "class_accuracy")]
+    pixels = FeatureNetwork("pixels", lambda z: z.flatten(1))
+    checks = check_judges(train, held_out, data_range=1.0, labels=(labels, labels), network=pixels, judges=judges)
+    notes = {r.note for check in checks for r in check.rankings if r.name == "modes"}
+    assert notes == {"half of the modes are 6 of the images, and 20 are needed"}
+
+
 def test_images_too_large_for_memory_are_named(splits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssimgen.evaluation.judges._BYTES", 30 * 4 * 28 * 28)
     check = checked(splits, PIXELS, "recall")["recall"]

@@ -78,3 +78,20 @@ def test_a_damaged_file_is_made_again(splits: Splits, cache: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_no_hindrance(splits: Splits, cache: Path) -> None:
     cache.write_text("a file")
     assert check(splits, Counting(), "recall")[0].rankings
+
+
+@pytest.mark.usefixtures("cache")
+def test_no_more_images_are_read_than_fit_into_memory(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssimgen.evaluation.judges._BYTES", 30 * 4 * 36)
+    read: list[int] = []
+    select = Images.select
+
+    def counting(images: Images, index):
+        batch = select(images, index)
+        read.append(len(batch.images))
+        return batch
+
+    monkeypatch.setattr(Images, "select", counting)
+    (found,) = check(splits, Counting(), "recall")
+    assert "no more than 30 of 6 x 6 px should be" in found.reason
+    assert max(read) == 31

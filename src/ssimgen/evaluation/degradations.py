@@ -23,6 +23,7 @@ _WEAK, _STRONG = 0.02, 0.1  # standard deviations of noise, hardly and plainly t
 _KEPT = 0.8  # of the variance, by a linear reconstruction: what small autoencoders of small images reach
 _CLUSTERS = 10  # where there are no classes
 _OF_A_CLUSTER = 10  # images, at least, on average
+_OF_HALF = 20  # images at least that half of the modes must have: as many as half of the fewest images that do
 _ROUNDS = 20  # of k-means
 _COARSE = 8  # side of the images that are clustered
 
@@ -99,6 +100,8 @@ class Degraded:
             return "the images are grey"
         if FEWER_MODES in order.rungs and self.of_half is None:
             return f"clusters need {2 * _OF_A_CLUSTER} different images, and classes are not known"
+        if FEWER_MODES in order.rungs and self.of_half is not None and len(self.of_half) < _OF_HALF:
+            return f"half of the modes are {len(self.of_half)} of the images, and {_OF_HALF} are needed"
         return ""
 
     def blurred(self, side: int) -> Tensor:

@@ -86,7 +86,7 @@ class Case:
         seed: int,
     ) -> None:
         self.available = min(len(train), len(held_out))
-        n = min(self.available, MOST, max(2, _BYTES // (4 * train[0].numel())))
+        n = min(self.available, MOST, room(train[0].numel()))
         chosen = [torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))[:n] for z in (train, held_out)]
         self.train, real = (z[order] for z, order in zip((train, held_out), chosen, strict=True))
         self.labels = None if labels is None else [z[order] for z, order in zip(labels, chosen, strict=True)]
@@ -103,6 +103,11 @@ class Case:
         train, labels = self._all
         assert labels is not None
         return train_classifier(train, labels[0], data_range=1.0, seed=self.seed)
+
+
+def room(pixels: int) -> int:
+    """How many images of so many pixels, of all channels, should be in memory at once."""
+    return max(2, _BYTES // (4 * pixels))
 
 
 View = Callable[[Tensor, Case], Tensor]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from ssimgen._version import __version__
 from ssimgen.data import Splits
 from ssimgen.evaluation import Bootstrap, FeatureNetwork, check_judges
 from ssimgen.evaluation.estimates import DEFAULT_BOOTSTRAP
-from ssimgen.evaluation.judges import JUDGES
+from ssimgen.evaluation.judges import JUDGES, room
 from ssimgen.evaluation.perceptual import weights_file
 
 _FORMAT = 1  # raised when a check of the same images finds something else than before
@@ -58,7 +59,10 @@ def checked_judges(
     kept = _file(splits, network, images, bootstrap)
     known = _read(kept)
     if missing := [key for key in judges if key not in known]:
-        train, held_out = (part.some(images, bootstrap.seed) for part in splits)
+        most = min(
+            images, room(math.prod(splits.train.shape)) + 1
+        )  # by one more, so that it is said why there are no more
+        train, held_out = (part.some(most, bootstrap.seed) for part in splits)
         labels = (train.labels, held_out.labels)
         found = check_judges(
             train.select(slice(None)).images,
