@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_the_remedy_for_small_images_is_that_of_the_command_line(
 
 
 # --- help ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "train"])
+def test_help_has_no_marks_and_no_lines_of_the_source(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(name, "--help") == 0
+    text = capsys.readouterr().out
+    assert "`" not in text
+    inside = re.findall(r"^│ +(.*?) *│$", text, re.MULTILINE)
+    for line, following in pairwise(inside):  # a line ends where the next word has no room
+        if line and following and not following.startswith(("-", "(default", "{")) and not line.startswith("-"):
+            assert len(line) + len(following.split()[0]) > 50, (line, following)
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

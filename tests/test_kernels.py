@@ -347,8 +347,8 @@ def test_the_numbers_of_ms_ssim() -> None:
 
 @pytest.mark.parametrize("form", ["product", "sum", "uncentred"])
 def test_no_bound_on_pixels_is_needed(form: Form) -> None:
-    """F4 (c): laws on images of any size are told apart: no eigenvalue is 0, but that of constants for -D. Among them are
-    those that SSIM itself cannot tell apart, nor D of the centred form."""
+    """F4 (c): laws on images of any size are told apart: no eigenvalue is 0, but that of constants for -D. Some are
+    such as SSIM itself cannot tell apart, nor D of the centred form."""
     window = Window.uniform(3)
     scale = 10 ** torch.linspace(-3, 8, 12, dtype=torch.float64)[:, None, None, None]
     noise = scale * torch.randn(12, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from ssimgen import engine
 from ssimgen._precision import in_common
 from ssimgen._request import DataRange, lo_and_length, of_first_image
+from ssimgen.engine.trouble import level_of_caller
 
 _EVERY = 64  # calls that are looked at; of later ones, only every power of two: a loop shows what it does at once
 _PIXELS = 1024  # looked at of the first image of a batch
@@ -34,14 +34,6 @@ class DataRangeWarning(UserWarning):
             ...
         ssimgen._range_check.DataRangeWarning: x has values from 255 to 255, but data_range says [0, 1]: pass 1.0 ...
     """
-
-
-def _level_of_caller() -> int:
-    """Which caller of the function that asks is the first beyond this library, and PyTorch, which calls modules."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("ssimgen", "torch"):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def notice_range(data_range: DataRange, x: Tensor, y: Tensor | None, seen: Tensor | None = None) -> None:
@@ -73,6 +65,6 @@ def notice_range(data_range: DataRange, x: Tensor, y: Tensor | None, seen: Tenso
                 "1.0 for images in [0, 1], 255 for bytes, (-1, 1) for tanh outputs. (Said once; to ignore it, "
                 'warnings.simplefilter("ignore", ssimgen.DataRangeWarning).)',
                 DataRangeWarning,
-                stacklevel=_level_of_caller(),
+                stacklevel=level_of_caller(),
             )
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
@@ -25,6 +26,7 @@ Form = Literal["product", "sum", "centred", "uncentred"]  # that of ssimgen.engi
 
 def command(function: Callable[..., int | None]) -> Callable[[list[str]], int]:
     """A command whose options are the parameters of `function`, which may return an exit code."""
+    function.__doc__ = _unwrapped(function.__doc__ or "")
 
     @wraps(function)
     def bound(*positional: Any, **options: Any) -> Callable[[], int | None]:
@@ -39,6 +41,11 @@ def command(function: Callable[..., int | None]) -> Callable[[list[str]], int]:
 
     run.__doc__ = function.__doc__
     return run
+
+
+def _unwrapped(text: str) -> str:
+    """A docstring with what it says of an option in one line, which help wraps anew, and without marks of code."""
+    return re.sub(r"\n {8,}", " ", inspect.cleandoc(text)).replace("`", "")
 
 
 def ended(training: Callable[[], None], again: str) -> int:

@@ -30,7 +30,7 @@ from ssimgen.engine.absolute import absolute_all_pairs
 from ssimgen.engine.axes import prepared
 from ssimgen.engine.masked import masked_map, masked_sums
 from ssimgen.engine.spec import Advance, Form, Over, PatchDistance, positions
-from ssimgen.engine.trouble import EngineWarning
+from ssimgen.engine.trouble import EngineWarning, level_of_caller
 from ssimgen.engine.visibility import is_plain, may_be_launched, seen_by_others
 from ssimgen.windows import Window
 
@@ -172,7 +172,7 @@ def _fused_is_there() -> bool:
             "the compiled kernels for CPUs cannot run, PyTorch's operations do their work with the same results, "
             f"several times slower: {error}; pip install --upgrade numba (SSIMGEN_ENGINE=eager: without this warning)",
             EngineWarning,
-            stacklevel=2,
+            stacklevel=level_of_caller(),
         )
         return False
     return True
