@@ -83,7 +83,10 @@ def _run(name: str = "--help", *words: str) -> int:
         return complain(f"unknown command {name!r}{suggestion(name, COMMANDS)}; see ssimgen --help")
     else:
         with extra("train", f"ssimgen {name}"):
-            return command(name)(list(words))
+            run = command(name)
+            if words and not {"-h", "--help"} & set(words) and "torch" not in sys.modules:
+                logging.getLogger("ssimgen").info("loading PyTorch")
+            return run(list(words))
     return 0
 
 

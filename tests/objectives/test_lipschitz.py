@@ -165,3 +165,7 @@ def test_critics_that_are_trained_with_it_are_as_steep_as_it_says(kind: str) -> 
 def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Penalty(**options)  # type: ignore[arg-type]
+
+
+def test_windows_overlap_by_half() -> None:
+    assert Penalty().structure == Structure(form="sum", window="uniform", size=8, stride=4)

@@ -198,7 +198,8 @@ def _on_curve(records: Sequence[Result], kl: Mapping[Hashable, float], rate: flo
 
 def _place(record: Result) -> list[tuple[float, str]]:
     """Where a run stands in the sweep of its variant, by the values of the options that are swept: a key to sort by."""
-    values = json.loads(record.point or "{}").values()
+    point = json.loads(record.point or "{}")
+    values = point.values() if isinstance(point, dict) else [point]
     return [(v, "") if isinstance(v, (int, float)) else (0.0, json.dumps(v)) for v in values]
 
 
