@@ -146,6 +146,10 @@ def test_defaults_of_a_model_hold_where_the_file_says_nothing(file: Path, monkey
             content(models={"gan": {"primary": "PSNR, dB", "baseline": "a", "variants": {"a": {}}}}),
             r"models\.gan\.primary: PSNR, dB is of reconstructions, and gan makes none",
         ),
+        (
+            vae(primary="C2ST", baseline="a", variants={"a": {}, "b": {"training": {"seconds": 600}}}),
+            r"models\.vae\.variants\.b\.training\.seconds: models with a primary endpoint are compared at equal cost",
+        ),
         (vae(variants=[1]), r"models\.vae\.variants must be a table, got \[1\]"),
     ],
 )

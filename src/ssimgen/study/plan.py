@@ -224,6 +224,12 @@ def _runs_of_group(file: _File, name: str, group: _Group, sources: Mapping[str, 
         _check_known(f"{where}.baseline", "variant", group.baseline, group.variants)
     primary = _primary(where, group, model)
     variants = {key: _table(_Variant, table, f"{where}.variants.{key}.") for key, table in group.variants.items()}
+    for key, variant in variants.items() if primary else ():
+        if unequal := sorted({"iterations", "seconds", "batch"} & variant.training.keys()):
+            raise ValueError(
+                f"{where}.variants.{key}.training.{unequal[0]}: models with a primary endpoint are compared at equal "
+                f"cost: set it for all of them, under {where}.training"
+            )
     usual = usual_training(model)
     seeds = group.seeds or file.seeds
     trials = _trials(where, group, primary)
