@@ -161,3 +161,18 @@ def test_bad_requests_for_interpolations(
     assert run("interpolate", runs[name], *words) == 2
     assert message in complaint(capsys)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_collapse_is_told(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After training, not after its first iterations; and the remedy works."""
+    words = ["train", "vae", "--data", tiny, "--batch", "8", "--network.kind", "mlp", "--network.hidden", "8"]
+    assert run(*words, "--tau", "100", "--iterations", "1", "-o", tmp_path / "begun") == 0
+    assert "nats of an image" not in capsys.readouterr().err
+    assert run(*words, "--tau", "100", "--iterations", "500", "-o", tmp_path / "dead") == 0
+    text = capsys.readouterr().err
+    assert f"the code of {tmp_path / 'dead'} says" in text
+    assert "train with a smaller --tau, or with --kl-target 25, which finds one" in text
+    remedy = ["--tau", "100", "--kl-target", "25", "--iterations", "500", "-o", tmp_path / "alive"]
+    assert run(*words, *remedy) == 0
+    assert "nats of an image" not in capsys.readouterr().err
+    assert read_metrics(tmp_path / "alive")[-1]["vae/kl"] > 10

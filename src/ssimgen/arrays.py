@@ -244,8 +244,9 @@ def structural_similarity(
         )
     image, of_picture = _array("im1", im1)
     spatial = list(image.shape)
-    if (channel := of_picture if channel_axis is None else channel_axis) is not None:
-        del spatial[channel : channel + 1 or None]
+    channel = of_picture if channel_axis is None else channel_axis
+    if isinstance(channel, (int, np.integer)) and -image.ndim <= channel < image.ndim:  # others are refused below
+        spatial.pop(channel)
     axes = min(3, max(1, len(spatial)))
     window = scikit_image_window(win_size, gaussian_weights, sigma, use_sample_covariance, axes)
     if min(spatial, default=0) < (size := window.axes(axes)[0].size):

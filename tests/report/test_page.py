@@ -354,3 +354,11 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 30, "sec')
     assert "Losses" in write_report([run], tmp_path / "report").read_text()
+
+
+def test_runs_that_collapsed_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "dead", {KL: 0.02, PSNR: 12.0}, options={"objective": "ssim"})
+    write_run(tmp_path / "alive", {KL: 20.0, PSNR: 20.0}, options={"objective": "l2"})
+    html = write_report([tmp_path / "dead", tmp_path / "alive"], tmp_path / "report").read_text()
+    assert "dead cannot be compared: its code says 0.02 nats of an image." in html
+    assert "alive cannot be compared" not in html

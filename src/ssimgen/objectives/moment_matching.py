@@ -79,7 +79,8 @@ class PairKernel:
             fit the images; 1.0 is that window alone. docs/gmmn-trials.md tells what several do.
         thinning: in each step of training windows stand at every so-many-th of their positions only, along both axes,
             from a random one on: cheaper steps of more noise (docs/kernels.md, F12).
-        drawn: in each step of training so many of the scales are taken, drawn anew; 0: all. Also cheaper and noisier.
+        drawn: in each step of training so many of the scales, or with "both" of them and the pixels, are taken, drawn
+            anew; 0: all. Also cheaper and noisier.
 
     Raises:
         ValueError: an unknown kind or metric, bandwidths or scales that are not positive numbers, a window that is

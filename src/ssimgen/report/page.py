@@ -128,7 +128,7 @@ def page(
         many_groups=len(groups) > 1,
         rankings=[r for r in (ranking(kind, means, arms) for kind in RANKED_BY) if r],
         withheld=_withheld(records),
-        failed=[(run.path.name, fault) for run in runs if (fault := fault_of(run.evaluation, run.config))],
+        failed=[(r.path.name, why) for r in runs if not r.study and (why := fault_of(r.evaluation, r.config))],
         judges=[(scores.read(name).short(network), check) for name, check in checks.items()],
         unfit=[score.short(network) for score in unfit],
         unchecked={score.short(network): why for score, why in unfit.items() if score.label not in checks},

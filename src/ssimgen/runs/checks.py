@@ -59,9 +59,8 @@ def checked_judges(
     kept = _file(splits, network, images, bootstrap)
     known = _read(kept)
     if missing := [key for key in judges if key not in known]:
-        most = min(
-            images, room(math.prod(splits.train.shape)) + 1
-        )  # by one more, so that it is said why there are no more
+        fitting = room(math.prod(splits.train.shape))
+        most = min(images, fitting + 1)  # one too many, so that it is said why there are no more
         train, held_out = (part.some(most, bootstrap.seed) for part in splits)
         labels = (train.labels, held_out.labels)
         found = check_judges(
