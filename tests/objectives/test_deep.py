@@ -38,6 +38,12 @@ def test_middle_layers_are_the_last_of_their_resolution() -> None:
     ]
 
 
+def test_no_side_is_made_smaller() -> None:
+    """The longer one decides: 40 px go to 64, and so there are maps of 32, 16 and 8 px."""
+    wide = torch.rand(1, 1, 28, 40, generator=torch.Generator().manual_seed(0))
+    assert features(wide).shape == (1, 16 * 32**2 + 24 * 16**2 + 40 * 8**2)
+
+
 def test_all_pairs_are_the_pairs() -> None:
     x, y = images(3, 0), images(2, 1)
     square = DeepFeatures().squared(x, y)
