@@ -346,7 +346,8 @@ def of_endpoints(rows: Sequence[Row], measure: str, *pairs: tuple[str, str]) -> 
             lines.append([data, f"{arm} less {other}", str(found.n), f"{found.value:+.4f}", interval])
             p_values.append(found.p_value)
     lines = [[*line, f"{p:.2g}"] for line, p in zip(lines, holm(p_values), strict=True)]
-    return table(["images", "difference", "seeds", measure, "95 % interval", "p, Holm"], lines, 2)
+    name = scores.METRICS[measure].label if measure in scores.METRICS else measure
+    return table(["images", "difference", "seeds", name, "95 % interval", "p, Holm"], lines, 2)
 
 
 def _over_seeds(numbers: list[float]) -> str:
