@@ -54,6 +54,10 @@ def test_a_run_is_evaluated_as_it_was() -> None:
             assert row["value"] == pytest.approx(old["value"], rel=1e-3, abs=1e-4)
 
 
+COMPARED = ("better", "worse", "differs", "no difference shown")
+"""Verdicts of models that can be compared, as earlier versions gave them to collapsed ones too."""
+
+
 def test_a_finished_study_is_finished(capsys: pytest.CaptureFixture[str]) -> None:
     """Its options are those of the runs, the usual ones of each model included, and its tables come out alike."""
     before = {name: Path("study", name).read_text() for name in TABLES}
@@ -70,7 +74,7 @@ def test_a_finished_study_is_finished(capsys: pytest.CaptureFixture[str]) -> Non
             verdict = row["verdict"]
             if read(row["metric"]).key in JUDGES and verdict:  # none of them was checked then
                 verdict = "no judge"
-            elif row["model"] == "vae" and verdict in ("better", "worse", "differs"):  # of less than 0.5 nats
+            elif row["model"] == "vae" and verdict in COMPARED:  # of less than 0.5 nats
                 verdict = "collapsed"
             assert again == row | {"verdict": verdict}
     assert "discs: Left out of every verdict: feature distance (EfficientNet-Lite0, 32 px), " in said.out
