@@ -55,6 +55,26 @@ def test_public_names_are_shown_and_load_when_touched(processes: Processes) -> N
     assert not [name for name in shown if name.startswith("_") and name != "__version__"]
 
 
+TOUCH = """
+import json
+from types import ModuleType
+import ssimgen
+modules = {name: value for name in dir(ssimgen) if isinstance(value := getattr(ssimgen, name), ModuleType)}
+print(json.dumps({name: dir(module) for name, module in modules.items()}))
+"""
+
+
+def test_every_module_shows_what_it_offers(processes: Processes) -> None:
+    """With a list of its names and without one; not what it imports, where it is touched before others import it."""
+    done = processes.run(TOUCH)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert all(shown.values())
+    assert {"SSIMLoss", "MMDLoss"} <= set(shown["losses"])
+    assert {"Batch", "gathered"} <= set(shown["batches"])
+    assert {"annotations", "Tensor", "arguments"}.isdisjoint(shown["losses"] + shown["arrays"])
+
+
 def test_what_is_no_public_name_is_refused() -> None:
     with pytest.raises(AttributeError, match="module 'ssimgen' has no attribute 'sim'"):
         ssimgen.sim  # noqa: B018

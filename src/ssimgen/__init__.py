@@ -6,6 +6,7 @@ compiles ahead what calls need. Modules, as `ssimgen.losses`, are imported when 
 """
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ssimgen._extras import ExtraNeededError as _ExtraNeededError
@@ -86,11 +87,17 @@ if not TYPE_CHECKING:  # import what is asked for when it is asked for: help mus
                 module = import_module(f"{__name__}.{name}")
             except _ExtraNeededError as error:  # Tab, help and hasattr ask for what may not be there
                 raise AttributeError(str(error)) from None
-            vars(module).setdefault("__dir__", lambda: sorted(module.__all__))
+            if public := _public(module):
+                vars(module).setdefault("__dir__", lambda: public)
             return module
         if name in _HOMES:
             return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def _public(module: ModuleType) -> list[str]:
+        """What a module offers: what it says it does, otherwise the functions and classes that are its own."""
+        own = (k for k, v in vars(module).items() if k[0] != "_" and getattr(v, "__module__", "") == module.__name__)
+        return sorted(getattr(module, "__all__", own))
 
     def __dir__() -> list[str]:
         return sorted({*_MODULES, *_HOMES})
